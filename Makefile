@@ -1,0 +1,66 @@
+# attnbench: every target sets up what it needs.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+SWEEP ?= spine
+EXPERIMENT ?=
+TABLE ?= $(SWEEP)
+ARGS ?=
+UV_VERSION := 0.13.8
+BIN := .venv/bin
+READY := .venv/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup sweep table test test-full lint format type sync lock clean
+
+help: ## what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+	@echo "  SWEEP=heads EXPERIMENT=transformer_multi30k TABLE=heads ARGS='trainer.max_steps=1000'"
+
+setup: $(READY) ## install the locked environment into .venv, once
+
+$(READY): requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "attnbench needs Python 3.11 or newer: make setup PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "attnbench needs Python 3.11 or newer, and $(PYTHON) is older: make setup PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --require-hashes -r requirements.lock
+	VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --no-deps -e .
+	@# torchvision's kernels load only beside the torch they were built for: find out now, not in a run.
+	$(BIN)/python -c "import torch, torchvision; print('torch', torch.__version__, 'torchvision', torchvision.__version__)"
+	@touch $@
+
+sweep: $(READY) ## train SWEEP (on EXPERIMENT) and print its table; what is finished is not run again
+	$(BIN)/python -m attnbench.train -m sweep=$(SWEEP) $(if $(EXPERIMENT),experiment=$(EXPERIMENT)) $(ARGS)
+
+table: $(READY) ## print TABLE from the records there are
+	$(BIN)/python -m attnbench.table $(TABLE) $(ARGS)
+
+test: $(READY) ## the fast tests, with coverage
+	$(BIN)/python -m pytest -n 2 --cov --cov-report=term $(ARGS)
+
+test-full: $(READY) ## all tests, the slow ones too
+	$(BIN)/python -m pytest -n 2 -m "slow or not slow" --cov --cov-report=term $(ARGS)
+
+lint: $(READY) ## ruff: rules and format
+	$(BIN)/ruff check src tests
+	$(BIN)/ruff format --check src tests
+
+format: $(READY) ## let ruff mend what it can
+	$(BIN)/ruff check --fix src tests
+	$(BIN)/ruff format src tests
+
+type: $(READY) ## mypy, strict, on src
+	$(BIN)/mypy
+
+sync: $(READY) ## upload offline W&B runs (needs `.venv/bin/wandb login` once, and network)
+	@found=$$(find multirun -type d -name 'offline-run-*' 2>/dev/null); \
+	if [ -z "$$found" ]; then echo "no offline W&B runs under multirun/"; exit 0; fi; \
+	timeout 600 $(BIN)/wandb sync $$found || { echo "wandb sync did not finish: is there a login, and network?"; exit 1; }
+
+lock: $(READY) ## resolve the newest versions into requirements.lock
+	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
+		--no-annotate --no-header --quiet --upgrade --output-file requirements.lock
+
+clean: ## delete the environment and caches; multirun/ and data/ stay
+	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .coverage dist
