@@ -1,0 +1,90 @@
+"""Keeps run.json true while a run goes on."""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import pytorch_lightning as pl
+
+from attnbench.callbacks.performance import Performance
+from attnbench.record import Record, write
+
+
+class Reporting(Protocol):
+    """What a LightningModule says: its last evaluation, and which metric decides."""
+
+    report: dict[str, float | str]
+    monitor: str
+    monitor_mode: str
+
+
+class RunRecord(pl.Callback):
+    """Writes metrics and performance into the record after each validation and at the end.
+
+    `metrics.final` is the last validation, `metrics.best` the one that the monitored metric chose, `metrics.test` the
+    test set. Time spent in earlier sessions of a resumed run travels in the checkpoint.
+    """
+
+    def __init__(self, record: Record, folder: Path, performance: Performance) -> None:
+        self.record = record
+        self.folder = folder
+        self.performance = performance
+        self._best: dict[str, Any] = {}
+        self._before = 0.0
+        self._started: float | None = None
+
+    @property
+    def train_seconds(self) -> float:
+        """Seconds of training and validation so far, all sessions of this run together."""
+        return self._before + (0.0 if self._started is None else time.monotonic() - self._started)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run must know."""
+        return {"train_seconds": self.train_seconds, "final": self.record.metrics["final"], "best": self._best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on counting."""
+        self._before, self._best = state_dict["train_seconds"], state_dict["best"]
+        self.record.metrics |= {"final": state_dict["final"], "best": self._best}
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock."""
+        self._started = time.monotonic()
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop the clock."""
+        self._before, self._started = self.train_seconds, None
+        self.record.performance = self.performance.summary(trainer, pl_module)
+        self._write(trainer)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """A validation is the last one until there is another, and the best one if it is better."""
+        if trainer.state.fn != "fit":
+            return
+        module = cast(Reporting, pl_module)
+        found: dict[str, Any] = {
+            "update": trainer.global_step,
+            "epoch": trainer.current_epoch + 1,
+            **module.report,
+        }
+        self.record.metrics["final"] = found
+        key = module.monitor.removeprefix("val/")
+        better = max if module.monitor_mode == "max" else min
+        value, best = float(found[key]), self._best.get(key)
+        if best is None or (value != best and better(value, best) == value and not math.isnan(value)):
+            self._best = dict(found)
+        self.record.metrics["best"] = self._best
+        self._write(trainer)
+
+    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """The test set, once."""
+        self.record.metrics["test"] = dict(cast(Reporting, pl_module).report)
+        self._write(trainer)
+
+    def _write(self, trainer: pl.Trainer) -> None:
+        self.record.time["train_seconds"] = self.train_seconds
+        if trainer.is_global_zero:
+            write(self.record, self.folder)

@@ -1,0 +1,64 @@
+"""What the model says: a table of sample outputs at each validation, and every output of the test set."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import pytorch_lightning as pl
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One input, what was expected and what came."""
+
+    source: str
+    reference: str
+    hypothesis: str
+
+
+@runtime_checkable
+class HasOutputs(Protocol):
+    """What a LightningModule offers: the outputs of the evaluation that has just ended, in corpus order."""
+
+    outputs: Sequence[Sample]
+
+
+class Samples(pl.Callback):
+    """Appends the first `count` outputs of each validation to samples.jsonl and the tracker's table.
+
+    The whole of the test set goes to outputs/: one file a column, a line a sentence, as sacrebleu reads them.
+    """
+
+    def __init__(self, folder: Path, count: int) -> None:
+        self.folder = folder
+        self.count = count
+        self._rows: list[list[str | int]] = []
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Keep the first few."""
+        if trainer.state.fn != "fit" or not trainer.is_global_zero or not isinstance(pl_module, HasOutputs):
+            return
+        chosen = pl_module.outputs[: self.count]
+        with (self.folder / "samples.jsonl").open("a", encoding="utf-8") as file:
+            for sample in chosen:
+                file.write(json.dumps({"update": trainer.global_step, **asdict(sample)}, ensure_ascii=False) + "\n")
+        self._rows += [[trainer.global_step, s.source, s.reference, s.hypothesis] for s in chosen]
+
+    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Keep all, and hand the table over."""
+        if not trainer.is_global_zero or not isinstance(pl_module, HasOutputs):
+            return
+        folder = self.folder / "outputs"
+        folder.mkdir(exist_ok=True)
+        for column in ("source", "reference", "hypothesis"):
+            lines = (getattr(sample, column) for sample in pl_module.outputs)
+            (folder / f"test.{column}.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        from pytorch_lightning.loggers import WandbLogger
+
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger) and self._rows:
+                logger.log_table("samples", columns=["update", "source", "reference", "hypothesis"], data=self._rows)

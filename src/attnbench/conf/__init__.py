@@ -1,0 +1,1 @@
+"""Hydra's groups: values only. The schema is attnbench.config."""

@@ -1,0 +1,33 @@
+"""What may be said about attention: how it scores, and which path computes it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from attnbench.config.fields import number
+
+
+class Score(Enum):
+    """How well a key matches a query (nn/scoring.py has one class for each name)."""
+
+    scaled_dot = "scaled_dot"
+    dot = "dot"
+    additive = "additive"
+
+
+class Backend(Enum):
+    """Which path computes attention: both give the same numbers."""
+
+    auto = "auto"  # the fused kernel where the score allows it and nobody asks for weights
+    explicit = "explicit"  # always scores, mask, softmax, dropout, sum
+
+
+@dataclass
+class AttentionConfig:
+    """One scoring function for every attention of a model."""
+
+    score: Score = Score.scaled_dot
+    dropout: float = number(0.0, at_least=0, below=1)  # on the weights
+    hidden: int | None = number(None, at_least=1)  # additive: width of the hidden layer; null: d_k
+    backend: Backend = Backend.auto

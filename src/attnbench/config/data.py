@@ -1,0 +1,145 @@
+"""Data sets: one dataclass a source; everything about a pair of texts that changes a result."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+
+from attnbench.config.fields import Fault, number
+
+
+class Segmenter(Enum):
+    """How text becomes tokens (data/tokenizer.py)."""
+
+    bpe = "bpe"  # byte-pair encoding learned on the training text: Sennrich et al. 2016
+    word = "word"  # white space
+
+
+class Language(Enum):
+    """Languages of Multi30k, Tatoeba and WMT 2014."""
+
+    en = "en"
+    de = "de"
+    fr = "fr"
+
+
+class TextForm(Enum):
+    """Which published form of Multi30k."""
+
+    raw = "raw"
+    tokenised = "tokenised"  # .lc.norm.tok.: lower-cased, normalised, Moses-tokenised
+
+
+class OverLong(Enum):
+    """What to do with a training pair over max_len."""
+
+    refuse = "refuse"
+    drop = "drop"
+    truncate = "truncate"
+
+
+@dataclass
+class DataConfig:
+    """What every data set has."""
+
+    family: str = "none"  # names the dataclass in a record and a checkpoint
+
+
+@dataclass
+class ParallelTextConfig(DataConfig):
+    """What every set of sentence pairs has."""
+
+    segmenter: Segmenter = Segmenter.bpe
+    vocab_size: int = number(10000, at_least=8)  # bpe: pieces, special tokens included; word: most frequent
+    min_frequency: int = number(1, at_least=1)  # rarer words become <unk>
+    joint_vocabulary: bool = True  # one vocabulary for both languages
+    batch_tokens: int = number(4096, at_least=1)  # an update: sentences x longest side, padding counted
+    max_len: int = number(256, at_least=2)  # tokens in a sentence, end of sentence included
+    over_long: OverLong = OverLong.refuse
+    reverse_source: bool = False  # Sutskever et al. 2014
+
+    def faults(self) -> Iterator[Fault]:
+        """A batch must hold its longest sentence."""
+        if self.batch_tokens < self.max_len:
+            yield Fault("batch_tokens", f"{self.batch_tokens}", f"expected at least data.max_len={self.max_len}")
+
+
+@dataclass
+class LanguagePairConfig(ParallelTextConfig):
+    """A set published in several languages."""
+
+    source: Language = Language.en
+    target: Language = Language.de
+
+    def faults(self) -> Iterator[Fault]:
+        """A language is not translated into itself."""
+        yield from super().faults()
+        if self.source is self.target:
+            yield Fault("target", self.target.name, f"expected a language other than data.source={self.source.name}")
+
+
+@dataclass
+class Multi30kConfig(LanguagePairConfig):
+    """Multi30k task 1 (Elliott et al. 2016, 2017): 29,000 captions, val, test_2016_flickr."""
+
+    family: str = "multi30k"
+    form: TextForm = TextForm.tokenised
+    test_set: str = "test_2016_flickr"
+
+
+@dataclass
+class Wmt14Config(LanguagePairConfig):
+    """WMT 2014: train, newstest2013 for validation, newstest2014 for test."""
+
+    family: str = "wmt14"
+
+
+@dataclass
+class TatoebaConfig(LanguagePairConfig):
+    """Tatoeba English-French with d2l.ai's preprocessing (chapter 10.5), or as a full set."""
+
+    family: str = "tatoeba"
+    source: Language = Language.en
+    target: Language = Language.fr
+    segmenter: Segmenter = Segmenter.word
+    train_pairs: int | None = number(512, at_least=1)  # null: all that validation and test leave
+    val_pairs: int = number(128, at_least=1)
+
+    def faults(self) -> Iterator[Fault]:
+        """Tatoeba's export here has English and French."""
+        yield from super().faults()
+        if Language.de in (self.source, self.target):
+            yield Fault("target", self.target.name, "expected en and fr, the languages of this set")
+
+
+@dataclass
+class FilesConfig(ParallelTextConfig):
+    """The user's own parallel text: two files a split, or one TSV a split (target left empty)."""
+
+    family: str = "files"
+    train_source: str = "???"
+    train_target: str | None = None  # null: train_source is a TSV of source, tab, target
+    val_source: str = "???"
+    val_target: str | None = None
+    test_source: str | None = None  # null: the validation set stands in, and the record says so
+    test_target: str | None = None
+
+
+@dataclass
+class SyntheticTranslationConfig(ParallelTextConfig):
+    """A language pair made from a small grammar, with known translation and alignment."""
+
+    family: str = "synthetic_translation"
+    segmenter: Segmenter = Segmenter.word
+    grammar_seed: int = number(0, at_least=0)  # the language; `seed` is the run
+    train_pairs: int = number(4000, at_least=1)
+    val_pairs: int = number(200, at_least=1)
+    test_pairs: int = number(200, at_least=1)
+    nouns: int = number(24, at_least=1)
+    verbs: int = number(16, at_least=1)
+    adjectives: int = number(12, at_least=1)
+    clauses: int = number(2, at_least=1)  # most clauses a sentence can have
+    reordering: bool = True  # verb-final clauses, adjectives behind nouns
+    agreement: bool = True  # number and gender show on articles, adjectives and verbs
+    drop_insert: bool = True  # words with no counterpart on the other side

@@ -1,0 +1,75 @@
+"""Architectures: one dataclass a family; presets are values in conf/model/."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+
+from attnbench.config.fields import Fault, number
+
+
+class Norm(Enum):
+    """Where the layer norm stands (nn/blocks.py, `Residual`)."""
+
+    post = "post"  # norm(x + f(x)): Vaswani et al. 2017
+    pre = "pre"  # x + f(norm(x)), and a final norm on the stack: Xiong et al. 2020
+
+
+class Activation(Enum):
+    """The feed-forward network's non-linearity; the last two gate (Shazeer 2020)."""
+
+    relu = "relu"
+    gelu = "gelu"
+    geglu = "geglu"
+    swiglu = "swiglu"
+
+
+class Tie(Enum):
+    """Which embedding matrices are one and the same."""
+
+    none = "none"
+    target = "target"  # target embedding and output projection
+    all = "all"  # source and target embedding and output projection: one vocabulary
+
+
+class Init(Enum):
+    """How weights start (nn/initialisation.py)."""
+
+    xavier = "xavier"  # Xavier uniform; q, k, v at gain 1/sqrt(2); embeddings N(0, 1/d_model)
+    scaled = "scaled"  # xavier, and the last layer of each residual branch over sqrt(number of branches)
+    normal = "normal"  # N(0, 0.02^2) everywhere: Radford et al. 2019
+    torch = "torch"  # what torch.nn modules choose by themselves
+
+
+@dataclass
+class ModelConfig:
+    """What every architecture has."""
+
+    family: str = "none"  # names the dataclass in a record and a checkpoint
+    init: Init = Init.xavier
+
+
+@dataclass
+class TransformerConfig(ModelConfig):
+    """Encoder-decoder Transformer (Vaswani et al. 2017)."""
+
+    family: str = "transformer"
+    depth: int = number(6, at_least=1)  # encoder layers, and decoder layers unless said otherwise
+    decoder_depth: int | None = number(None, at_least=1)  # null: as deep as the encoder
+    d_model: int = number(512, at_least=1)
+    d_ff: int = number(2048, at_least=1)
+    num_heads: int = number(8, at_least=1)
+    dropout: float = number(0.1, at_least=0, below=1)  # on embeddings and each sublayer's output
+    norm: Norm = Norm.post
+    activation: Activation = Activation.relu
+    tie: Tie = Tie.all
+
+    def faults(self) -> Iterator[Fault]:
+        """Pairs that cannot be built."""
+        if self.d_model % self.num_heads:
+            yield Fault(
+                "num_heads",
+                f"{self.num_heads}",
+                f"expected a divisor of model.d_model={self.d_model}",
+            )

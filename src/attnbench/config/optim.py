@@ -1,0 +1,52 @@
+"""Optimisers and learning-rate schedules."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+
+from attnbench.config.fields import Fault, number
+
+
+class Optimiser(Enum):
+    """Which torch.optim class takes the step."""
+
+    adam = "adam"
+    adamw = "adamw"
+    sgd = "sgd"
+
+
+@dataclass
+class OptimConfig:
+    """The optimiser; `lr` is the peak of the schedule."""
+
+    name: Optimiser = Optimiser.adam
+    lr: float = number(1e-3, above=0)
+    beta1: float = number(0.9, at_least=0, below=1)
+    beta2: float = number(0.98, at_least=0, below=1)
+    eps: float = number(1e-9, above=0)
+    momentum: float = number(0.0, at_least=0, below=1)  # sgd only
+    weight_decay: float = number(0.0, at_least=0)
+    clip: float | None = number(None, above=0)  # largest global gradient norm; null: not clipped
+
+
+class Schedule(Enum):
+    """How the learning rate moves, update by update."""
+
+    constant = "constant"
+    inverse_sqrt = "inverse_sqrt"  # linear warm-up, then 1/sqrt(update): Vaswani et al. 2017, eq. 3
+    cosine = "cosine"  # linear warm-up, then half a cosine to zero at the last update
+
+
+@dataclass
+class ScheduleConfig:
+    """The learning-rate schedule, counted in updates."""
+
+    name: Schedule = Schedule.constant
+    warmup_steps: int = number(0, at_least=0)
+
+    def faults(self) -> Iterator[Fault]:
+        """1/sqrt(update) needs a peak to fall from."""
+        if self.name is Schedule.inverse_sqrt and self.warmup_steps < 1:
+            yield Fault("warmup_steps", f"{self.warmup_steps}", "expected at least 1 for inverse_sqrt")

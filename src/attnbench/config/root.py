@@ -1,0 +1,128 @@
+"""The root of the schema: which groups there are, and what must hold between them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from attnbench.config.attention import AttentionConfig
+from attnbench.config.data import (
+    DataConfig,
+    FilesConfig,
+    Multi30kConfig,
+    ParallelTextConfig,
+    SyntheticTranslationConfig,
+    TatoebaConfig,
+    Wmt14Config,
+)
+from attnbench.config.fields import ConfigError, Fault, faults_of
+from attnbench.config.model import ModelConfig, Tie, TransformerConfig
+from attnbench.config.optim import OptimConfig, Schedule, ScheduleConfig
+from attnbench.config.position import Position, PositionConfig
+from attnbench.config.task import TaskConfig, TranslationConfig
+from attnbench.config.tracking import CallbacksConfig, LoggerConfig, PathsConfig, SweepConfig
+from attnbench.config.trainer import DebugConfig, TrainerConfig
+
+
+@dataclass
+class Config:
+    """One run, wholly."""
+
+    name: str = "run"  # the experiment's name
+    seed: int = 1
+    task: TaskConfig = field(default_factory=TaskConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    attention: AttentionConfig = field(default_factory=AttentionConfig)
+    position: PositionConfig = field(default_factory=PositionConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    logger: LoggerConfig = field(default_factory=LoggerConfig)
+    callbacks: CallbacksConfig = field(default_factory=CallbacksConfig)
+    debug: DebugConfig = field(default_factory=DebugConfig)
+    paths: PathsConfig = field(default_factory=PathsConfig)
+    sweep: SweepConfig = field(default_factory=SweepConfig)
+
+    def faults(self) -> Iterator[Fault]:
+        """What one group cannot know of another."""
+        for group, members in SCHEMAS.items():
+            node = getattr(self, group)
+            if members.get(node.family) is not type(node):
+                yield Fault(f"{group}.family", node.family, f"not to be set by hand: choose {group}=<name>")
+        if self.schedule.name is Schedule.cosine and self.trainer.max_steps is None:
+            yield Fault("trainer.max_steps", "null", "expected a number: schedule=cosine ends at the last update")
+        if isinstance(self.data, ParallelTextConfig):
+            yield from self._faults_of_text(self.data)
+
+    def _faults_of_text(self, text: ParallelTextConfig) -> Iterator[Fault]:
+        shared = isinstance(self.model, TransformerConfig) and self.model.tie is Tie.all
+        if shared and not text.joint_vocabulary:
+            yield Fault("model.tie", "all", "expected none or target: data.joint_vocabulary=false")
+        if self.position.kind is Position.learned and self.position.max_len < text.max_len:
+            yield Fault(
+                "position.max_len",
+                f"{self.position.max_len}",
+                f"expected at least data.max_len={text.max_len}",
+            )
+
+
+SCHEMAS: dict[str, dict[str, type]] = {
+    "task": {"translation": TranslationConfig},
+    "data": {
+        "multi30k": Multi30kConfig,
+        "wmt14": Wmt14Config,
+        "tatoeba": TatoebaConfig,
+        "files": FilesConfig,
+        "synthetic_translation": SyntheticTranslationConfig,
+    },
+    "model": {"transformer": TransformerConfig},
+}
+
+
+def register() -> None:
+    """Make the schema known to Hydra: the root as `schema`, families as `schema/<group>/<name>`."""
+    store = ConfigStore.instance()
+    store.store(name="schema", node=Config)
+    for group, members in SCHEMAS.items():
+        for name, node in members.items():
+            store.store(group=f"schema/{group}", name=name, node=node)
+
+
+def revive(resolved: dict[str, Any]) -> Config:
+    """The Config that `resolved`, as a record or a checkpoint holds it, was made from.
+
+    Raises:
+        ConfigError: a family or key that this version does not know.
+    """
+    base = OmegaConf.structured(Config)
+    for group, members in SCHEMAS.items():
+        family = resolved[group]["family"]
+        if family not in members:
+            raise ConfigError([Fault(f"{group}.family", family, f"expected one of {', '.join(sorted(members))}")])
+        base[group] = OmegaConf.structured(members[family])
+    try:
+        return check(OmegaConf.merge(base, resolved))
+    except OmegaConfBaseException as error:
+        key = getattr(error, "full_key", None) or "config"
+        raise ConfigError([Fault(key, "as stored", str(error).splitlines()[0])]) from error
+
+
+def check(cfg: Any) -> Config:
+    """Turn a composed config into its dataclass, or refuse it.
+
+    Raises:
+        ConfigError: with every fault found.
+    """
+    config = OmegaConf.to_object(cfg) if OmegaConf.is_config(cfg) else cfg
+    if not isinstance(config, Config):
+        raise TypeError(f"expected a composed Config, got {type(config).__name__}")
+    found = list(faults_of(config))
+    if found:
+        raise ConfigError(found)
+    return config

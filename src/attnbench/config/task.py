@@ -1,0 +1,28 @@
+"""Tasks: what is learned, how it is scored and decoded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from attnbench.config.fields import number
+
+
+@dataclass
+class TaskConfig:
+    """What every task has."""
+
+    family: str = "none"  # names the dataclass in a record and a checkpoint
+    label_smoothing: float = number(0.0, at_least=0, below=1)
+
+
+@dataclass
+class TranslationConfig(TaskConfig):
+    """Sequence-to-sequence translation, scored by sacreBLEU and chrF."""
+
+    family: str = "translation"
+    beam_size: int = number(5, at_least=1)  # on the test set and in translate; 1: greedy
+    val_beam_size: int = number(1, at_least=1)  # while training
+    length_penalty: float = number(1.0, at_least=0)  # log p / length^penalty: Wu et al. 2016 with one parameter
+    max_ratio: float = number(1.5, above=0)  # a translation has at most max_ratio x source + max_extra tokens
+    max_extra: int = number(20, at_least=1)
+    decode_tokens: int = number(8192, at_least=1)  # source tokens x beams decoded at once

@@ -1,0 +1,70 @@
+"""Where numbers and pictures go: loggers, callbacks, folders, the sweep's name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import Enum
+
+from attnbench.config.fields import Fault, number
+
+
+class Logger(Enum):
+    """Which tracker mirrors the local records."""
+
+    wandb = "wandb"
+    csv = "csv"
+    tensorboard = "tensorboard"
+    none = "none"
+
+
+class LoggerMode(Enum):
+    """W&B: files only, or also the server."""
+
+    offline = "offline"
+    online = "online"
+
+
+@dataclass
+class LoggerConfig:
+    """The tracker; offline by default: no account, no prompt, no network."""
+
+    name: Logger = Logger.wandb
+    mode: LoggerMode = LoggerMode.offline
+    project: str = "attnbench"
+    entity: str | None = None
+    tags: list[str] = field(default_factory=list)
+    every_steps: int = number(10, at_least=1)
+
+
+@dataclass
+class CallbacksConfig:
+    """What is observed beside training; none of it changes a result."""
+
+    attention_maps: bool = True
+    probe_size: int = number(4, at_least=1)  # validation examples whose attention is drawn
+    maps_every_validations: int | None = number(None, at_least=1)  # null: at the end only
+    samples: int = number(8, at_least=0)  # sample translations a validation
+    progress_bar: bool = True
+
+
+@dataclass
+class PathsConfig:
+    """Folders; none of them is part of a run's identity."""
+
+    data: str = "data"
+    output: str = "multirun"
+    cache: str = ".cache/attnbench"
+
+
+@dataclass
+class SweepConfig:
+    """The folder and table that runs belong to."""
+
+    name: str = "default"
+    table: str | None = None  # experiments/<table>/table.yaml; null: the sweep's own name
+
+    def faults(self) -> Iterator[Fault]:
+        """The name is a folder's."""
+        if not self.name or any(c in self.name for c in "/\\ \t\n") or self.name.startswith("."):
+            yield Fault("name", repr(self.name), "expected a folder name without spaces or slashes")

@@ -1,0 +1,69 @@
+"""How long, on what and how carefully to train; and ways to look for a fault."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+
+from attnbench.config.fields import Fault, number
+
+
+class Accelerator(Enum):
+    """Where to compute."""
+
+    auto = "auto"
+    cpu = "cpu"
+    gpu = "gpu"
+
+
+class Precision(Enum):
+    """In what numbers to compute; the mixed ones keep float32 weights."""
+
+    fp32 = "fp32"
+    bf16_mixed = "bf16_mixed"
+    fp16_mixed = "fp16_mixed"
+
+
+class FinalWeights(Enum):
+    """Which weights are tested and kept as model.ckpt."""
+
+    best = "best"  # the checkpoint with the best validation metric
+    last = "last"
+    average = "average"  # the mean of the last `average_last` validation checkpoints
+
+
+@dataclass
+class TrainerConfig:
+    """Length, hardware and precision of training; at least one of the three lengths is set."""
+
+    max_epochs: int | None = number(None, at_least=1)
+    max_steps: int | None = number(None, at_least=1)  # updates of the weights
+    max_minutes: float | None = number(None, above=0)  # of training, interruptions not counted
+    validate_every_epochs: int = number(1, at_least=1)
+    patience: int | None = number(None, at_least=1)  # validations without improvement; null: no early stop
+    final_weights: FinalWeights = FinalWeights.best
+    average_last: int = number(5, at_least=1)  # checkpoints kept, and averaged if final_weights=average
+    save_every_minutes: float = number(5.0, above=0)  # what a kill can cost at most
+    micro_batch: int | None = number(None, at_least=1)  # a device's share at once, in the batch's unit; null: all
+    precision: Precision = Precision.fp32
+    compile: bool = False
+    accelerator: Accelerator = Accelerator.auto
+    devices: int = number(1, at_least=1)
+    num_nodes: int = number(1, at_least=1)
+    strategy: str = "auto"
+    threads: int | None = number(None, at_least=1)  # CPU threads; null: what torch chooses
+
+    def faults(self) -> Iterator[Fault]:
+        """Training must end."""
+        if self.max_epochs is None and self.max_steps is None and self.max_minutes is None:
+            yield Fault("max_steps", "null", "expected max_steps, max_epochs or max_minutes to be set")
+
+
+@dataclass
+class DebugConfig:
+    """Shortcuts for looking for a fault; all off in a result."""
+
+    overfit_batches: int = number(0, at_least=0)  # train and validate on this many batches; 0: off
+    limit_batches: int | None = number(None, at_least=1)  # of each loader; null: all
+    detect_anomaly: bool = False  # stop where a NaN is born; slow

@@ -1,0 +1,129 @@
+"""Which run this is, by a hash of its config, and where its numbers come from: code, machine, data."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from enum import Enum
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # the schema needs Hydra, which a table has no time for
+    from attnbench.config import Config
+
+# What may differ between two runs that are the same: names, folders, what watches, and where it is computed.
+_NOT_IDENTITY = frozenset({"name", "paths", "logger", "callbacks", "sweep"})
+_PLACEMENT = frozenset(
+    {"accelerator", "devices", "num_nodes", "strategy", "threads", "micro_batch", "save_every_minutes"}
+)
+_PACKAGES = (
+    "attnbench",
+    "torch",
+    "torchvision",
+    "pytorch-lightning",
+    "torchmetrics",
+    "hydra-core",
+    "wandb",
+    "numpy",
+    "sacrebleu",
+    "sacremoses",
+    "tokenizers",
+)
+_CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+def resolved(config: Config) -> dict[str, Any]:
+    """The config as plain nested data, Enums by name: what a record and a checkpoint hold."""
+    return {key: _plain(value) for key, value in dataclasses.asdict(config).items()}
+
+
+def identity_part(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a `resolved` config, what can change a result, the seed included."""
+    part = {key: value for key, value in config.items() if key not in _NOT_IDENTITY}
+    part["trainer"] = {key: value for key, value in config["trainer"].items() if key not in _PLACEMENT}
+    return part
+
+
+def run_id(config: Config) -> str:
+    """Twelve hexadecimal digits of a SHA-256 over the config's identity: no clock, host or folder in it."""
+    canonical = json.dumps(identity_part(resolved(config)), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+
+def provenance(
+    data_checksums: Mapping[str, str], *, device: str | None = None, threads: int | None = None
+) -> dict[str, Any]:
+    """What it would take to get the same numbers again.
+
+    Args:
+        data_checksums: SHA-256 by file.
+        device: the accelerator's name, which only a caller with torch knows.
+        threads: CPU threads that torch computes with, which only such a caller knows too.
+    """
+    return {
+        "git": _git(),
+        "versions": {"python": platform.python_version()} | {name: _version(name) for name in _PACKAGES},
+        "platform": platform.platform(),
+        "cpu": _cpu(),
+        "cpu_cores": _cores(),
+        "threads": threads,
+        "device": device,
+        "data": dict(data_checksums),
+    }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value.name if isinstance(value, Enum) else value
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _git() -> dict[str, Any] | None:
+    """Commit of the checkout that this package runs from, and whether its code differs."""
+    found = _ask_git("rev-parse", "--show-toplevel", "HEAD")
+    if found is None:
+        return None
+    top, commit = found.splitlines()
+    if Path(top).resolve() != _CHECKOUT:  # installed, inside somebody else's repository
+        return None
+    return {"commit": commit, "dirty": bool(_ask_git("status", "--porcelain", "--", "src"))}
+
+
+def _ask_git(*arguments: str) -> str | None:
+    try:
+        return subprocess.run(
+            ["git", "-C", str(_CHECKOUT), *arguments], capture_output=True, text=True, check=True, timeout=10
+        ).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.processor() or platform.machine())
+
+
+def _cores() -> int:
+    """Those this process may use, where the system tells."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,1 @@
+"""Plain functions that turn what a run did into numbers; no Lightning."""

@@ -1,0 +1,113 @@
+"""Floating-point operations of a Transformer, counted by hand; and how much of a device's peak they use (MFU)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import NamedTuple
+
+METHOD = (
+    "hand count: 2 per multiply-add of each matrix product of encoder, decoder and output projection;"
+    " attention over the whole square, causal or not; backward = 2 x forward; the rest not counted"
+)
+
+
+@dataclass(frozen=True)
+class TransformerSize:
+    """What the count needs to know of an encoder-decoder Transformer."""
+
+    d_model: int
+    d_ff: int
+    num_heads: int
+    encoder_depth: int
+    decoder_depth: int
+    target_vocab: int
+    gated: bool = False  # a feed-forward network with a second projection in
+    additive_hidden: int | None = None  # width of the additive score's hidden layer; None: a dot product
+
+
+def forward_flops(size: TransformerSize, sentences: float, source_len: float, target_len: float) -> float:
+    """FLOPs of one forward pass over `sentences` pairs of `source_len` and `target_len` tokens each."""
+    feed_forward = (3 if size.gated else 2) * 2.0 * size.d_model * size.d_ff
+    projection = 2.0 * size.d_model**2
+    encoder = source_len * (4 * projection + feed_forward) + _attention(size, source_len, source_len)
+    decoder = (
+        target_len * (6 * projection + feed_forward)
+        + source_len * 2 * projection  # the memory's keys and values
+        + _attention(size, target_len, target_len)
+        + _attention(size, target_len, source_len)
+    )
+    output = 2.0 * target_len * size.d_model * size.target_vocab
+    return sentences * (size.encoder_depth * encoder + size.decoder_depth * decoder + output)
+
+
+def training_flops(size: TransformerSize, sentences: float, source_len: float, target_len: float) -> float:
+    """FLOPs of one forward and backward pass: the gradient of a product is two products of its size."""
+    return 3 * forward_flops(size, sentences, source_len, target_len)
+
+
+def _attention(size: TransformerSize, queries: float, keys: float) -> float:
+    """Scores of all heads, and the weighted sum of values, for one sentence."""
+    weighted_sum = 2.0 * queries * keys * size.d_model
+    if size.additive_hidden is None:
+        return 2 * weighted_sum
+    into_hidden = 2.0 * (queries + keys) * size.d_model * size.additive_hidden
+    return weighted_sum + into_hidden + 2.0 * size.num_heads * queries * keys * size.additive_hidden
+
+
+class _Peak(NamedTuple):
+    """TFLOPS without sparsity, as the maker's data sheet has them; None: the device cannot."""
+
+    fp32: float  # outside tensor cores: what PyTorch does unless it is told that TF32 will do
+    fp16: float | None
+    bf16: float | None
+
+
+# Whole names as CUDA reports them, so that a laptop's, a cut-down or a sliced device is unknown rather than wrong.
+_PEAKS: dict[str, _Peak] = {
+    # NVIDIA H200 and H100 data sheets, with sparsity 1,979, 1,671 and 1,513.
+    r"NVIDIA (H200|GH200 \w+|H100 80GB HBM3)": _Peak(67, 989.5, 989.5),
+    r"NVIDIA (H200|H100) NVL": _Peak(60, 835.5, 835.5),
+    r"NVIDIA H100 PCIe": _Peak(51, 756.5, 756.5),
+    # NVIDIA A100 data sheet.
+    r"NVIDIA A100[- ].*GB.*": _Peak(19.5, 312, 312),
+    # NVIDIA V100 data sheet.
+    r"Tesla V100-SXM2-.*GB": _Peak(15.7, 125, None),
+    r"Tesla V100-PCIE-.*GB": _Peak(14, 112, None),
+    # NVIDIA T4, L4 and A10 data sheets.
+    r"Tesla T4": _Peak(8.1, 65, None),
+    r"NVIDIA L4": _Peak(30.3, 121, 121),
+    r"NVIDIA A10": _Peak(31.2, 125, 125),
+    # NVIDIA Ada and Ampere GA102 white papers, appendix A; products summed in float32.
+    r"NVIDIA GeForce RTX 4090": _Peak(82.6, 165.2, 165.2),
+    r"NVIDIA GeForce RTX 3090": _Peak(35.6, 71, 71),
+}
+
+
+def peak_flops(device_name: str, precision: str) -> float | None:
+    """FLOP/s that a device can do at most in matrix products, by its data sheet; None: not known.
+
+    `device_name` as torch.cuda.get_device_name has it; `precision` by Lightning's name ("32-true", "bf16-mixed",
+    "16-mixed") or ours ("fp32", "bf16_mixed", "fp16_mixed").
+    """
+    kind = "bf16" if "bf16" in precision else "fp16" if "16" in precision else "fp32" if "32" in precision else None
+    for pattern, peak in _PEAKS.items():
+        if kind is not None and re.fullmatch(pattern, device_name):
+            teraflops: float | None = getattr(peak, kind)
+            return None if teraflops is None else teraflops * 1e12
+    return None
+
+
+def mfu(achieved: float | None, peak: float | None) -> float | None:
+    """Model FLOPs utilisation: `achieved` over `peak` FLOP/s, of one device (Chowdhery et al. 2022, appendix B).
+
+    None where either is unknown.
+
+    Raises:
+        ValueError: over 100 %: the FLOPs, the time or the peak is wrong.
+    """
+    if achieved is None or peak is None:
+        return None
+    if achieved > peak:
+        raise ValueError(f"MFU of {achieved / peak:.0%}: {achieved:.4g} FLOP/s on a device that does {peak:.4g}")
+    return achieved / peak

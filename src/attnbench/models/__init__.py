@@ -1,0 +1,1 @@
+"""Models: networks put together from nn/, how they are decoded, and how a config becomes one."""

@@ -1,0 +1,196 @@
+"""Beam search, batched over sentences and beams; greedy search is a beam of one."""
+
+# Shapes: B sentences still sought, J hypotheses of a sentence, N = B x J, V vocabulary, S source length,
+#         T target tokens so far, C candidates (of a hypothesis where J stands too, else of a sentence)
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+
+class Decoder(Protocol):
+    """A decoding under way."""
+
+    def step(self, tokens_BJ: Tensor) -> Tensor:
+        """logits_BJV after one more token of each hypothesis (the first: BOS, J = 1)."""
+        ...
+
+    def select(self, rows_N: Tensor | None, sentences_B: Tensor | None) -> None:
+        """Go on with these hypotheses (numbers in B x J) and these sentences; None: with all of them."""
+        ...
+
+
+class Decodable(Protocol):
+    """What beam search asks of a model."""
+
+    @property
+    def max_length(self) -> int | None:
+        """The longest target the model can read, BOS included; None: any."""
+        ...
+
+    def start(self, source_BS: Tensor) -> Decoder:
+        """Read the source and stand before the first target token."""
+        ...
+
+    def project(self, hidden_D: Tensor) -> Tensor:
+        """logits_V of hidden states."""
+        ...
+
+    def __call__(self, source_BS: Tensor, target_BT: Tensor) -> Any:
+        """An output whose `hidden` is hidden_BTD."""
+        ...
+
+
+@dataclass(frozen=True, order=True)
+class Hypothesis:
+    """A finished translation; `score` is its log-probability, EOS included, over length^length_penalty."""
+
+    score: float
+    tokens: list[int]  # without BOS and EOS
+
+
+class Recomputing:
+    """A Decoder that reads source and prefix anew for each token: slow; what a cache is checked against."""
+
+    def __init__(self, model: Decodable, source_BS: Tensor) -> None:
+        self._model, self._source_BS = model, source_BS
+        self._prefix_NT = source_BS.new_empty(len(source_BS), 0)
+
+    def step(self, tokens_BJ: Tensor) -> Tensor:
+        """logits_BJV after one more token of each hypothesis."""
+        self._prefix_NT = torch.cat((self._prefix_NT, tokens_BJ.reshape(-1, 1)), dim=1)
+        source_NS = self._source_BS.repeat_interleave(tokens_BJ.shape[1], dim=0)
+        logits_NV = self._model.project(self._model(source_NS, self._prefix_NT).hidden[:, -1])
+        return logits_NV.view(*tokens_BJ.shape, -1)
+
+    def select(self, rows_N: Tensor | None, sentences_B: Tensor | None) -> None:
+        """Go on with these hypotheses and sentences; None: with all of them."""
+        if rows_N is not None:
+            self._prefix_NT = self._prefix_NT[rows_N]
+        if sentences_B is not None:
+            self._source_BS = self._source_BS[sentences_B]
+
+
+@torch.inference_mode()
+def beam_search(
+    model: Decodable,
+    source_BS: Tensor,
+    *,
+    beam_size: int,
+    max_lengths_B: Tensor,
+    length_penalty: float,
+    bos: int,
+    eos: int,
+    pad: int,
+    cached: bool = True,
+) -> list[Hypothesis]:
+    """The best translation found of each row of `source_BS`; the model is expected in eval mode.
+
+    A hypothesis finishes where EOS is among the `beam_size` best continuations of its sentence's hypotheses; after
+    max_lengths_B tokens EOS is forced. A sentence is done, and leaves the batch, with `beam_size` finished ones: the
+    rules of fairseq (Ott et al. 2019). The best has the highest log p / length^length_penalty, EOS counted.
+    """
+    decoder = model.start(source_BS) if cached else Recomputing(model, source_BS)
+    if model.max_length is not None:
+        max_lengths_B = max_lengths_B.clamp(max=model.max_length - 1)
+    search = _Search(max_lengths_B, beam_size, length_penalty, eos)
+    tokens_BJ = source_BS.new_full((len(source_BS), 1), bos)
+    while len(tokens_BJ):
+        logits_BJV = decoder.step(tokens_BJ).float()
+        log_total_BJ1 = logits_BJV.logsumexp(-1, keepdim=True)
+        logits_BJV[..., [bos, pad]] = -torch.inf
+        tokens_BJ, rows_N, sentences_B = search.advance(logits_BJV, log_total_BJ1)
+        decoder.select(rows_N, sentences_B)
+    return search.found
+
+
+class _Search:
+    """The hypotheses of the sentences still sought, and the best finished one of each."""
+
+    def __init__(self, max_lengths_B: Tensor, beam_size: int, length_penalty: float, eos: int) -> None:
+        sentences = len(max_lengths_B)
+        self.beam_size, self.length_penalty, self.eos = beam_size, length_penalty, eos
+        self.found = [Hypothesis(-torch.inf, [])] * sentences
+        self.numbers_B = torch.arange(sentences, device=max_lengths_B.device)  # places in `found`
+        self.max_lengths_B = max_lengths_B
+        self.finished_B = torch.zeros_like(max_lengths_B)
+        self.prefixes_BJT = max_lengths_B.new_empty(sentences, 1, 0)  # without BOS
+        self.log_p_BJ = max_lengths_B.new_zeros(sentences, 1, dtype=torch.float32)
+        self.best_score_B = torch.full_like(self.log_p_BJ[:, 0], -torch.inf)
+        self.best_length_B = torch.zeros_like(max_lengths_B)
+        self.best_BT = self.prefixes_BJT[:, 0]
+
+    def advance(self, logits_BJV: Tensor, log_total_BJ1: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Next tokens_BJ, and the rows and sentences to go on with, as `Decoder.select` takes them.
+
+        A token's log-probability is its logit less log_total; -inf forbids it.
+        """
+        forced_B = self.max_lengths_B <= self.prefixes_BJT.shape[2]
+        if bool(forced_B.any()):
+            others_V = torch.arange(logits_BJV.shape[2], device=logits_BJV.device) != self.eos
+            logits_BJV.masked_fill_(forced_B[:, None, None] & others_V, -torch.inf)
+        log_p_BC, row_BC, token_BC = self._candidates(logits_BJV, log_total_BJ1)
+        ends_BC = token_BC == self.eos
+        self._finish(log_p_BC.masked_fill(~ends_BC, -torch.inf)[:, : self.beam_size], row_BC)
+        going_BC = log_p_BC.masked_fill(ends_BC, -torch.inf)
+        self.log_p_BJ, choice_BJ = going_BC.topk(min(self.beam_size, going_BC.shape[1]))
+        row_BJ, tokens_BJ = row_BC.gather(1, choice_BJ), token_BC.gather(1, choice_BJ)
+        self.prefixes_BJT = torch.cat((_rows(self.prefixes_BJT, row_BJ), tokens_BJ.unsqueeze(2)), dim=2)
+        first_B1 = logits_BJV.shape[1] * torch.arange(len(row_BJ), device=row_BJ.device).unsqueeze(1)
+        done_B = forced_B | (self.finished_B >= self.beam_size)
+        if not bool(done_B.any()):
+            return tokens_BJ, None if self.beam_size == 1 else (first_B1 + row_BJ).flatten(), None
+        self._report(done_B)
+        left_B = (~done_B).nonzero().squeeze(1)
+        self._keep(left_B)
+        return tokens_BJ[left_B], (first_B1 + row_BJ)[left_B].flatten(), left_B
+
+    def _candidates(self, logits_BJV: Tensor, log_total_BJ1: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """log_p_BC of the best continuations, best first, the hypothesis row_BC of each and its token_BC."""
+        hypotheses, vocabulary = logits_BJV.shape[1:]
+        # Each hypothesis can end in one way: of twice as many candidates, beam_size can go on. A beam of one ends
+        # with its first.
+        count = 1 if self.beam_size == 1 else 2 * self.beam_size
+        of_each = min(count, vocabulary)
+        logit_BJC, token_BJC = logits_BJV.topk(of_each)
+        total_BJC = self.log_p_BJ.unsqueeze(2) + logit_BJC - log_total_BJ1
+        log_p_BC, index_BC = total_BJC.flatten(1).topk(min(count, hypotheses * of_each))
+        return log_p_BC, index_BC // of_each, token_BJC.flatten(1).gather(1, index_BC)
+
+    def _finish(self, log_p_BC: Tensor, row_BC: Tensor) -> None:
+        """Note the candidates that end here, those above -inf; a sentence's best may be its best so far."""
+        length = self.prefixes_BJT.shape[2]
+        self.finished_B += (log_p_BC > -torch.inf).sum(1)
+        score_B, choice_B = (log_p_BC / (length + 1) ** self.length_penalty).max(1)
+        better_B = score_B > self.best_score_B
+        self.best_score_B = torch.where(better_B, score_B, self.best_score_B)
+        self.best_length_B = torch.where(better_B, length, self.best_length_B)
+        prefix_BT = _rows(self.prefixes_BJT, row_BC.gather(1, choice_B.unsqueeze(1))).squeeze(1)
+        so_far_BT = torch.nn.functional.pad(self.best_BT, (0, length - self.best_BT.shape[1]))
+        self.best_BT = torch.where(better_B.unsqueeze(1), prefix_BT, so_far_BT)
+
+    def _report(self, done_B: Tensor) -> None:
+        done = zip(
+            self.numbers_B[done_B].tolist(),
+            self.best_score_B[done_B].tolist(),
+            self.best_length_B[done_B].tolist(),
+            self.best_BT[done_B].tolist(),
+            strict=True,
+        )
+        for number, score, length, tokens in done:
+            self.found[number] = Hypothesis(score, tokens[:length])
+
+    def _keep(self, keep_B: Tensor) -> None:
+        self.numbers_B, self.max_lengths_B = self.numbers_B[keep_B], self.max_lengths_B[keep_B]
+        self.finished_B, self.prefixes_BJT = self.finished_B[keep_B], self.prefixes_BJT[keep_B]
+        self.log_p_BJ, self.best_score_B = self.log_p_BJ[keep_B], self.best_score_B[keep_B]
+        self.best_length_B, self.best_BT = self.best_length_B[keep_B], self.best_BT[keep_B]
+
+
+def _rows(prefixes_BJT: Tensor, row_BC: Tensor) -> Tensor:
+    """prefixes_BCT: of each sentence the given hypotheses."""
+    return prefixes_BJT.gather(1, row_BC.unsqueeze(2).expand(-1, -1, prefixes_BJT.shape[2]))

@@ -1,0 +1,170 @@
+"""The encoder-decoder Transformer of Vaswani et al. 2017."""
+
+# Shapes: B batch, S source length, T target length, D d_model, V target vocabulary, L layers, H heads,
+#         J hypotheses of a sentence (in decoding), N = B x J
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+
+from attnbench.config.attention import AttentionConfig
+from attnbench.config.model import Tie, TransformerConfig
+from attnbench.config.position import PositionConfig
+from attnbench.nn.attention import KeyValue
+from attnbench.nn.blocks import DecoderLayer, EncoderLayer, final_norm
+from attnbench.nn.dropout import Dropout
+from attnbench.nn.initialisation import initialise
+from attnbench.nn.positions import PositionalEncoding, build_position
+
+
+class Memory(NamedTuple):
+    """The encoder's view of the source, where it is real (None: everywhere), and its weights if asked for."""
+
+    hidden_BSD: Tensor
+    mask_B11S: Tensor | None
+    weights_LBHSS: Tensor | None
+
+
+class TransformerOutput(NamedTuple):
+    """Hidden states for `project`, and, if asked for, weights_LBHQK under "encoder", "decoder" and "cross"."""
+
+    hidden: Tensor
+    attention: dict[str, Tensor] | None
+
+
+class Transformer(nn.Module):
+    """p(target | source), token by token. Padding stands at the end of a sequence, source and target alike."""
+
+    def __init__(
+        self,
+        model: TransformerConfig,
+        attention: AttentionConfig,
+        position: PositionConfig,
+        *,
+        source_vocab: int,
+        target_vocab: int,
+        pad: int = 0,
+    ) -> None:
+        super().__init__()
+        if model.tie is Tie.all and source_vocab != target_vocab:
+            raise ValueError(
+                f"model.tie=all: expected one vocabulary, got {source_vocab} source and {target_vocab} target tokens"
+            )
+        self.pad, self.d_model = pad, model.d_model
+        self.source_embedding = nn.Embedding(source_vocab, model.d_model, padding_idx=pad)
+        self.target_embedding = (
+            self.source_embedding
+            if model.tie is Tie.all
+            else nn.Embedding(target_vocab, model.d_model, padding_idx=pad)
+        )
+        self.source_position = build_position(model.d_model, position)
+        self.target_position = build_position(model.d_model, position)
+        self.dropout = Dropout(model.dropout)
+        self.encoder = nn.ModuleList(EncoderLayer(model, attention) for _ in range(model.depth))
+        decoder_depth = model.decoder_depth or model.depth
+        self.decoder = nn.ModuleList(DecoderLayer(model, attention) for _ in range(decoder_depth))
+        self.encoder_norm = final_norm(model.d_model, model.norm)
+        self.decoder_norm = final_norm(model.d_model, model.norm)
+        self.output = nn.Linear(model.d_model, target_vocab, bias=False)
+        if model.tie is not Tie.none:
+            self.output.weight = self.target_embedding.weight
+        initialise(self, model.init)
+
+    @property
+    def output_weight(self) -> Tensor:
+        """The output projection weight_VD, for a loss that projects only what it needs."""
+        return self.output.weight
+
+    @property
+    def output_bias(self) -> Tensor | None:
+        """The output projection has none."""
+        return None
+
+    @property
+    def max_length(self) -> int | None:
+        """The longest target there are positions for, BOS included; None: any."""
+        return self.target_position.limit
+
+    def encode(self, source_BS: Tensor, need_weights: bool = False) -> Memory:
+        """Read the source."""
+        mask_B11S = padding_mask(source_BS, self.pad)
+        x_BSD = self._embed(source_BS, self.source_embedding, self.source_position)
+        weights = []
+        for layer in self.encoder:
+            x_BSD, weights_BHSS = layer(x_BSD, mask_B11S, need_weights)
+            weights.append(weights_BHSS)
+        return Memory(self.encoder_norm(x_BSD), mask_B11S, torch.stack(weights) if need_weights else None)
+
+    def forward(self, source_BS: Tensor, target_BT: Tensor, need_weights: bool = False) -> TransformerOutput:
+        """hidden_BTD, from which place t of target_BT (BOS first) predicts place t + 1."""
+        memory = self.encode(source_BS, need_weights)
+        x_BTD = self.embed_target(target_BT)
+        own, cross = [], []
+        for layer in self.decoder:
+            # The target needs no padding mask: padding is behind every real place, where causal attention never looks.
+            x_BTD, weights_BHTT, weights_BHTS = layer(x_BTD, memory.hidden_BSD, memory.mask_B11S, need_weights)
+            own.append(weights_BHTT)
+            cross.append(weights_BHTS)
+        attention = None
+        if memory.weights_LBHSS is not None:
+            attention = {"encoder": memory.weights_LBHSS, "decoder": torch.stack(own), "cross": torch.stack(cross)}
+        return TransformerOutput(self.decoder_norm(x_BTD), attention)
+
+    def project(self, hidden_D: Tensor) -> Tensor:
+        """logits_V of hidden states, of whatever leading shape."""
+        logits_V: Tensor = self.output(hidden_D)
+        return logits_V
+
+    def start(self, source_BS: Tensor) -> TransformerDecoder:
+        """Read the source and stand before the first target token: models/decoding.py goes on from there."""
+        return TransformerDecoder(self, source_BS)
+
+    def embed_target(self, ids_BT: Tensor, offset: int = 0) -> Tensor:
+        """x_BTD of target tokens that stand at places offset, offset + 1, ..."""
+        return self._embed(ids_BT, self.target_embedding, self.target_position, offset)
+
+    def _embed(self, ids_BL: Tensor, embedding: nn.Embedding, position: PositionalEncoding, offset: int = 0) -> Tensor:
+        x_BLD: Tensor = self.dropout(position(embedding(ids_BL) * math.sqrt(self.d_model), offset))
+        return x_BLD
+
+
+class TransformerDecoder:
+    """A decoding under way: keys and values of each layer, of the source a row a sentence, of the past a row each N."""
+
+    def __init__(self, model: Transformer, source_BS: Tensor) -> None:
+        self._model = model
+        self._layers = cast("list[DecoderLayer]", list(model.decoder))
+        hidden_BSD, self._mask_B11S, _ = model.encode(source_BS)
+        self._memories = [layer.cross_attention.keys_values(hidden_BSD) for layer in self._layers]
+        self._pasts: list[KeyValue | None] = [None] * len(self._layers)
+        self._length = 0
+
+    def step(self, tokens_BJ: Tensor) -> Tensor:
+        """logits_BJV after one more token of each hypothesis."""
+        x_N1D = self._model.embed_target(tokens_BJ.reshape(-1, 1), self._length)
+        x_BJD = x_N1D.view(*tokens_BJ.shape, -1)
+        for number, layer in enumerate(self._layers):
+            x_BJD, self._pasts[number] = layer.step(x_BJD, self._pasts[number], self._memories[number], self._mask_B11S)
+        self._length += 1
+        return self._model.project(self._model.decoder_norm(x_BJD))
+
+    def select(self, rows_N: Tensor | None, sentences_B: Tensor | None) -> None:
+        """Go on with these hypotheses (numbers in B x J) and these sentences; None: with all of them."""
+        if rows_N is not None:
+            self._pasts = [past and past.select(rows_N) for past in self._pasts]
+        if sentences_B is not None:
+            self._memories = [memory.select(sentences_B) for memory in self._memories]
+            if self._mask_B11S is not None:
+                self._mask_B11S = self._mask_B11S.index_select(0, sentences_B)
+
+
+def padding_mask(ids_BS: Tensor, pad: int) -> Tensor | None:
+    """mask_B11S, True where a token is real; None if all are, where asking is free: on a GPU it would wait for it."""
+    real_BS = ids_BS != pad
+    if ids_BS.device.type == "cpu" and not torch.compiler.is_compiling() and bool(real_BS.all()):
+        return None
+    return real_BS[:, None, None, :]

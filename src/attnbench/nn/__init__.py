@@ -1,0 +1,1 @@
+"""The parts models are made of: scoring, attention, positions, blocks, initialisation, loss."""

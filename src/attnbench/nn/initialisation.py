@@ -1,0 +1,46 @@
+"""How weights start; the config names it."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from attnbench.config.model import Init
+from attnbench.nn.packed import BranchEnd, PackedLinear
+
+
+@torch.no_grad()
+def initialise(module: nn.Module, init: Init) -> None:
+    """Set the linear and embedding weights of `module` and all it holds; norms stay at one and zero.
+
+    xavier: matrices uniform with variance 2 / (in + out) (Glorot and Bengio 2010, equation 16), packed ones each for
+    itself; embeddings N(0, 1 / d_model), which scaling by sqrt(d_model) brings to unit variance. scaled: as xavier,
+    and the last layer of each of the N residual branches over sqrt(N) (Radford et al. 2019, section 2.3). normal: all
+    N(0, 0.02^2) (Radford et al. 2019). Biases and the vectors of padding are zero in all three. torch: as they are.
+    """
+    if init is Init.torch:
+        return
+    # Embeddings last: where an output projection is tied to one, the embedding's start counts.
+    for layer in sorted(module.modules(), key=lambda layer: isinstance(layer, nn.Embedding)):
+        if isinstance(layer, nn.Linear):
+            _linear(layer, init)
+        elif isinstance(layer, nn.Embedding):
+            nn.init.normal_(layer.weight, std=0.02 if init is Init.normal else layer.embedding_dim**-0.5)
+            if layer.padding_idx is not None:
+                layer.weight[layer.padding_idx] = 0.0
+    if init is Init.scaled:
+        ends = [layer for layer in module.modules() if isinstance(layer, BranchEnd)]
+        for end in ends:
+            end.weight.mul_(len(ends) ** -0.5)
+
+
+def _linear(layer: nn.Linear, init: Init) -> None:
+    if init is Init.normal:
+        nn.init.normal_(layer.weight, std=0.02)
+    elif isinstance(layer, PackedLinear):
+        for part in layer.weight.chunk(layer.parts):
+            nn.init.xavier_uniform_(part, layer.gain)
+    else:
+        nn.init.xavier_uniform_(layer.weight)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)

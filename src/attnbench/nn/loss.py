@@ -1,0 +1,154 @@
+"""Output projection and label-smoothed cross-entropy in one, chunk by chunk: no N x V tensor is ever kept."""
+
+# Shapes: N tokens, C tokens of a chunk, V vocabulary, D width
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+# Logits of a chunk. On a CPU they stay in its cache, and under 32 MiB, over which glibc gives every block new pages.
+_CHUNK_CPU = 2**21
+_CHUNK_GPU = 2**27
+
+
+def linear_cross_entropy(
+    hidden_ND: Tensor,
+    weight_VD: Tensor,
+    bias_V: Tensor | None,
+    target_N: Tensor,
+    *,
+    label_smoothing: float = 0.0,
+    chunk: int | None = None,
+) -> tuple[Tensor, Tensor]:
+    """(loss_sum, nll_sum): the cross-entropy of softmax(hidden W^T + b) against `target_N`, summed over N.
+
+    Equals torch.nn.functional.cross_entropy(F.linear(hidden, W, b), target, label_smoothing=..., reduction="sum")
+    (Szegedy et al. 2016, section 7). nll_sum is without smoothing and without a gradient: its mean's exponential is
+    the perplexity. Gradients are computed with the loss, while a chunk's logits are at hand; none under no_grad.
+    Under autocast the products are in its dtype, softmax and sums in float32. `chunk`: tokens at a time.
+    """
+    if chunk is None:
+        chunk = max(1, (_CHUNK_GPU if hidden_ND.is_cuda else _CHUNK_CPU) // weight_VD.shape[0])
+    inputs = [hidden_ND, weight_VD] if bias_V is None else [hidden_ND, weight_VD, bias_V]
+    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs):
+        return cast(
+            tuple[Tensor, Tensor],
+            _LinearCrossEntropy.apply(hidden_ND, weight_VD, bias_V, target_N, label_smoothing, chunk),
+        )
+    work = _Work(hidden_ND, weight_VD, bias_V, label_smoothing, want_gradients=False)
+    return work.run(target_N, chunk)
+
+
+class _LinearCrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden_ND: Tensor,
+        weight_VD: Tensor,
+        bias_V: Tensor | None,
+        target_N: Tensor,
+        label_smoothing: float,
+        chunk: int,
+    ) -> tuple[Tensor, Tensor]:
+        work = _Work(hidden_ND, weight_VD, bias_V, label_smoothing, want_gradients=True)
+        loss_sum, nll_sum = work.run(target_N, chunk)
+        ctx.save_for_backward(*work.gradients())
+        ctx.mark_non_differentiable(nll_sum)
+        return loss_sum, nll_sum
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, loss_grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        scaled = [None if gradient is None else gradient * loss_grad for gradient in ctx.saved_tensors]
+        return (*scaled, None, None, None)
+
+
+class _Work:
+    """One call's sums and gradients, as they grow chunk by chunk.
+
+    The smoothed part of the loss, the mean of -log p over V, is linear in the logits but for their log-sum-exp;
+    so it and its gradients follow from sums over tokens and over V, without another pass over any logits.
+    """
+
+    def __init__(
+        self,
+        hidden_ND: Tensor,
+        weight_VD: Tensor,
+        bias_V: Tensor | None,
+        label_smoothing: float,
+        want_gradients: bool,
+    ) -> None:
+        device = hidden_ND.device.type
+        self.device, self.smoothing, self.want_gradients = device, label_smoothing, want_gradients
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden_ND.dtype
+        self.exact = torch.promote_types(dtype, torch.float32)
+        self.inputs = hidden_ND, weight_VD, bias_V
+        self.hidden_ND, self.weight_VD = hidden_ND.detach().to(dtype), weight_VD.detach().to(dtype)
+        self.bias_V = None if bias_V is None else bias_V.detach().to(self.exact)
+        if want_gradients:
+            self.hidden_grad_ND = torch.empty_like(self.hidden_ND)
+            self.weight_grad_VD = torch.zeros_like(weight_VD, dtype=self.exact)
+            self.bias_grad_V = None if bias_V is None else torch.zeros_like(bias_V, dtype=self.exact)
+
+    def run(self, target_N: Tensor, chunk: int) -> tuple[Tensor, Tensor]:
+        """(loss_sum, nll_sum), and the gradients of the first."""
+        nll_sum, log_sum = self.hidden_ND.new_zeros(2, dtype=self.exact)
+        with torch.no_grad(), torch.autocast(self.device, enabled=False):
+            # One buffer for the logits of all chunks: fresh pages would cost more than the arithmetic.
+            buffer_CV = self.hidden_ND.new_empty(min(chunk, len(target_N)), len(self.weight_VD))
+            for first in range(0, len(target_N), chunk):
+                rows = slice(first, first + chunk)
+                log_normaliser_C1, target_logit_C1 = self._chunk(rows, target_N[rows, None], buffer_CV)
+                nll_sum += (log_normaliser_C1 - target_logit_C1).sum()
+                log_sum += log_normaliser_C1.sum()
+            uniform_sum = log_sum - self._smooth()
+        return (1 - self.smoothing) * nll_sum + self.smoothing * uniform_sum, nll_sum
+
+    def _chunk(self, rows: slice, target_C1: Tensor, buffer_CV: Tensor) -> tuple[Tensor, Tensor]:
+        hidden_CD = self.hidden_ND[rows]
+        logits_CV = torch.mm(hidden_CD, self.weight_VD.T, out=buffer_CV[: len(hidden_CD)]).to(self.exact)
+        if self.bias_V is not None:
+            logits_CV += self.bias_V
+        target_logit_C1, top_C1 = logits_CV.gather(1, target_C1), logits_CV.amax(1, keepdim=True)
+        p_CV = logits_CV.sub_(top_C1).exp_()  # in place from here on
+        total_C1 = p_CV.sum(1, keepdim=True)
+        if self.want_gradients:
+            grad_CV = p_CV.div_(total_C1)
+            grad_CV.scatter_add_(1, target_C1, torch.full_like(total_C1, self.smoothing - 1))
+            self._backpropagate(rows, hidden_CD, grad_CV)
+        return top_C1 + total_C1.log(), target_logit_C1
+
+    def _backpropagate(self, rows: slice, hidden_CD: Tensor, grad_CV: Tensor) -> None:
+        if self.bias_grad_V is not None:
+            self.bias_grad_V += grad_CV.sum(0)
+        grad_CV = grad_CV.to(hidden_CD.dtype)
+        torch.mm(grad_CV, self.weight_VD, out=self.hidden_grad_ND[rows])
+        if self.weight_grad_VD.dtype == grad_CV.dtype:
+            self.weight_grad_VD.addmm_(grad_CV.T, hidden_CD)
+        else:
+            self.weight_grad_VD += grad_CV.T @ hidden_CD
+
+    def _smooth(self) -> Tensor:
+        """The sum over tokens of the mean logit; takes its share off the gradients."""
+        tokens, vocabulary = len(self.hidden_ND), len(self.weight_VD)
+        hidden_sum_D = self.hidden_ND.sum(0, dtype=self.exact)
+        weight_mean_D = self.weight_VD.mean(0, dtype=self.exact)
+        bias_mean = 0.0 if self.bias_V is None else self.bias_V.mean()
+        if self.want_gradients:
+            self.hidden_grad_ND -= (self.smoothing * weight_mean_D).to(self.hidden_grad_ND.dtype)
+            self.weight_grad_VD -= self.smoothing / vocabulary * hidden_sum_D
+            if self.bias_grad_V is not None:
+                self.bias_grad_V -= self.smoothing / vocabulary * tokens
+        return hidden_sum_D @ weight_mean_D + tokens * bias_mean
+
+    def gradients(self) -> list[Tensor | None]:
+        """Of loss_sum with respect to hidden, weight and bias, in their dtypes."""
+        found = self.hidden_grad_ND, self.weight_grad_VD, self.bias_grad_V
+        return [
+            None if gradient is None or tensor is None else gradient.to(tensor.dtype)
+            for gradient, tensor in zip(found, self.inputs, strict=True)
+        ]

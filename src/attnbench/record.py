@@ -1,0 +1,236 @@
+"""run.json and plan.json: what a run leaves and what a sweep intends; written atomically, read strictly."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+SCHEMA_VERSION = 1
+RECORD = "run.json"
+PLAN = "plan.json"
+
+# JSON has no such numbers; these are the names that JavaScript's Number() reads too.
+_NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+
+T = TypeVar("T")
+
+
+class RecordError(Exception):
+    """A file that is not what it should be: one sentence that names it."""
+
+
+class Status(Enum):
+    """How far a run has come."""
+
+    running = "running"
+    finished = "finished"
+    failed = "failed"
+    interrupted = "interrupted"
+
+
+@dataclass
+class Record:
+    """What one run leaves: the truth that tables are made from."""
+
+    schema_version: int
+    run_id: str
+    name: str  # of the experiment
+    sweep: str
+    status: Status
+    config: dict[str, Any]  # identity.resolved
+    overrides: list[str]
+    seed: int
+    provenance: dict[str, Any]  # identity.provenance
+    parameters: dict[str, int]  # total, trainable
+    metrics: dict[str, dict[str, Any]]  # final: last validation; best: by validation; test
+    performance: dict[str, Any]  # units stand in the keys
+    notes: list[str]  # what a reader of the numbers must know; a table prints them
+    tracker: dict[str, Any] | None  # where the mirror is
+    error: dict[str, str] | None  # type, message, traceback
+    time: dict[str, Any]  # started, ended (ISO 8601, UTC), train_seconds
+
+
+@dataclass
+class PlannedRun:
+    """One combination of a sweep."""
+
+    run_id: str
+    overrides: list[str]
+    config: dict[str, Any]  # identity.resolved
+
+
+@dataclass
+class Plan:
+    """Every run that a sweep is made of, written before the first begins."""
+
+    schema_version: int
+    sweep: str
+    command: list[str]  # the overrides as typed, sweeps in them unexpanded
+    runs: list[PlannedRun]
+
+
+def write(content: Record | Plan, folder: Path) -> Path:
+    """Write run.json or plan.json into `folder`, whole or not at all, and return its path.
+
+    Raises:
+        TypeError: a value that JSON has no form for, such as a tensor; what was there before stays.
+    """
+    path = folder / (RECORD if isinstance(content, Record) else PLAN)
+    text = json.dumps(_to_json(dataclasses.asdict(content)), indent=1, allow_nan=False) + "\n"
+    folder.mkdir(parents=True, exist_ok=True)
+    draft = folder / f".{path.name}.{os.getpid()}.tmp"
+    try:
+        with draft.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+    return path
+
+
+def read(path: Path) -> Record:
+    """The record in the file `path`.
+
+    Raises:
+        RecordError: unreadable, no JSON, another schema version, or a field missing, unknown or mistyped.
+    """
+    return _read(Record, path)
+
+
+def read_plan(path: Path) -> Plan:
+    """The plan in the file `path`; raises as `read` does."""
+    return _read(Plan, path)
+
+
+def read_all(folder: Path) -> tuple[list[Record], list[RecordError]]:
+    """Every record below `folder`, by run_id, and what is wrong with those that could not be taken.
+
+    A run's own folder is not searched further. A second record of a run is a problem, not a second sample.
+    """
+    records: dict[str, Record] = {}
+    problems: list[RecordError] = []
+    for parent, below, files in os.walk(folder):
+        below.sort()
+        if RECORD not in files:
+            continue
+        below.clear()
+        path = Path(parent, RECORD)
+        try:
+            record = read(path)
+        except RecordError as error:
+            problems.append(error)
+            continue
+        if record.run_id in records:
+            problems.append(RecordError(f"{path}: left out: run {record.run_id} has another record"))
+        else:
+            records[record.run_id] = record
+    return [records[run_id] for run_id in sorted(records)], problems
+
+
+def build(cls: type[T], content: Any, where: str) -> T:
+    """The dataclass `cls` from what a JSON or YAML file holds; `where` names the file, and the key in it.
+
+    Raises:
+        RecordError: a field that is missing, unknown or of a wrong type.
+    """
+    if not isinstance(content, dict):
+        raise RecordError(f"{where}: expected {_name(cls)}, given {_shown(content)}")
+    hints = _hints(cls)
+    for key in content:
+        if key not in hints:
+            raise RecordError(f"{where}: no such field: {key}; expected {', '.join(hints)}")
+    for field in dataclasses.fields(cls):  # type: ignore[arg-type]
+        required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        if required and field.name not in content:
+            raise RecordError(f"{where}: the field {field.name} is missing")
+    return cls(**{key: _typed(hints[key], value, f"{where}: {key}") for key, value in content.items()})
+
+
+_hints: Callable[[Any], dict[str, Any]] = functools.cache(get_type_hints)
+
+
+def _typed(hint: Any, value: Any, where: str) -> Any:
+    """`value` as `hint` wants it."""
+    origin, inner = get_origin(hint), get_args(hint)
+    if hint is Any:
+        return value
+    if origin in (Union, UnionType) and len(inner) == 2 and NoneType in inner:
+        return None if value is None else _typed(inner[inner[0] is NoneType], value, where)
+    if origin is list and isinstance(value, list):
+        return [_typed(inner[0], item, f"{where}[{index}]") for index, item in enumerate(value)]
+    if origin is dict and isinstance(value, dict):
+        return {key: _typed(inner[1], item, f"{where}.{key}") for key, item in value.items()}
+    if dataclasses.is_dataclass(hint):
+        return build(hint, value, where)  # type: ignore[arg-type]
+    if isinstance(hint, type) and issubclass(hint, Enum) and value in [member.value for member in hint]:
+        return hint(value)
+    if hint is float and type(value) is int:
+        return float(value)
+    if type(value) is hint:
+        return value
+    raise RecordError(f"{where}: expected {_name(hint)}, given {_shown(value)}")
+
+
+def _name(hint: Any) -> str:
+    kind = get_origin(hint) or hint
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return f"one of {', '.join(member.name for member in kind)}"
+    names = {str: "text", int: "a whole number", float: "a number", bool: "true or false", list: "a list"}
+    return names.get(kind, "keys with values")
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _read(cls: type[T], path: Path) -> T:
+    try:
+        content = json.loads(path.read_bytes(), parse_constant=_refuse)
+    except OSError as error:
+        raise RecordError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise RecordError(f"{path}: not valid JSON: {error}") from error
+    version = content.get("schema_version") if isinstance(content, dict) else None
+    if version != SCHEMA_VERSION:
+        raise RecordError(
+            f"{path}: schema version {version}, where this attnbench reads {SCHEMA_VERSION}; "
+            "read it with the version that wrote it"
+        )
+    return build(cls, _from_json(content), str(path))
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is no JSON number")
+
+
+def _to_json(value: Any) -> Any:
+    """Enums by value, numbers that JSON lacks by name; reading takes a text like that for the number."""
+    if isinstance(value, dict):
+        return {key: _to_json(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_to_json(item) for item in value]
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"
+    return value
+
+
+def _from_json(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _from_json(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_from_json(item) for item in value]
+    return _NOT_FINITE.get(value, value) if isinstance(value, str) else value

@@ -1,0 +1,97 @@
+"""What stands in a cell: mean, spread and n, or why there is no number."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from attnbench.record import Record
+from attnbench.report.layout import Column
+from attnbench.report.runs import Run
+from attnbench.report.statistics import Summary, summarise
+
+_TOO_LONG_TO_SPELL = 1e12
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One row's runs, seen through one column."""
+
+    summary: Summary | None  # in the record's unit; None where there is no number
+    value: str  # the mean, or a text, or why there is neither
+    spread: str  # "± 0.35 (n=3)", "(n=1)", "± 0.35 (2/3 seeds)", or nothing
+    missing: str  # why some runs do not count: "1 failed, 1 not run"
+    run_ids: tuple[str, ...]  # that the value is made of
+    best: bool = False
+
+
+def lookup(record: Record, key: str) -> Any:
+    """The value at a dotted path, or None."""
+    first, *rest = key.split(".")
+    value = getattr(record, first)
+    for part in rest:
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
+
+
+def build_cell(runs: Sequence[Run], column: Column) -> Cell:
+    """The cell of `runs`, which differ in their seed only."""
+    values: dict[str, Any] = {}
+    reasons: Counter[str] = Counter()
+    for run in runs:
+        reason, value = _value(run, column)
+        if reason is None:
+            values[run.run_id] = value
+        else:
+            reasons[reason] += 1
+    missing = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
+    if not values:
+        alone = next(iter(reasons)) if len(reasons) == 1 else missing
+        return Cell(summary=None, value=alone, spread="", missing=missing, run_ids=())
+    counted = f"{len(values)}/{len(runs)} seeds" if reasons else f"n={len(values)}"
+    numbers = [value for value in values.values() if is_number(value)]
+    if len(numbers) < len(values):
+        text = ", ".join(sorted({str(value) for value in values.values()}))
+        return Cell(None, text, f"({counted})" if reasons else "", missing, tuple(values))
+    summary = summarise(numbers)
+    if all(isinstance(number, int) and number == numbers[0] for number in numbers):
+        # A count that is the same for every seed, such as parameters, needs no spread.
+        return Cell(
+            summary,
+            number_text(numbers[0], column),
+            f"({counted})" if reasons else "",
+            missing,
+            tuple(values),
+        )
+    spread = f"({counted})" if summary.std is None else f"± {number_text(summary.std, column)} ({counted})"
+    return Cell(summary, number_text(summary.mean, column), spread, missing, tuple(values))
+
+
+def number_text(value: float, column: Column) -> str:
+    """A number with the column's scale and digits."""
+    scaled = value if column.scale == 1.0 else value * column.scale
+    if abs(scaled) >= _TOO_LONG_TO_SPELL:
+        return f"{scaled:.2e}"
+    if column.digits is None and isinstance(scaled, int):
+        return f"{scaled:,}"
+    return f"{scaled:,.{2 if column.digits is None else column.digits}f}"
+
+
+def _value(run: Run, column: Column) -> tuple[str | None, Any]:
+    """Why the run has no value, or its value."""
+    if run.record is None or not run.finished:
+        return run.state, None
+    value = lookup(run.record, column.key)
+    if value is None:
+        return "no value", None
+    if isinstance(value, float) and not math.isfinite(value):
+        return "not finite", None
+    return None, value
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value can be averaged; true and false cannot."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

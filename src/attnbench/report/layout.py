@@ -1,0 +1,148 @@
+"""table.yaml and paper.yaml: what a table shows, and which published numbers stand beside ours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from attnbench.record import Record, RecordError, build
+
+LAYOUT = "table.yaml"
+_ROOTS = frozenset(field.name for field in fields(Record))
+
+
+class Best(Enum):
+    """Which end of a column is better."""
+
+    max = "max"
+    min = "min"
+
+
+@dataclass(frozen=True)
+class RowKey:
+    """A config key, such as model.num_heads, whose values name the rows."""
+
+    key: str
+    label: str | None = None  # null: the key
+
+
+@dataclass(frozen=True)
+class Column:
+    """A place in a record, such as metrics.test.bleu or config.model.depth, averaged over seeds."""
+
+    key: str
+    label: str | None = None  # null: the key's last part
+    unit: str | None = None
+    digits: int | None = None  # after the point; null: 2, and whole numbers whole
+    scale: float = 1.0  # what is shown is the value times this: 1.0e-6 for millions
+    best: Best | None = None  # which end is set in bold
+
+    @property
+    def heading(self) -> str:
+        """Label and unit."""
+        label = self.label or self.key.rpartition(".")[2].replace("_", " ")
+        return f"{label} ({self.unit})" if self.unit else label
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What table.yaml says."""
+
+    title: str | None = None  # null: the sweep's name
+    rows: list[RowKey] = field(default_factory=list)  # none: every key that differs
+    columns: list[Column] = field(default_factory=list)  # none: the test metrics, parameters, throughput
+    where: dict[str, Any] = field(default_factory=dict)  # config key: value; other runs are left out
+    paper: str | None = None  # a file beside table.yaml
+
+
+@dataclass(frozen=True)
+class Source:
+    """A publication, and how its numbers differ from ours in the way they were obtained."""
+
+    citation: str
+    protocol: str
+
+
+@dataclass(frozen=True)
+class Published:
+    """Numbers of a source, by column key, for the rows whose config agrees with `where`."""
+
+    source: str
+    where: dict[str, Any]
+    values: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Paper:
+    """What paper.yaml says."""
+
+    sources: dict[str, Source] = field(default_factory=dict)
+    numbers: list[Published] = field(default_factory=list)
+
+    def beside(self, config: Mapping[str, Any], column: str) -> Iterator[tuple[str, float]]:
+        """Source and number, for a column of a row with this flat config."""
+        for number in self.numbers:
+            if column in number.values and agrees(config, number.where):
+                yield number.source, number.values[column]
+
+
+def read_layout(folder: Path) -> tuple[Layout, Paper]:
+    """The layout in experiments/<table>/, and its paper; both empty where there is none.
+
+    Raises:
+        RecordError: names the file and the key that is wrong.
+    """
+    path = folder / LAYOUT
+    if not path.is_file():
+        return Layout(), Paper()
+    content = _load(path)
+    for part in ("rows", "columns"):  # `- model.depth` is short for `- key: model.depth`
+        if isinstance(content.get(part), list):
+            content[part] = [{"key": item} if isinstance(item, str) else item for item in content[part]]
+    layout = build(Layout, content, str(path))
+    for column in layout.columns:
+        if column.key.partition(".")[0] not in _ROOTS:
+            expected = ", ".join(sorted(_ROOTS))
+            raise RecordError(f"{path}: columns: {column.key}: expected a path that begins with {expected}")
+    return layout, Paper() if layout.paper is None else _read_paper(folder / layout.paper)
+
+
+def agrees(config: Mapping[str, Any], where: Mapping[str, Any]) -> bool:
+    """Whether a flat config has every value that `where` asks for."""
+    return all(key in config and _same(config[key], value) for key, value in where.items())
+
+
+def _read_paper(path: Path) -> Paper:
+    paper = build(Paper, _load(path), str(path))
+    for index, number in enumerate(paper.numbers):
+        if number.source not in paper.sources:
+            known = ", ".join(sorted(paper.sources)) or "none"
+            raise RecordError(f"{path}: numbers[{index}]: source: {number.source}: expected one of sources: {known}")
+    return paper
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecordError(f"{path}: cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RecordError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise RecordError(f"{path}: expected keys with values, given {content!r:.60}")
+    return content
+
+
+def _same(ours: Any, asked: Any) -> bool:
+    """Equality; YAML 1.1 takes 1e-3 for text, and true is no 1."""
+    if isinstance(asked, str) and isinstance(ours, float):
+        try:
+            return ours == float(asked)
+        except ValueError:
+            return False
+    return isinstance(ours, bool) == isinstance(asked, bool) and bool(ours == asked)

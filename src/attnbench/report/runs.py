@@ -1,0 +1,112 @@
+"""Runs that happened and runs that were planned, sorted into the rows of a table."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from attnbench.identity import identity_part
+from attnbench.record import Plan, Record, RecordError, Status
+from attnbench.report.layout import Column, Layout, RowKey, agrees
+
+ABSENT = "\N{EN DASH}"  # a key that this run's kind of config does not have
+_SEED = "seed"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run, whatever became of it."""
+
+    run_id: str
+    config: dict[str, Any]  # flat: dotted key to value
+    identity: dict[str, Any]  # flat; what can change a result
+    record: Record | None  # None: planned, and there is no record
+
+    @property
+    def state(self) -> str:
+        """How far it has come, in words."""
+        return "not run" if self.record is None else self.record.status.name
+
+    @property
+    def finished(self) -> bool:
+        """Whether its numbers count."""
+        return self.record is not None and self.record.status is Status.finished
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested keys as dotted ones; a list is one value."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = tuple(value) if isinstance(value, list) else value
+    return flat
+
+
+def gather(records: Sequence[Record], plan: Plan | None) -> list[Run]:
+    """Every run that was planned or left a record, by run_id."""
+    known: dict[str, tuple[dict[str, Any], Record | None]] = {}
+    for planned in plan.runs if plan else ():
+        known[planned.run_id] = (planned.config, None)
+    for record in records:
+        known[record.run_id] = (record.config, record)
+    return [
+        Run(run_id, flatten(config), flatten(identity_part(config)), record)
+        for run_id, (config, record) in sorted(known.items())
+    ]
+
+
+def select(runs: Sequence[Run], layout: Layout, where: str) -> list[Run]:
+    """The runs that the layout asks for.
+
+    Raises:
+        RecordError: the layout, which `where` names, asks for a key that no run has.
+    """
+    known = {key for run in runs for key in run.config}
+    for key in [*(row.key for row in layout.rows), *layout.where]:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise RecordError(f"{where}: no run has the config key {key}{hint}")
+    return [run for run in runs if agrees(run.config, layout.where)]
+
+
+def sort_into_rows(
+    runs: Sequence[Run], rows: Sequence[RowKey], columns: Sequence[Column]
+) -> tuple[list[RowKey], list[list[Run]]]:
+    """The row keys, and the runs of each row; runs of one row differ in their seed and in nothing else.
+
+    A key that would differ within a row, and that no column shows, becomes a row key itself: what is not the
+    same is never averaged.
+    """
+    columns_shown = [column.key.removeprefix("config.") for column in columns if column.key.startswith("config.")]
+    shown = [row.key for row in rows] + columns_shown
+    extra = [key for key in _differing(_partition(runs, shown)) if key not in shown]
+    groups = _partition(runs, shown + extra)
+    return [*rows, *(RowKey(key) for key in extra)], [groups[key] for key in sorted(groups, key=_order)]
+
+
+def _partition(runs: Sequence[Run], keys: Sequence[str]) -> dict[tuple[Any, ...], list[Run]]:
+    groups: dict[tuple[Any, ...], list[Run]] = {}
+    for run in runs:
+        groups.setdefault(tuple(run.config.get(key, ABSENT) for key in keys), []).append(run)
+    return groups
+
+
+def _differing(groups: Mapping[tuple[Any, ...], Sequence[Run]]) -> Iterator[str]:
+    """Keys, the seed aside, that differ within some group, in the order of the config."""
+    keys = {key: None for runs in groups.values() for run in runs for key in run.identity}
+    for key in keys:
+        if key != _SEED and any(len({run.identity.get(key, ABSENT) for run in runs}) > 1 for runs in groups.values()):
+            yield key
+
+
+def _order(values: tuple[Any, ...]) -> list[tuple[int, float, str]]:
+    """Numbers by size, then words by spelling."""
+    numbers = [isinstance(value, (int, float)) for value in values]
+    return [
+        (0, float(value), "") if number else (1, 0.0, str(value)) for value, number in zip(values, numbers, strict=True)
+    ]

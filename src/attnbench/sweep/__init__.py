@@ -1,0 +1,1 @@
+"""Many runs: planned whole before the first begins, then supervised, a process each."""

@@ -1,0 +1,140 @@
+"""What Hydra and OmegaConf say about an override, as one sentence: key, what was given, what was expected."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from enum import Enum
+from types import NoneType, UnionType
+from typing import Any
+
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException, ValidationError
+
+from attnbench.config import Fault
+
+_NAMES = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    list: "a list, as in [a,b]",
+}
+
+
+def typed(override: Override) -> str:
+    """The value as it was typed."""
+    return str(override.input_line).partition("=")[2]
+
+
+def of_syntax(token: str) -> Fault:
+    """An override that Hydra's grammar does not know."""
+    key, equals, given = token.partition("=")
+    if not equals:
+        return Fault(token, "", "expected key=value")
+    return Fault(key, given, "cannot be read: quote what holds spaces or brackets, as in 'key=\"a (b)\"'")
+
+
+def of_choice(override: Override, error: Exception, options: Sequence[str]) -> Fault:
+    """A group's choice, or a setting of Hydra's own, that does not compose."""
+    key, given = override.key_or_group, typed(override)
+    if options and given not in options:
+        return Fault(key, given, f"expected one of {', '.join(options)}")
+    return Fault(key, given, _first_line(error))
+
+
+def of_key(override: Override, config: DictConfig) -> Fault | None:
+    """A key that is not there, or would not be: Hydra takes `+key=value` and `~key` against any schema."""
+    key = override.key_or_group
+    if override.is_delete():
+        return Fault(f"~{key}", "", "a key cannot be taken away: give it another value")
+    parent, node, leaf = _place(key, config)
+    if isinstance(node, DictConfig) and leaf in list(node):  # `in node` alone is false for one that is unset
+        return None
+    return Fault(key, typed(override), _no_such_key(key, parent, node, config))
+
+
+def of_value(override: Override, error: HydraException, config: DictConfig) -> Fault:
+    """A value that its key does not take."""
+    key, given = override.key_or_group, typed(override)
+    _, node, leaf = _place(key, config)
+    if isinstance(error.__cause__, ValidationError):
+        return Fault(key, given, f"expected {_wanted(_hint(node, leaf))}")
+    return Fault(key, given, _first_line(error))
+
+
+def of_unset(key: str) -> Fault:
+    """A value that only the user can know."""
+    return Fault(key, "", f"not set, and there is no default: add {key}=<value>")
+
+
+def of_interpolation(error: OmegaConfBaseException) -> Fault:
+    """A ${...} that leads nowhere."""
+    return Fault(str(error.full_key or "config"), "", _first_line(error))
+
+
+def _place(key: str, config: DictConfig) -> tuple[str, Any, str]:
+    """What holds a key, by name and as it is, and the key's own last part."""
+    parent, _, leaf = key.rpartition(".")
+    return parent, OmegaConf.select(config, parent) if parent else config, leaf
+
+
+def _no_such_key(key: str, parent: str, node: Any, config: DictConfig) -> str:
+    text = "no such key"
+    near = _nearest(key, list(_keys(OmegaConf.to_container(config, resolve=False))))
+    if near:
+        text += f"; did you mean {' or '.join(near)}?"
+    if isinstance(node, DictConfig):
+        names = ", ".join(str(name) for name in node if name != "family")
+        text += f"{'' if near else '.'} {parent or 'The config'} has {names}"
+    return text
+
+
+def _nearest(key: str, known: list[str]) -> list[str]:
+    """The keys whose last part is most like that of `key`: in the same place if there are any."""
+    parent, _, leaf = key.rpartition(".")
+    leaves = {other: other.rpartition(".")[2] for other in known}
+    siblings = [other for other in known if other.rpartition(".")[0] == parent]
+    for pool in (siblings, known):
+        best = difflib.get_close_matches(leaf, [leaves[other] for other in pool], n=1, cutoff=0.75)
+        if best:
+            return [other for other in pool if leaves[other] == best[0]][:3]
+    return []
+
+
+def _keys(node: Any, prefix: str = "") -> Iterator[str]:
+    """Every dotted key, of groups and of what they hold."""
+    if isinstance(node, Mapping):
+        for name, value in node.items():
+            yield f"{prefix}{name}"
+            yield from _keys(value, f"{prefix}{name}.")
+
+
+def _hint(node: DictConfig, leaf: str) -> Any:
+    kind = OmegaConf.get_type(node)
+    return typing.get_type_hints(kind).get(leaf, Any) if dataclasses.is_dataclass(kind) else Any
+
+
+def _wanted(hint: Any) -> str:
+    """What a field of type `hint` takes, in words."""
+    if typing.get_origin(hint) in (typing.Union, UnionType):
+        return " or ".join("null" if inner is NoneType else _wanted(inner) for inner in typing.get_args(hint))
+    kind = typing.get_origin(hint) or hint
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return f"one of {', '.join(sorted(member.name for member in kind))}"
+    return _NAMES.get(kind, "keys with values")
+
+
+def _first_line(error: BaseException) -> str:
+    """The first sentence of a library's message, and of the one that it hides."""
+    said = []
+    for cause in (error, error.__cause__):
+        first, _, rest = str(cause or "").strip().partition("\n")
+        if first.endswith(":"):  # "In 'model/mine': ConfigKeyError raised while composing config:"
+            first += " " + rest.strip().partition("\n")[0]
+        said.append(first.rstrip(".:"))
+    return ": ".join(sentence for sentence in dict.fromkeys(said) if sentence) or type(error).__name__

@@ -1,0 +1,23 @@
+"""A Hydra job in a process of its own: what a launcher hands over, and what is done with it there."""
+
+from __future__ import annotations
+
+from hydra.core.utils import JobStatus, run_job
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+from attnbench.sweep.compose import register
+
+
+def run_hydra_job(context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+    """Call the task function as Hydra does (its folder, `.hydra`, logging), and raise what it raises."""
+    register()  # a new process knows neither schema nor resolvers
+    returned = run_job(
+        hydra_context=context,
+        task_function=task_function,
+        config=config,
+        job_dir_key="hydra.sweep.dir",
+        job_subdir_key="hydra.sweep.subdir",
+    )
+    if returned.status is JobStatus.FAILED:
+        raise returned._return_value  # the public property also prints

@@ -1,0 +1,122 @@
+"""Every run of a command, composed and checked before any begins; all that is wrong is refused at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.types import Override
+
+from attnbench.config import Config, ConfigError, Fault
+from attnbench.identity import resolved, run_id
+from attnbench.record import SCHEMA_VERSION, Plan, PlannedRun
+from attnbench.sweep.compose import Composer
+from attnbench.sweep.faults import typed
+
+_FOLDERS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
+
+
+def compose(overrides: Sequence[str]) -> Config:
+    """The config of one run.
+
+    Raises:
+        ConfigError: with every fault of the overrides.
+    """
+    composer = Composer()
+    parsed, wrong = composer.parse(overrides)
+    config, more = composer.compose(parsed)
+    _refuse([*wrong, *more])
+    assert config is not None
+    return config
+
+
+def expand(command: Sequence[str], *, multirun: bool, config_dir: str | None = None) -> Plan:
+    """The plan of a command line: its overrides, with the sweeps in them expanded if it is a multirun.
+
+    Values to sweep come from the command and from `hydra.sweeper.params` of a `sweep=<name>` file; the
+    command wins. Two combinations that come to the same run are planned once.
+
+    Raises:
+        ConfigError: with every fault of every combination, each once.
+    """
+    composer = Composer(config_dir)
+    overrides, wrong = composer.parse(command)
+    overrides, misplaced = _sort_out(overrides, multirun)
+    wrong += misplaced
+    hydra = [override for override in overrides if override.is_hydra_override()]
+    combinations, misread = _combinations(composer, overrides) if multirun else ([_lines(overrides)], [])
+    wrong += misread
+    runs: dict[str, PlannedRun] = {}
+    for lines in combinations:
+        config, found = composer.compose([*hydra, *composer.parse(lines)[0]])
+        wrong += found
+        if config is not None:
+            planned = PlannedRun(run_id(config), lines, resolved(config))
+            runs.setdefault(planned.run_id, planned)
+    wrong += _folders(runs.values())
+    _refuse(wrong)
+    planned = next(iter(runs.values()))
+    return Plan(SCHEMA_VERSION, planned.config["sweep"]["name"], list(command), list(runs.values()))
+
+
+def sweep_folder(config: Mapping[str, Any]) -> Path:
+    """Where the runs of a resolved config's sweep lie, each in a folder that its run_id names."""
+    return Path(config["paths"]["output"], config["sweep"]["name"])
+
+
+def titles(overrides: Sequence[Sequence[str]]) -> list[str]:
+    """What to call each job of a sweep: the overrides that not all of them share."""
+    shared = set.intersection(*map(set, overrides)) if len(overrides) > 1 else set()
+    return [" ".join(item for item in one if item not in shared) for one in overrides]
+
+
+def _refuse(found: Iterable[Fault]) -> None:
+    once = list(dict.fromkeys(found))
+    if once:
+        raise ConfigError(once)
+
+
+def _lines(overrides: Iterable[Override]) -> list[str]:
+    """As they were typed, without Hydra's own."""
+    return [str(override.input_line) for override in overrides if not override.is_hydra_override()]
+
+
+def _sort_out(overrides: Iterable[Override], multirun: bool) -> tuple[list[Override], list[Fault]]:
+    """The overrides that stand where they may, and the faults of the others."""
+    kept, wrong = [], []
+    for override in overrides:
+        key, swept = override.key_or_group, override.is_sweep_override()
+        given = typed(override)
+        if key in _FOLDERS:
+            wrong.append(Fault(key, given, "a run lies in <paths.output>/<sweep.name>/<run_id>: set those"))
+        elif swept and override.is_hydra_override():
+            wrong.append(Fault(key, given, "expected one value: Hydra's own settings are not swept"))
+        elif swept and not multirun:
+            wrong.append(Fault(key, given, "several values are a sweep: add -m, or write a list as [a,b]"))
+        elif swept and not override.is_discrete_sweep():
+            wrong.append(Fault(key, given, "expected values to list: a grid draws none from an interval"))
+        elif swept and not list(override.sweep_string_iterator()):
+            wrong.append(Fault(key, given, "expected at least one value"))
+        else:
+            kept.append(override)
+    return kept, wrong
+
+
+def _combinations(composer: Composer, overrides: list[Override]) -> tuple[list[list[str]], list[Fault]]:
+    """Each job's overrides, exactly as Hydra's basic sweeper will hand them to the launcher."""
+    fixed = [override for override in overrides if not override.is_sweep_override()]
+    chosen = composer.choose(fixed).composed.hydra.sweeper.get("params") or {}
+    listed, unreadable = composer.parse([f"{key}={value}" for key, value in chosen.items()])
+    listed, misplaced = _sort_out(listed, multirun=True)
+    own = [override for override in overrides if not override.is_hydra_override()]
+    return BasicSweeper.split_arguments([*listed, *own], None)[0], [*unreadable, *misplaced]
+
+
+def _folders(runs: Iterable[PlannedRun]) -> list[Fault]:
+    """One command has one folder, because it has one plan and one table."""
+    names = list(dict.fromkeys(str(sweep_folder(run.config)) for run in runs))
+    if len(names) < 2:
+        return []
+    return [Fault("sweep.name", ", ".join(names), "expected one folder for the whole sweep: add sweep.name=<name>")]

@@ -1,0 +1,115 @@
+"""What every task shares: optimiser, schedule, gradient norm, randomness of a step, checkpoints that reload alone."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar, cast
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+from attnbench.config import Config
+from attnbench.config.trainer import Precision
+from attnbench.identity import resolved
+from attnbench.tasks.optimisation import build_optimiser, lr_factor
+
+CHECKPOINT_KEY = "attnbench"
+
+
+class TrainingError(Exception):
+    """Training went wrong in a way that trying again as it was cannot mend."""
+
+
+class Task(pl.LightningModule):
+    """A LightningModule that builds its network from its config and says what an evaluation found.
+
+    `assets` is what the network needs beside the config (vocabularies, say), as plain values: it travels in the
+    checkpoint, so that a checkpoint reloads with nothing but its file.
+    """
+
+    monitor: ClassVar[str]  # the validation metric that decides which weights are best
+    monitor_mode: ClassVar[str]  # "min" or "max"
+
+    def __init__(self, config: Config, assets: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.config = config
+        self.assets = dict(assets)
+        self.network = self.build_network()
+        # The last evaluation, signatures included; the record takes it from here.
+        self.report: dict[str, float | str] = {}
+
+    @abstractmethod
+    def build_network(self) -> nn.Module:
+        """The network that config and assets describe."""
+
+    @abstractmethod
+    def flops_per_unit(self) -> tuple[float, str]:
+        """Floating-point operations of training on one unit of a batch, and how they were counted."""
+
+    def configure_optimizers(self) -> Any:
+        """The optimiser and its schedule, stepped every update."""
+        optim, schedule = self.config.optim, self.config.schedule
+        # fp16's gradient scaler unscales inside a fused step, where clipping can no longer see the gradients.
+        fused = self.config.trainer.precision is not Precision.fp16_mixed
+        optimiser = build_optimiser(self.network.parameters(), optim, fused=fused)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(
+            optimiser, lambda step: lr_factor(step, schedule, self.config.trainer.max_steps)
+        )
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip to the configured norm; the norm itself is logged either way."""
+        limit = self.config.optim.clip
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), float("inf") if limit is None else limit)
+        self.log("train/grad_norm", norm, batch_size=1)
+        self.log("train/lr", optimizer.param_groups[0]["lr"], batch_size=1)
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Let randomness follow from (seed, epoch, batch, rank), so that a resumed run drops out what it would have."""
+        where = f"{self.config.seed} {self.current_epoch} {batch_idx} {self.global_rank}"
+        torch.manual_seed(int.from_bytes(hashlib.sha256(where.encode()).digest()[:7]))
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Stop at the last update; refuse to go on from a loss that is not a number."""
+        limits = self.config.trainer
+        if limits.max_steps is not None and self.global_step >= limits.max_steps:
+            self.trainer.should_stop = True
+        if self.trainer.should_stop or self.current_epoch + 1 == limits.max_epochs:
+            # However rarely it is validated, training ends with a validation: weights are chosen by it.
+            self.trainer.check_val_every_n_epoch = 1
+        if self.global_step % self.config.logger.every_steps == 0:
+            loss = outputs["loss"] if isinstance(outputs, Mapping) else outputs
+            self.refuse_nan(loss)
+
+    def refuse_nan(self, loss: Tensor) -> None:
+        """Raise a TrainingError where `loss` is NaN or infinite."""
+        if not torch.isfinite(loss):
+            raise TrainingError(
+                f"the loss is {loss.item()} at update {self.global_step}: try a lower optim.lr, a longer"
+                " schedule.warmup_steps, optim.clip=1, or debug.detect_anomaly=true to see where it is born"
+            )
+
+    @property
+    def data(self) -> Any:
+        """The data module that the trainer was given."""
+        return cast(Any, self.trainer).datamodule
+
+    def gather(self, found: list[Any]) -> list[Any]:
+        """What all ranks found, in rank order; every rank gets all of it."""
+        if self.trainer.world_size == 1:
+            return found
+        parts: list[list[Any]] = [[] for _ in range(self.trainer.world_size)]
+        torch.distributed.all_gather_object(parts, found)
+        return [item for part in parts for item in part]
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """What `tasks.load_task` needs to build this module again."""
+        checkpoint[CHECKPOINT_KEY] = {"version": 1, "config": resolved(self.config), "assets": self.assets}

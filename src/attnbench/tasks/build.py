@@ -1,0 +1,53 @@
+"""From a config to its task and data, and from a checkpoint file back to its task."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import torch
+
+from attnbench.config import Config, ConfigError
+from attnbench.config.root import revive
+from attnbench.config.task import TaskConfig, TranslationConfig
+from attnbench.tasks.base import CHECKPOINT_KEY, Task
+from attnbench.tasks.translation import Translation
+from attnbench.tasks.translation_data import TranslationData
+
+# A new task adds its config, its module and its data here.
+TASKS: dict[type[TaskConfig], tuple[type[Task], type[TranslationData]]] = {
+    TranslationConfig: (Translation, TranslationData),
+}
+
+
+class CheckpointError(Exception):
+    """A file that is no checkpoint of this project, or of another version of it."""
+
+
+def build_task(config: Config) -> tuple[Task, TranslationData]:
+    """The task of a config, with random weights, and its data, loaded and encoded."""
+    task_type, data_type = TASKS[type(config.task)]
+    data = data_type(config)
+    return task_type(config, data.assets()), data
+
+
+def load_task(path: Path) -> Task:
+    """The trained task that a checkpoint holds; needs nothing but the file.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, or not one that attnbench wrote.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such checkpoint")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        stored = checkpoint[CHECKPOINT_KEY]
+        config = revive(stored["config"])
+        task = TASKS[type(config.task)][0](config, stored["assets"])
+        task.load_state_dict(checkpoint["state_dict"])
+    except ConfigError as error:
+        raise CheckpointError(f"{path}: {error}; written by another version?") from error
+    except (RuntimeError, pickle.UnpicklingError, KeyError, TypeError, EOFError, OSError) as error:
+        first = next(iter(str(error).splitlines()), "")
+        raise CheckpointError(f"{path}: not a whole attnbench checkpoint ({type(error).__name__}: {first})") from error
+    return task.eval()

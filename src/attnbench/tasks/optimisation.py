@@ -1,0 +1,63 @@
+"""The optimiser and its learning-rate schedule, from their config."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+
+from attnbench.config.optim import OptimConfig, Optimiser, Schedule, ScheduleConfig
+
+
+def lr_factor(step: int, schedule: ScheduleConfig, total_steps: int | None) -> float:
+    """The learning rate of update `step` (counted from 0) as a fraction of its peak.
+
+    Warm-up is linear and reaches the peak at update `warmup_steps`. inverse_sqrt then falls as 1/sqrt(update)
+    (Vaswani et al. 2017, equation 3); cosine falls to zero at `total_steps` (Loshchilov & Hutter 2017, equation 5).
+    """
+    update, warmup = step + 1, schedule.warmup_steps
+    if update < warmup:
+        return update / warmup
+    if schedule.name is Schedule.inverse_sqrt:
+        return math.sqrt(warmup / update)
+    if schedule.name is Schedule.cosine:
+        if total_steps is None:
+            raise ValueError("schedule=cosine needs trainer.max_steps: it ends at the last update")
+        progress = min(1.0, (update - warmup) / max(1, total_steps - warmup))
+        return 0.5 * (1 + math.cos(math.pi * progress))
+    return 1.0
+
+
+def build_optimiser(
+    parameters: Iterable[torch.nn.Parameter], optim: OptimConfig, *, fused: bool
+) -> torch.optim.Optimizer:
+    """The optimiser; matrices decay, biases and norms do not. `fused`: one kernel a step for all parameters."""
+    matrices: list[torch.nn.Parameter] = []
+    vectors: list[torch.nn.Parameter] = []
+    for parameter in parameters:
+        if parameter.requires_grad:
+            (matrices if parameter.dim() > 1 else vectors).append(parameter)
+    groups: list[dict[str, Any]] = [
+        {"params": matrices, "weight_decay": optim.weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    if optim.name is Optimiser.sgd:
+        return torch.optim.SGD(groups, lr=optim.lr, momentum=optim.momentum, fused=fused)
+    kind = torch.optim.Adam if optim.name is Optimiser.adam else torch.optim.AdamW
+    return kind(groups, lr=optim.lr, betas=(optim.beta1, optim.beta2), eps=optim.eps, fused=fused)
+
+
+def average(states: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """The mean of state dicts, taken in float64; what is not floating point is the last one's.
+
+    Vaswani et al. 2017, section 6.1: the last 5 checkpoints of base, the last 20 of big.
+    """
+    if not states:
+        raise ValueError("no checkpoints to average")
+    mean = dict(states[-1])
+    for name, last in states[-1].items():
+        if last.is_floating_point():
+            mean[name] = torch.stack([state[name].double() for state in states]).mean(0).to(last.dtype)
+    return mean

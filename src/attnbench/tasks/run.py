@@ -1,0 +1,245 @@
+"""One run, from its config to its record: train, choose weights, test, and tell the truth when that fails."""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import math
+import os
+import traceback
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint, Timer
+from pytorch_lightning.utilities import rank_zero_only
+
+from attnbench.callbacks.attention_maps import AttentionMaps
+from attnbench.callbacks.performance import Performance
+from attnbench.callbacks.progress import Progress
+from attnbench.callbacks.resumable import Interrupted, Resumable
+from attnbench.callbacks.run_record import RunRecord
+from attnbench.callbacks.samples import Samples
+from attnbench.config import Config, ConfigError, Fault
+from attnbench.config.data import ParallelTextConfig
+from attnbench.config.trainer import Accelerator, FinalWeights, Precision
+from attnbench.identity import provenance
+from attnbench.record import Record, Status, write
+from attnbench.sweep.records import last_record, new_record, now
+from attnbench.tasks.base import Task
+from attnbench.tasks.build import build_task
+from attnbench.tasks.optimisation import average
+from attnbench.tasks.tracking import build_logger, close_logger
+
+_write = rank_zero_only(write)  # one record, however many ranks
+_PRECISION = {Precision.fp32: "32-true", Precision.bf16_mixed: "bf16-mixed", Precision.fp16_mixed: "16-mixed"}
+_NOISE = (
+    # Everything is in memory and a collate costs microseconds: loader workers would only cost.
+    ".*does not have many workers.*",
+    ".*is smaller than the logging interval.*",
+    ".*Checkpoint directory .* exists and is not empty.*",
+    # It is: the data module keeps its place in the epoch itself.
+    ".*your dataloader is not resumable.*",
+    # Lightning against newer torch.
+    ".*isinstance\\(treespec, LeafSpec\\).*",
+)
+LAST = Path("checkpoints", "last.ckpt")
+MODEL = "model.ckpt"
+
+
+def execute(config: Config, folder: Path, overrides: list[str]) -> Record:
+    """Train and test what `config` says in `folder`, going on from a checkpoint that lies there.
+
+    The record is written at once with status running, and at the end whatever happened; what went wrong is raised
+    again afterwards.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    record = new_record(config, overrides)
+    before = last_record(folder)
+    if before is not None and (folder / LAST).is_file():
+        # Where training was already over, this session has nothing of its own to say of its speed.
+        record.performance = before.performance
+    with recorded(record, folder):
+        refuse_unlaunched(config)
+        if config.trainer.threads is not None:
+            torch.set_num_threads(config.trainer.threads)
+        pl.seed_everything(config.seed, verbose=False)
+        task, data = build_task(config)
+        record.provenance = provenance(data.checksums, device=_device(config), threads=torch.get_num_threads())
+        record.notes += data.notes
+        record.parameters = {
+            "total": sum(p.numel() for p in task.network.parameters()),
+            "trainable": sum(p.numel() for p in task.network.parameters() if p.requires_grad),
+        }
+        with without_noise():
+            train_and_test(config, task, data, record, folder)
+    return record
+
+
+@contextmanager
+def recorded(record: Record, folder: Path) -> Iterator[None]:
+    """Write the record now, and again with how it ended."""
+    _write(record, folder)
+    try:
+        yield
+        record.status = Status.finished
+    except BaseException as error:
+        stopped = isinstance(error, (Interrupted, KeyboardInterrupt, SystemExit))
+        record.status = Status.interrupted if stopped else Status.failed
+        record.error = {
+            "type": type(error).__name__,
+            "message": str(error),
+            "traceback": "" if stopped else "".join(traceback.format_exception(error)),
+        }
+        raise
+    finally:
+        record.time["ended"] = now()
+        _write(record, folder)
+
+
+def train_and_test(config: Config, task: Task, data: pl.LightningDataModule, record: Record, folder: Path) -> None:
+    """Fit, choose the final weights, keep them as model.ckpt, test them once."""
+    performance = Performance(window_steps=config.logger.every_steps)
+    run_record = RunRecord(record, folder, performance)
+    keepers = build_keepers(config, task, folder)
+    logger = build_logger(config, record, folder)
+    record.tracker = logger.describe
+    trainer = build_trainer(
+        config,
+        folder,
+        logger.logger,
+        [performance, run_record, *observers(config, performance, folder), *keepers],
+    )
+    if config.trainer.compile:
+        task.network.compile(dynamic=True)
+    last = folder / LAST
+    failed = True
+    try:
+        trainer.fit(task, datamodule=data, ckpt_path=last if last.is_file() else None, weights_only=True)
+        task.load_state_dict(final_weights(config, keepers, last))
+        trainer.save_checkpoint(folder / MODEL, weights_only=True)
+        trainer.test(task, datamodule=data, verbose=False)
+        logger.summarise(record)
+        failed = False
+    finally:
+        close_logger(logger, failed)
+
+
+@contextmanager
+def without_noise() -> Iterator[None]:
+    """Keep to ourselves what Lightning says that no reader can act on."""
+    levels = {name: logging.getLogger(name).level for name in ("pytorch_lightning", "lightning.pytorch")}
+    with warnings.catch_warnings():
+        for message in _NOISE:
+            warnings.filterwarnings("ignore", message=message)
+        for name in levels:
+            logging.getLogger(name).setLevel(logging.WARNING)
+        try:
+            yield
+        finally:
+            for name, level in levels.items():
+                logging.getLogger(name).setLevel(level)
+
+
+def observers(config: Config, performance: Performance, folder: Path) -> list[pl.Callback]:
+    """The callbacks that only look."""
+    chosen = config.callbacks
+    found: list[pl.Callback] = []
+    if chosen.progress_bar:
+        found.append(Progress(performance))
+    if chosen.samples:
+        found.append(Samples(folder, chosen.samples))
+    if chosen.attention_maps:
+        found.append(AttentionMaps(folder / "attention", chosen.probe_size, chosen.maps_every_validations))
+    return found
+
+
+def build_keepers(config: Config, task: Task, folder: Path) -> list[pl.Callback]:
+    """The callbacks that stop training and keep weights; the resumable checkpoint is last and so holds their state."""
+    chosen, checkpoints = config.trainer, folder / LAST.parent
+    found: list[pl.Callback] = []
+    if chosen.max_minutes is not None:
+        found.append(Timer(duration=datetime.timedelta(minutes=chosen.max_minutes), verbose=False))
+    if chosen.patience is not None:
+        found.append(EarlyStopping(task.monitor, mode=task.monitor_mode, patience=chosen.patience))
+    common: dict[str, Any] = {
+        "dirpath": checkpoints,
+        "enable_version_counter": False,
+        "save_weights_only": True,
+    }
+    if chosen.final_weights is FinalWeights.best:
+        found.append(ModelCheckpoint(filename="best", monitor=task.monitor, mode=task.monitor_mode, **common))
+    elif chosen.final_weights is FinalWeights.average:
+        recent = ModelCheckpoint(
+            filename="recent-{step}", monitor="step", mode="max", save_top_k=chosen.average_last, **common
+        )
+        found.append(recent)
+    return [*found, Resumable(folder / LAST, chosen.save_every_minutes)]
+
+
+def final_weights(config: Config, keepers: list[pl.Callback], last: Path) -> dict[str, torch.Tensor]:
+    """The state dict that is tested and kept, as `trainer.final_weights` says."""
+    chosen = config.trainer.final_weights
+    paths = [str(last)]
+    for keeper in keepers:
+        if isinstance(keeper, ModelCheckpoint):
+            best = chosen is FinalWeights.best
+            paths = [keeper.best_model_path] if best else sorted(keeper.best_k_models)
+    states = [torch.load(path, map_location="cpu", weights_only=True)["state_dict"] for path in paths]
+    return average(states)
+
+
+def shares_per_update(config: Config) -> int:
+    """Batches that a device adds up before each update, so that none exceeds `trainer.micro_batch`."""
+    limit, data = config.trainer.micro_batch, config.data
+    if limit is None or not isinstance(data, ParallelTextConfig):
+        return 1
+    return math.ceil(data.batch_tokens / (limit * config.trainer.devices * config.trainer.num_nodes))
+
+
+def refuse_unlaunched(config: Config) -> None:
+    """Refuse several ranks that nobody has started.
+
+    Lightning would start the others by typing this process's command again, which in a multirun is the whole sweep.
+    """
+    ranks = config.trainer.devices * config.trainer.num_nodes
+    if ranks > 1 and "WORLD_SIZE" not in os.environ:
+        how = f"torchrun --nproc-per-node {config.trainer.devices} -m attnbench.train ..."
+        raise ConfigError([Fault("trainer.devices", f"{config.trainer.devices}", f"start the ranks with {how}")])
+
+
+def build_trainer(config: Config, folder: Path, logger: Any, callbacks: list[pl.Callback]) -> pl.Trainer:
+    """Lightning's Trainer as the config says."""
+    chosen, debug = config.trainer, config.debug
+    return pl.Trainer(
+        accelerator=chosen.accelerator.name,
+        devices=chosen.devices,
+        num_nodes=chosen.num_nodes,
+        strategy=chosen.strategy,
+        precision=_PRECISION[chosen.precision],  # type: ignore[arg-type]
+        max_epochs=chosen.max_epochs if chosen.max_epochs is not None else -1,
+        max_steps=chosen.max_steps if chosen.max_steps is not None else -1,
+        accumulate_grad_batches=shares_per_update(config),
+        check_val_every_n_epoch=chosen.validate_every_epochs,
+        limit_train_batches=debug.limit_batches,
+        limit_val_batches=debug.limit_batches,
+        limit_test_batches=debug.limit_batches,
+        detect_anomaly=debug.detect_anomaly,
+        log_every_n_steps=config.logger.every_steps,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=folder,
+        logger=logger,
+        callbacks=callbacks,
+    )
+
+
+def _device(config: Config) -> str:
+    gpu = config.trainer.accelerator is not Accelerator.cpu and torch.cuda.is_available()
+    return torch.cuda.get_device_name() if gpu else "cpu"

@@ -1,0 +1,210 @@
+"""Translation: label-smoothed cross-entropy in, sacreBLEU and chrF out."""
+
+# Shapes: B batch, S source length, T target length, D d_model, N real target tokens, L layers, H heads
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from attnbench.callbacks.attention_maps import AttentionMap
+from attnbench.callbacks.samples import Sample
+from attnbench.config import Config
+from attnbench.config.attention import Score
+from attnbench.config.model import TransformerConfig
+from attnbench.config.task import TranslationConfig
+from attnbench.data.batching import Batch
+from attnbench.data.encoding import Codec, encode
+from attnbench.data.pairs import DETOKENISED, TOKENISED, ParallelText
+from attnbench.data.tokenizer import BOS, EOS, PAD
+from attnbench.metrics.flops import METHOD, TransformerSize, training_flops
+from attnbench.metrics.text import TextScore, bleu, chrf, detokenise
+from attnbench.models.build import SequenceToSequence, build_model
+from attnbench.models.decoding import beam_search
+from attnbench.nn.blocks import ACTIVATIONS
+from attnbench.nn.loss import linear_cross_entropy
+from attnbench.tasks.base import CHECKPOINT_KEY, Task
+
+
+class Translation(Task):
+    """Learns p(target | source) token by token; scores greedy or beam-searched translations."""
+
+    monitor = "val/bleu"
+    monitor_mode = "max"
+
+    def build_network(self) -> nn.Module:
+        """The sequence-to-sequence model for the vocabularies in assets."""
+        self.codec = Codec.from_json(self.assets["codec"])
+        self.task_config = cast(TranslationConfig, self.config.task)
+        self.outputs: list[Sample] = []
+        self._found: list[tuple[int, list[int]]] = []
+        self._nll_sum, self._tokens = 0.0, 0
+        sizes = {"source_vocab": self.codec.source.size, "target_vocab": self.codec.target.size}
+        return cast(nn.Module, build_model(self.config, **sizes))
+
+    @property
+    def model(self) -> SequenceToSequence:
+        """The network, as what it is."""
+        return cast(SequenceToSequence, self.network)
+
+    def flops_per_unit(self) -> tuple[float, str]:
+        """FLOPs of training on one target token, averaged over the training set."""
+        pairs = self.data.pairs["train"]
+        lengths = zip(pairs.source_lengths_N.tolist(), pairs.target_lengths_N.tolist(), strict=True)
+        size = transformer_size(self.config, self.codec.target.size)
+        return sum(training_flops(size, 1, s, t) for s, t in lengths) / float(pairs.target_lengths_N.sum()), METHOD
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Cross-entropy of the update this batch is a share of: its sum over the update's real tokens."""
+        loss_sum, nll_sum = self._cross_entropy(batch, self.task_config.label_smoothing)
+        tokens = max(1, batch.num_tokens)
+        self.log("train/loss", loss_sum.detach() / tokens, batch_size=tokens)
+        self.log("train/nll", nll_sum.detach() / tokens, batch_size=tokens)
+        # Lightning averages over accumulated batches and over ranks; an update's loss is a mean over its tokens,
+        # which the shares of an update do not hold equally many of.
+        shares = self.trainer.accumulate_grad_batches * self.trainer.world_size
+        return loss_sum * (shares / batch.update_tokens)
+
+    def _cross_entropy(self, batch: Batch, label_smoothing: float) -> tuple[Tensor, Tensor]:
+        hidden_BTD = self.model(batch.source_BS, batch.target_in_BT).hidden
+        real_BT = batch.target_out_BT != PAD
+        return linear_cross_entropy(
+            hidden_BTD[real_BT],
+            self.model.output_weight,
+            self.model.output_bias,
+            batch.target_out_BT[real_BT],
+            label_smoothing=label_smoothing,
+        )
+
+    def on_validation_epoch_start(self) -> None:
+        """Nothing found yet."""
+        self._found, self._nll_sum, self._tokens = [], 0.0, 0
+
+    on_test_epoch_start = on_validation_epoch_start
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Likelihood of the reference, and a quick translation."""
+        self._evaluate(batch, self.task_config.val_beam_size)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Likelihood of the reference, and the translation that counts."""
+        self._evaluate(batch, self.task_config.beam_size)
+
+    def _evaluate(self, batch: Batch, beam_size: int) -> None:
+        _, nll_sum = self._cross_entropy(batch, 0.0)
+        self._nll_sum += float(nll_sum)
+        self._tokens += batch.num_tokens
+        found = self.decode(batch.source_BS, beam_size)
+        self._found += zip(batch.indices_B.tolist(), found, strict=True)
+
+    def decode(self, source_BS: Tensor, beam_size: int) -> list[list[int]]:
+        """The best translation of each source row, as token ids without BOS and EOS."""
+        config = self.task_config
+        lengths_B = (source_BS != PAD).sum(1) - 1  # EOS is no word
+        hypotheses = beam_search(
+            self.model,
+            source_BS,
+            beam_size=beam_size,
+            max_lengths_B=(lengths_B * config.max_ratio).long() + config.max_extra,
+            length_penalty=config.length_penalty,
+            bos=BOS,
+            eos=EOS,
+            pad=PAD,
+        )
+        return [hypothesis.tokens for hypothesis in hypotheses]
+
+    def on_validation_epoch_end(self) -> None:
+        """Score the validation set."""
+        self._score("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Score the test set."""
+        self._score("test")
+
+    def _score(self, stage: str) -> None:
+        split = self.data.split(stage)
+        # A sentence is scored once, in the corpus's order, however many ranks there are.
+        found = dict(self.gather(self._found))
+        order = sorted(found)
+        hypotheses = [self.codec.target.decode(found[index]) for index in order]
+        references = {form: [lines[i] for i in order] for form, lines in split.references.items()}
+        self.outputs = [
+            Sample(split.source[i], split.target[i], text) for i, text in zip(order, hypotheses, strict=True)
+        ]
+        nll_sum, tokens = (sum(column) for column in zip(*self.gather([(self._nll_sum, self._tokens)]), strict=True))
+        loss = nll_sum / tokens
+        self.report = {"loss": loss, "perplexity": math.exp(min(loss, 700.0))}
+        self.report |= score_translations(hypotheses, references, self.data.text)
+        for name, value in self.report.items():
+            if isinstance(value, float):
+                self.log(f"{stage}/{name}", value, batch_size=1, sync_dist=True)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse to go on from a checkpoint with another vocabulary."""
+        self.codec.check_fits(checkpoint[CHECKPOINT_KEY]["assets"]["codec"], "checkpoint")
+
+    @torch.inference_mode()
+    def attention_maps(self, examples: int) -> list[list[AttentionMap]]:
+        """The attention of the first validation pairs, the reference given: encoder, decoder, cross."""
+        val = self.data.split("val")
+        return [self._attention_map(*pair) for pair in zip(val.source[:examples], val.target[:examples], strict=True)]
+
+    def _attention_map(self, source: str, target: str) -> list[AttentionMap]:
+        source_ids = encode(self.codec.source, [source], backwards=self.codec.reverse_source)[0]
+        target_ids = encode(self.codec.target, [target], begin=True)[0][:-1]
+        source_1S, target_1T = (
+            torch.from_numpy(ids.astype("int64"))[None].to(self.device) for ids in (source_ids, target_ids)
+        )
+        attention = self.network(source_1S, target_1T, need_weights=True).attention
+        rows = self.codec.source.tokens(source_ids.tolist())
+        columns = self.codec.target.tokens(target_ids.tolist())
+        axes = {"encoder": (rows, rows), "decoder": (columns, columns), "cross": (columns, rows)}
+        return [
+            AttentionMap(name, weights_L1HQK[:, 0].float().cpu().numpy(), *axes[name])
+            for name, weights_L1HQK in attention.items()
+        ]
+
+
+def transformer_size(config: Config, target_vocab: int) -> TransformerSize:
+    """What a count of operations needs to know of a Transformer."""
+    model = cast(TransformerConfig, config.model)
+    additive = config.attention.score is Score.additive
+    return TransformerSize(
+        d_model=model.d_model,
+        d_ff=model.d_ff,
+        num_heads=model.num_heads,
+        encoder_depth=model.depth,
+        decoder_depth=model.decoder_depth or model.depth,
+        target_vocab=target_vocab,
+        gated=ACTIVATIONS[model.activation].gated,
+        additive_hidden=(config.attention.hidden or model.d_model // model.num_heads) if additive else None,
+    )
+
+
+def score_translations(
+    hypotheses: list[str], references: dict[str, list[str]], text: ParallelText
+) -> dict[str, float | str]:
+    """Scores by sacreBLEU: BLEU and chrF against ordinary text, and BLEU on tokens where a set is published tokenised.
+
+    Scores are 0..100, each with its sacreBLEU signature, which also says whether case counts: it does not where
+    the training text has no capitals to learn from.
+    """
+    report: dict[str, float | str] = {}
+    ignore_case = not any(line != line.lower() for line in text.train.target)
+    plain, tokenised = references.get(DETOKENISED), references.get(TOKENISED)
+    if tokenised is not None:
+        scored = bleu(hypotheses, tokenised, tokenize="none", lowercase=ignore_case)
+        report |= {"bleu_tokenised": scored.score, "bleu_tokenised_signature": scored.signature}
+    if text.tokenised:
+        language = text.target_language.name if text.target_language is not None else "en"
+        hypotheses = detokenise(hypotheses, language)
+        plain = detokenise(tokenised or [], language) if plain is None else plain
+    metrics: dict[str, Callable[..., TextScore]] = {"bleu": bleu, "chrf": chrf}
+    for name, metric in metrics.items():
+        found = metric(hypotheses, plain or [], lowercase=ignore_case)
+        report |= {name: found.score, f"{name}_signature": found.signature}
+    return report

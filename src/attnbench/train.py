@@ -1,0 +1,129 @@
+"""Train one run, or with -m every combination of a sweep: python -m attnbench.train [-m] key=value ..."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from pathlib import Path
+
+import hydra
+from hydra._internal.utils import get_args_parser
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from attnbench.config import ConfigError, check
+from attnbench.record import Plan, RecordError, Status, write
+from attnbench.report.tables import write_tables
+from attnbench.sweep.compose import CONFIG_NAME, CONFIG_PATH, VERSION_BASE, register
+from attnbench.sweep.plan import expand, sweep_folder, titles
+from attnbench.sweep.records import is_finished, last_record
+from attnbench.sweep.supervise import exit_on_sigterm
+
+
+def main() -> int:
+    """Run the command; returns the exit status: 2 for what a user said wrongly, 1 if a run failed."""
+    try:
+        return command()
+    except KeyboardInterrupt:
+        _complain("stopped by SIGINT; the same command goes on from there")
+        return 128 + signal.SIGINT
+
+
+def command() -> int:
+    """What `main` does, where nobody interrupts it."""
+    arguments = get_args_parser().parse_args()
+    app = hydra.main(version_base=VERSION_BASE, config_path=CONFIG_PATH, config_name=CONFIG_NAME)
+    register()
+    if _only_asks(arguments):
+        app(run)()
+        return 0
+    try:
+        plan = expand(arguments.overrides, multirun=arguments.multirun, config_dir=arguments.config_dir)
+    except ConfigError as error:
+        for fault in error.faults:
+            _complain(fault)
+        return 2
+    if not arguments.multirun:
+        app(run_alone)()
+        return 0
+    folder = sweep_folder(plan.runs[0].config)
+    write(plan, folder)
+    print(f"sweep {plan.sweep}: {len(plan.runs)} runs in {folder}", flush=True)
+    app(run)()
+    return conclude(plan, folder)
+
+
+def run(cfg: DictConfig) -> None:
+    """Hydra's task function: one run, in the folder that Hydra made for it."""
+    from attnbench.tasks.run import execute  # torch comes with it
+
+    hydra_config = HydraConfig.get()
+    execute(check(cfg), Path(hydra_config.runtime.output_dir), list(hydra_config.overrides.task))
+
+
+def run_alone(cfg: DictConfig) -> None:
+    """The same for a single run in this process: what a person did is told in a line, not in a traceback."""
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    exit_on_sigterm()
+    try:
+        if is_finished(folder):
+            print(f"finished before: {folder}\nTo run it anew, delete that folder.")
+            return
+        from attnbench.callbacks.resumable import Interrupted
+        from attnbench.data.errors import DataError
+        from attnbench.tasks.base import TrainingError
+    except RecordError as error:
+        _complain(error)
+        raise SystemExit(2) from error
+    try:
+        run(cfg)
+    except (ConfigError, DataError) as error:
+        _complain(error)
+        raise SystemExit(2) from error
+    except TrainingError as error:
+        _complain(error)
+        raise SystemExit(1) from error
+    except SystemExit as error:  # ours, or Lightning's, whose status says success
+        _complain("stopped by SIGTERM; the same command goes on from there")
+        raise SystemExit(128 + signal.SIGTERM) from error
+    except Interrupted as error:
+        _complain(f"{error}; the same command goes on from there")
+        raise SystemExit(128 + signal.SIGINT) from error
+
+
+def conclude(plan: Plan, folder: Path) -> int:
+    """Print the table of a sweep and what is missing from it; returns the exit status."""
+    status = 0
+    try:
+        print(f"\n{write_tables(folder, Path('experiments'))}")
+    except RecordError as error:
+        _complain(error)
+        status = 2
+    for planned, title in zip(plan.runs, titles([run.overrides for run in plan.runs]), strict=True):
+        try:
+            record = last_record(folder / planned.run_id)
+        except RecordError as error:
+            _complain(error)
+            status = 1
+            continue
+        if record is None or record.status is not Status.finished:
+            why = record.error["message"] if record is not None and record.error else "no record"
+            state = record.status.value if record is not None else "not run"
+            _complain(f"{state}: {planned.run_id} {title}: {why}")
+            status = 1
+    return status
+
+
+def _only_asks(arguments: argparse.Namespace) -> bool:
+    """Whether the command asks Hydra for something instead of running."""
+    asked = ("help", "hydra_help", "cfg", "info", "shell_completion", "experimental_rerun")
+    return any(getattr(arguments, name) not in (None, False) for name in asked)
+
+
+def _complain(what: object) -> None:
+    print(f"attnbench: {what}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

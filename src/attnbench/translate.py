@@ -1,0 +1,131 @@
+"""Translate stdin or a file with a trained checkpoint: python -m attnbench.translate CHECKPOINT < in > out."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+    from attnbench.tasks.translation import Translation
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    args = _arguments().parse_args(argv)
+    try:
+        task = load(args.checkpoint, args.device)  # first, lest somebody types text for nothing
+        lines = _read(args.input)
+        references = None if args.references is None else _read(args.references)
+        if references is not None and len(references) != len(lines):
+            raise ValueError(f"{args.references}: {len(references)} lines for {len(lines)} sentences")
+        hypotheses = translate(task, lines, beam_size=args.beam_size, moses=args.moses)
+    except Exception as error:
+        if not _users_fault(error):
+            raise
+        print(f"attnbench: {error}", file=sys.stderr)
+        return 2
+    for number, hypothesis in enumerate(hypotheses):
+        print(hypothesis if references is None else f"{hypothesis}\t{_bleu(hypothesis, references[number], args.k)}")
+    return 0
+
+
+def _arguments() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m attnbench.translate", description=__doc__)
+    parser.add_argument("checkpoint", type=Path, help="model.ckpt of a run, or the run's folder")
+    parser.add_argument("input", nargs="?", default="-", help="a file of sentences, a line each; - or nothing: stdin")
+    parser.add_argument("--beam-size", type=int, help="1: greedy; default: what the run was tested with")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 (default: cpu)")
+    parser.add_argument(
+        "--moses",
+        metavar="LANG",
+        nargs=2,
+        help="ordinary text in and out, for a model of tokenised text: en de",
+    )
+    parser.add_argument("--references", help="a file of references; adds a column of sentence BLEU as d2l.ai has it")
+    parser.add_argument("--k", type=int, default=2, help="longest n-gram of that BLEU (default: 2)")
+    return parser
+
+
+def _users_fault(error: Exception) -> bool:
+    from attnbench.config import ConfigError
+    from attnbench.data.errors import DataError
+    from attnbench.tasks.build import CheckpointError
+
+    return isinstance(error, (OSError, UnicodeDecodeError, ValueError, ConfigError, DataError, CheckpointError))
+
+
+def _read(name: str) -> list[str]:
+    if name == "-":
+        return [line.rstrip("\n") for line in sys.stdin]
+    return Path(name).read_text(encoding="utf-8").splitlines()
+
+
+def _bleu(hypothesis: str, reference: str, k: int) -> str:
+    from attnbench.metrics.text import bleu_k
+
+    return f"{bleu_k(hypothesis, reference, k):.3f}"
+
+
+def load(path: Path, device: str) -> Translation:
+    """The translation task in a checkpoint, or in the run whose folder it is, on `device`."""
+    import torch
+
+    from attnbench.tasks.build import CheckpointError, load_task
+    from attnbench.tasks.translation import Translation
+
+    file = path / "model.ckpt" if path.is_dir() else path
+    task = load_task(file)
+    if not isinstance(task, Translation):
+        raise CheckpointError(f"{file}: a checkpoint of task {task.config.task.family}, not of translation")
+    return task.to(torch.device(device))
+
+
+def translate(
+    task: Translation, lines: list[str], *, beam_size: int | None = None, moses: Sequence[str] | None = None
+) -> list[str]:
+    """The translation of each line, in order; an empty line stays empty.
+
+    `beam_size` None: what the run was tested with. `moses`: the languages of ordinary text, in and out, that is
+    tokenised before and detokenised after.
+    """
+    import torch
+
+    from attnbench.metrics.text import detokenise, tokenise
+
+    beams = beam_size or task.task_config.beam_size
+    if moses:
+        lines = [line.lower() for line in tokenise(lines, moses[0])]
+    found = [""] * len(lines)
+    with torch.inference_mode():
+        for numbers, source_BS in batches(task, lines, beams):
+            decoded = task.decode(source_BS.to(task.device), beams)
+            for number, ids in zip(numbers, decoded, strict=True):
+                found[number] = task.codec.target.decode(ids)
+    return detokenise(found, moses[1]) if moses else found
+
+
+def batches(task: Translation, lines: list[str], beam_size: int) -> Iterator[tuple[list[int], torch.Tensor]]:
+    """Line numbers and their source_BS, lines of like length together, at most `decode_tokens` tokens x beams."""
+    import numpy as np
+    import torch
+
+    encoded = task.codec.encode_source(lines)
+    lengths_N = encoded.lengths_N
+    full_N = np.array([bool(line.strip()) for line in lines], dtype=bool)
+    order_N = np.argsort(-lengths_N, kind="stable")
+    order_N = order_N[full_N[order_N]]
+    start = 0
+    while start < len(order_N):
+        size = max(1, task.task_config.decode_tokens // (int(lengths_N[order_N[start]]) * beam_size))
+        numbers = order_N[start : start + size]
+        start += size
+        yield numbers.tolist(), torch.from_numpy(encoded.padded(numbers))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
