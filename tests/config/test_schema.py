@@ -1,0 +1,126 @@
+"""The schema's own judgement: bounds, and pairs that cannot be."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from attnbench.config import Config, ConfigError, Fault, check
+from attnbench.config.fields import Bounds, faults_of, number
+from attnbench.config.model import TransformerConfig
+from attnbench.config.root import revive
+from attnbench.identity import resolved
+from attnbench.sweep.plan import compose
+
+
+@dataclass
+class Inner:
+    depth: int = number(1, at_least=1)
+    width: int | None = number(None, above=0)
+
+    def faults(self) -> Iterator[Fault]:
+        if 10 % self.depth:
+            yield Fault("depth", f"{self.depth}", "expected a divisor of 10")
+
+
+@dataclass
+class Outer:
+    rate: float = number(0.5, at_least=0, below=1)
+    inner: Inner = field(default_factory=Inner)
+
+
+@pytest.mark.parametrize(
+    ("bounds", "inside", "outside"),
+    [
+        (Bounds(at_least=1), [1, 2, math.inf], [0, 0.99, math.nan]),
+        (Bounds(above=0), [1e-9], [0, -1, math.nan]),
+        (Bounds(at_least=0, below=1), [0, 0.99], [1, -0.1, math.nan]),
+        (Bounds(at_most=2), [2, -5], [2.1, math.nan]),
+    ],
+)
+def test_bounds(bounds: Bounds, inside: list[float], outside: list[float]) -> None:
+    assert all(bounds.admits(value) for value in inside)
+    assert not any(bounds.admits(value) for value in outside)
+
+
+def test_every_fault_is_found_with_its_full_key() -> None:
+    wrong = Outer(rate=1.0, inner=Inner(depth=3, width=0))
+    assert [str(fault) for fault in faults_of(wrong)] == [
+        "rate=1.0: expected a number at least 0 and below 1",
+        "inner.width=0: expected a number above 0",
+    ]
+    assert [fault.key for fault in faults_of(Outer(inner=Inner(depth=3)))] == ["inner.depth"]
+
+
+def test_a_pair_is_not_judged_when_one_of_it_is_out_of_bounds() -> None:
+    assert [fault.expected for fault in faults_of(Inner(depth=0))] == ["expected a number at least 1"]
+
+
+def test_null_passes_where_it_is_allowed() -> None:
+    assert not list(faults_of(Outer()))
+
+
+DEFAULT = compose([])
+
+
+def bounded(node: Any, prefix: str = "") -> Iterator[str]:
+    for item in dataclasses.fields(node):
+        value = getattr(node, item.name)
+        if dataclasses.is_dataclass(value):
+            yield from bounded(value, f"{prefix}{item.name}.")
+        elif item.metadata:
+            yield prefix + item.name
+
+
+@pytest.mark.parametrize("key", sorted(bounded(DEFAULT)))
+def test_no_number_of_the_schema_takes_nan_or_minus_one(key: str) -> None:
+    config: Any = copy.deepcopy(DEFAULT)
+    *path, leaf = key.split(".")
+    node = config
+    for name in path:
+        node = getattr(node, name)
+    for value in (math.nan, -1):
+        setattr(node, leaf, value)
+        with pytest.raises(ConfigError) as caught:
+            check(config)
+        assert key in {fault.key for fault in caught.value.faults}
+
+
+def test_only_a_config_is_checked() -> None:
+    with pytest.raises(TypeError, match="expected a composed Config"):
+        check({"seed": 1})
+
+
+def test_a_record_of_an_unknown_family_or_key_is_refused() -> None:
+    assert isinstance(DEFAULT.model, TransformerConfig)
+    stored = resolved(DEFAULT)
+    stored["model"]["family"] = "perceiver"
+    with pytest.raises(ConfigError, match=r"model.family=perceiver: expected one of transformer"):
+        revive(stored)
+    stored = resolved(DEFAULT)
+    stored["model"]["latents"] = 4
+    with pytest.raises(ConfigError, match="latents"):
+        revive(stored)
+
+
+def test_a_fault_without_a_value_reads_well() -> None:
+    assert str(Fault("model.depth", "3", "expected 2")) == "model.depth=3: expected 2"
+    assert str(Fault("model.depth", "", "expected key=value")) == "model.depth: expected key=value"
+
+
+def test_the_error_carries_every_fault() -> None:
+    faults = [Fault("a", "1", "expected 2"), Fault("b", "1", "expected 2")]
+    error = ConfigError(faults)
+    assert error.faults == faults
+    assert str(error) == "a=1: expected 2\nb=1: expected 2"
+
+
+def test_the_defaults_of_the_dataclasses_alone_are_not_a_run() -> None:
+    with pytest.raises(ConfigError, match=r"model.family=none: not to be set by hand: choose model=<name>"):
+        check(Config())

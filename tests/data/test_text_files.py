@@ -1,0 +1,86 @@
+"""Files of text: what is refused, by the message it gets."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from attnbench.data.errors import DataError
+from attnbench.data.text_files import columns, read, same_length, write_atomically
+
+
+def write(path: Path, content: bytes) -> Path:
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"one\ntwo \xc3\xa9\n",
+        b"one\ntwo \xc3\xa9",
+        b"one\r\ntwo \xc3\xa9\r\n",
+        b"\xef\xbb\xbfone\ntwo \xc3\xa9",
+    ],
+)
+def test_lines(tmp_path: Path, content: bytes) -> None:
+    file = read(write(tmp_path / "a.txt", content))
+    assert file.lines == ["one", "two é"]
+    assert file.sha256 == hashlib.sha256(content).hexdigest()
+
+
+def test_only_line_feeds_end_lines(tmp_path: Path) -> None:
+    assert read(write(tmp_path / "a", "a\u2028b\x0bc\x85d\ne".encode())).lines == ["a\u2028b\x0bc\x85d", "e"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"one\n\nthree\n", ":2: empty line; expected a sentence"),
+        (b"one\n \t\n", ":2: empty line; expected a sentence"),
+        (b"one\n\n", ":2: empty line; expected a sentence"),
+        (b"one\ntwo\nth\xffree\n", ":3: invalid UTF-8 (byte 0xff); expected UTF-8 text"),
+        (b"", ": no lines; expected a sentence a line"),
+    ],
+)
+def test_refused_with_file_and_line(tmp_path: Path, content: bytes, message: str) -> None:
+    path = write(tmp_path / "bad.txt", content)
+    with pytest.raises(DataError) as error:
+        read(path)
+    assert str(error.value) == f"{path}{message}"
+
+
+def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"none\.txt: No such file or directory; expected a file of text"):
+        read(tmp_path / "none.txt")
+    with pytest.raises(DataError, match="Is a directory"):
+        read(tmp_path)
+
+
+def test_unequal_line_counts(tmp_path: Path) -> None:
+    one, two = read(write(tmp_path / "a.en", b"1\n2\n3\n")), read(write(tmp_path / "a.de", b"1\n2\n"))
+    same_length(one, one)
+    with pytest.raises(DataError, match=r"a\.en:3: has no counterpart: .*a\.en has 3 lines and .*a\.de has 2"):
+        same_length(one, two)
+
+
+def test_columns(tmp_path: Path) -> None:
+    file = read(write(tmp_path / "a.tsv", b"a\tb\nc\td\te\n"))
+    assert list(columns(file, exactly=False)) == [("a", "b"), ("c", "d")]
+    with pytest.raises(DataError, match=r"a\.tsv:2: 3 columns; expected source, tab, target"):
+        list(columns(file, exactly=True))
+    for content, message in ((b"a\tb\nc\n", ":2: 1 columns"), (b"a\tb\n \td\n", ":2: an empty column")):
+        with pytest.raises(DataError, match=message):
+            list(columns(read(write(tmp_path / "b.tsv", content)), exactly=True))
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "new" / "file"
+    write_atomically(path, b"first")
+    monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError("full")))
+    with pytest.raises(OSError, match="full"):
+        write_atomically(path, b"second")
+    assert path.read_bytes() == b"first"
+    assert list(path.parent.iterdir()) == [path]

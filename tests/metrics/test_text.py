@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import math
+import random
+import warnings
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from attnbench.metrics.text import bleu, bleu_k, chrf, detokenise, tokenise
+
+
+def plain_bleu(hypotheses: list[str], references: list[str]) -> float:
+    """Papineni et al. 2002, section 2, without smoothing; equal to sacreBLEU's where all orders match."""
+    log_precision, said, meant = 0.0, 0, 0
+    for n in range(1, 5):
+        matched = total = 0
+        for hypothesis, reference in zip(hypotheses, references, strict=True):
+            grams = [
+                Counter(zip(*(text.split()[i:] for i in range(n)), strict=False)) for text in (hypothesis, reference)
+            ]
+            matched += sum(min(count, grams[1][gram]) for gram, count in grams[0].items())
+            total += sum(grams[0].values())
+        log_precision += math.log(matched / total) / 4
+    said = sum(len(text.split()) for text in hypotheses)
+    meant = sum(len(text.split()) for text in references)
+    return 100 * math.exp(min(0.0, 1 - meant / said) + log_precision)
+
+
+def corrupted(lines: list[str], seed: int) -> list[str]:
+    rng = random.Random(seed)
+    return [" ".join(word for word in line.split() if rng.random() > 0.15) for line in lines]
+
+
+LINES = [f"the {a} dog sees {b} cats near the {c} house today ." for a in "xyz" for b in "uvw" for c in "rst"]
+
+
+def test_bleu_agrees_with_the_formula() -> None:
+    hypotheses = corrupted(LINES, 0)
+    found = bleu(hypotheses, LINES, tokenize="none")
+    assert found.score == pytest.approx(plain_bleu(hypotheses, LINES), rel=1e-9)
+    assert found.hypothesis_length == sum(len(line.split()) for line in hypotheses)
+    assert found.reference_length == sum(len(line.split()) for line in LINES)
+    assert found.brevity_penalty == pytest.approx(math.exp(1 - found.reference_length / found.hypothesis_length))
+    assert len(found.precisions) == 4
+    assert all(0 <= precision <= 100 for precision in found.precisions)
+
+
+def test_signatures_say_how() -> None:
+    upper = [line.upper() for line in LINES]
+    assert bleu(upper, LINES).score < 30
+    assert "case:mixed" in bleu(upper, LINES).signature
+    folded = bleu(upper, LINES, lowercase=True)
+    assert folded.score == pytest.approx(100)
+    assert "case:lc|eff:no|tok:13a|smooth:exp" in folded.signature
+    assert "tok:none" in bleu(upper, LINES, tokenize="none").signature
+    assert "case:lc" in chrf(upper, LINES, lowercase=True).signature
+
+
+def test_chrf_knows_parts_of_words() -> None:
+    assert chrf(LINES, LINES).score == pytest.approx(100)
+    near = [line.replace("cats", "cat") for line in LINES]
+    far = [line.replace("cats", "zzzz") for line in LINES]
+    assert 100 > chrf(near, LINES).score > chrf(far, LINES).score
+
+
+def test_many_tokenised_lines_raise_no_warning() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert bleu(LINES * 10, LINES * 10, tokenize="none").score == pytest.approx(100)
+
+
+@pytest.mark.parametrize(("hypotheses", "references"), [([], []), (["a"], []), (["a"], ["a", "b"])])
+def test_each_hypothesis_needs_its_reference(hypotheses: list[str], references: list[str]) -> None:
+    for metric in (bleu, chrf):
+        with pytest.raises(ValueError, match="a reference for each hypothesis"):
+            metric(hypotheses, references)
+
+
+@pytest.mark.parametrize(
+    ("hypothesis", "reference", "score"),
+    [
+        ("va !", "va !", 1.0),
+        ("calme .", "il est calme .", math.exp(-1)),  # 0.368, as the book prints for too short a translation
+        ("il est malade .", "il est calme .", (3 / 4) ** 0.5 * (1 / 3) ** 0.25),  # 0.658, as the book prints
+        ("je suis .", "elle dort bien", 0.0),
+        ("a a a a", "a b", (1 / 4) ** 0.5 * 0.0),
+        ("va", "va", 1.0),  # no bigrams to ask for
+        ("", "va !", 0.0),
+    ],
+)
+def test_the_books_bleu(hypothesis: str, reference: str, score: float) -> None:
+    assert bleu_k(hypothesis, reference, 2) == pytest.approx(score)
+
+
+def test_the_books_bleu_counts_longer_orders() -> None:
+    assert bleu_k("a b c d", "a b c e", 3) == pytest.approx((3 / 4) ** 0.5 * (2 / 3) ** 0.25 * (1 / 2) ** 0.125)
+
+
+def test_moses_is_undone() -> None:
+    line = "two dogs don &apos;t run &quot; fast &quot; , &amp; he &apos;s a well @-@ known cat ."
+    assert detokenise([line], "en") == ["two dogs don't run \"fast\", & he's a well-known cat."]
+    assert detokenise(["l&apos; homme va , « bien » ?"], "fr") == ["l'homme va, « bien » ?"]
+
+
+def test_detokenised_multi30k_is_the_published_text(real_data: Path) -> None:
+    stem = real_data / "multi30k" / "test_2016_flickr"
+    tokenised = stem.with_name(stem.name + ".lc.norm.tok.de").read_text(encoding="utf-8").splitlines()
+    published = stem.with_name(stem.name + ".de").read_text(encoding="utf-8").splitlines()
+    found = bleu(detokenise(tokenised, "de"), published, lowercase=True)
+    assert found.score == pytest.approx(99.93, abs=0.005)
+    assert bleu(tokenised, tokenised, tokenize="none").reference_length == 12103
+
+
+def test_tokenise_makes_what_published_tokenised_text_looks_like(real_data: Path) -> None:
+    folder = real_data / "multi30k"
+    raw = (folder / "val.en").read_text().splitlines()
+    published = (folder / "val.lc.norm.tok.en").read_text().splitlines()
+    found = [line.lower() for line in tokenise(raw, "en")]
+    assert sum(a == b for a, b in zip(found, published, strict=True)) > 0.97 * len(raw)

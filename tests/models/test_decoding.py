@@ -1,0 +1,197 @@
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from attnbench.config.attention import AttentionConfig, Score
+from attnbench.config.model import Init, Norm, Tie, TransformerConfig
+from attnbench.config.position import Position, PositionConfig
+from attnbench.models.decoding import Hypothesis, beam_search
+from attnbench.models.transformer import Transformer
+
+PAD, BOS, EOS = 0, 1, 2
+
+
+def build(
+    vocabulary: int = 12,
+    score: Score = Score.scaled_dot,
+    position: Position = Position.sinusoidal,
+    max_len: int = 32,
+    seed: int = 0,
+    **options: Any,
+) -> Transformer:
+    torch.manual_seed(seed)
+    shape = {"depth": 2, "d_model": 16, "d_ff": 16, "num_heads": 2, "init": Init.torch, "tie": Tie.none}
+    model = Transformer(
+        TransformerConfig(**(shape | options)),
+        AttentionConfig(score=score),
+        PositionConfig(kind=position, max_len=max_len),
+        source_vocab=vocabulary,
+        target_vocab=vocabulary,
+        pad=PAD,
+    )
+    torch.nn.init.normal_(model.output.weight, std=0.5)  # opinions strong enough to end at different lengths
+    return model.double().eval()
+
+
+def sources(rows: int, vocabulary: int = 12, longest: int = 6) -> Tensor:
+    generator = torch.Generator().manual_seed(7)
+    source = torch.randint(3, vocabulary, (rows, longest), generator=generator)
+    for row, length in enumerate(torch.randint(1, longest + 1, (rows,), generator=generator).tolist()):
+        source[row, length:] = PAD
+    return source
+
+
+def search(model: Transformer, source: Tensor, beam_size: int = 4, **options: Any) -> list[Hypothesis]:
+    settings: dict[str, Any] = {
+        "max_lengths_B": torch.full((len(source),), 8),
+        "length_penalty": 1.0,
+        "bos": BOS,
+        "eos": EOS,
+        "pad": PAD,
+    }
+    return beam_search(model, source, beam_size=beam_size, **(settings | options))
+
+
+@torch.no_grad()
+def log_p(model: Transformer, source: Tensor, prefix: list[int]) -> list[float]:
+    hidden = model(source[None, source != PAD], torch.tensor([[BOS, *prefix]])).hidden[0, -1]
+    return model.project(hidden).log_softmax(-1).tolist()
+
+
+def slow_search(model: Transformer, source: Tensor, beam_size: int, max_length: int, penalty: float) -> Hypothesis:
+    """One sentence, one hypothesis, one token at a time."""
+    live, finished = [(0.0, [])], []
+    for length in itertools.count():
+        grown = []
+        for total, prefix in live:
+            for token, value in enumerate(log_p(model, source, prefix)):
+                if token not in (PAD, BOS) and (length < max_length or token == EOS):
+                    grown.append((total + value, [*prefix, token]))
+        grown.sort(key=lambda pair: -pair[0])
+        for total, tokens in grown[:beam_size]:
+            if tokens[-1] == EOS:
+                finished.append(Hypothesis(total / len(tokens) ** penalty, tokens[:-1]))
+        live = [pair for pair in grown if pair[1][-1] != EOS][:beam_size]
+        if len(finished) >= beam_size or length == max_length:
+            return max(finished, key=lambda hypothesis: hypothesis.score)
+    raise AssertionError
+
+
+def assert_same(found: list[Hypothesis], expected: list[Hypothesis]) -> None:
+    assert [h.tokens for h in found] == [h.tokens for h in expected]
+    assert [h.score for h in found] == pytest.approx([h.score for h in expected], rel=1e-5)
+
+
+@pytest.mark.parametrize("penalty", [0.0, 0.6, 1.0])
+@pytest.mark.parametrize("beam_size", [1, 2, 5, 10])
+def test_equals_a_slow_search(beam_size: int, penalty: float) -> None:
+    model, source = build(), sources(10)
+    limits = torch.arange(10)  # none at all, to nine
+    found = search(model, source, beam_size, max_lengths_B=limits, length_penalty=penalty)
+    expected = [
+        slow_search(model, row, beam_size, limit, penalty) for row, limit in zip(source, limits.tolist(), strict=True)
+    ]
+    assert_same(found, expected)
+    assert len({len(h.tokens) for h in found}) > 1  # sentences left the batch at different times
+
+
+@pytest.mark.parametrize("penalty", [0.0, 1.0])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_wide_beam_finds_the_best_of_all(seed: int, penalty: float) -> None:
+    vocabulary, longest = 6, 3  # three words: 1 + 3 + 9 + 27 translations
+    model, source = build(vocabulary, seed=seed), sources(4, vocabulary)
+    found = search(model, source, 41, max_lengths_B=torch.full((4,), longest), length_penalty=penalty)
+    for row, hypothesis in zip(source, found, strict=True):
+        every = []
+        for length in range(longest + 1):
+            for words in itertools.product(range(3, vocabulary), repeat=length):
+                tokens = [*words, EOS]
+                total = sum(log_p(model, row, tokens[:i])[token] for i, token in enumerate(tokens))
+                every.append(Hypothesis(total / len(tokens) ** penalty, list(words)))
+        assert_same([hypothesis], [max(every)])
+
+
+@pytest.mark.parametrize("beam_size", [1, 4])
+@pytest.mark.parametrize("position", Position)
+@pytest.mark.parametrize("score", Score)
+@pytest.mark.parametrize("norm", Norm)
+def test_the_cache_changes_nothing(norm: Norm, score: Score, position: Position, beam_size: int) -> None:
+    model, source = build(norm=norm, score=score, position=position), sources(12)
+    assert_same(search(model, source, beam_size), search(model, source, beam_size, cached=False))
+
+
+def test_greedy_takes_the_likeliest_token_each_time() -> None:
+    model, source = build(), sources(8)
+    for row, hypothesis in zip(source, search(model, source, 1), strict=True):
+        prefix: list[int] = []
+        while len(prefix) < 8:
+            values = log_p(model, row, prefix)
+            best = max(range(2, len(values)), key=lambda token: values[token])
+            if best == EOS:
+                break
+            prefix.append(best)
+        assert hypothesis.tokens == prefix
+
+
+@pytest.mark.parametrize("beam_size", [1, 4])
+def test_batch_and_order_change_nothing(beam_size: int) -> None:
+    model, source = build(), sources(12)
+    together = search(model, source, beam_size)
+    order = torch.randperm(12, generator=torch.Generator().manual_seed(0))
+    assert_same(search(model, source[order], beam_size), [together[i] for i in order.tolist()])
+    for row, hypothesis in zip(source, together, strict=True):
+        assert_same(search(model, row[None, row != PAD], beam_size), [hypothesis])
+
+
+def test_a_longer_batch_pads_more_and_changes_nothing() -> None:
+    model, source = build(), sources(6)
+    wider = torch.cat((source, torch.full((6, 5), PAD)), dim=1)
+    assert_same(search(model, wider), search(model, source))
+
+
+@pytest.mark.parametrize("beam_size", [1, 3])
+def test_never_longer_than_allowed_and_never_special(beam_size: int) -> None:
+    model, source = build(), sources(10)
+    limits = torch.tensor([0, 1, 2, 3, 4, 5, 6, 7, 8, 9])
+    for limit, hypothesis in zip(limits, search(model, source, beam_size, max_lengths_B=limits), strict=True):
+        assert len(hypothesis.tokens) <= limit
+        assert not {PAD, BOS, EOS} & set(hypothesis.tokens)
+        assert torch.tensor(hypothesis.score).isfinite()
+
+
+def test_a_wider_beam_than_vocabulary() -> None:
+    model, source = build(vocabulary=4), sources(3, vocabulary=4)
+    found = search(model, source, 50, max_lengths_B=torch.full((3,), 4))
+    assert_same(found, [slow_search(model, row, 50, 4, 1.0) for row in source])
+
+
+def test_learned_positions_bound_the_length() -> None:
+    model, source = build(position=Position.learned, max_len=6), sources(8)
+    model.output.weight.data[EOS] = -model.output.weight.data.sum(0)
+    found = search(model, source, 3, max_lengths_B=torch.full((8,), 100))
+    assert max(len(hypothesis.tokens) for hypothesis in found) <= 5  # BOS has the sixth place
+    assert_same(found, search(model, source, 3, max_lengths_B=torch.full((8,), 100), cached=False))
+
+
+def test_no_sentences() -> None:
+    assert search(build(), sources(1)[:0]) == []
+
+
+def test_the_source_is_read_once_and_finished_sentences_leave(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, source = build(), sources(10)
+    encoded, widths = [], []
+    encode, embed = model.encode, model.embed_target
+    monkeypatch.setattr(model, "encode", lambda *args: encoded.append(len(args[0])) or encode(*args))
+    monkeypatch.setattr(model, "embed_target", lambda *args: widths.append(args[0].shape) or embed(*args))
+    search(model, source, 3, max_lengths_B=torch.arange(10))
+    assert encoded == [10]
+    assert all(length == 1 for _, length in widths)  # never a prefix, only what is new
+    rows = [count for count, _ in widths]
+    assert rows[0] == 10
+    assert sorted(rows[1:], reverse=True) == rows[1:]
+    assert rows[-1] <= 3

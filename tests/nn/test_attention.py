@@ -1,0 +1,230 @@
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from attnbench.config.attention import AttentionConfig, Backend, Score
+from attnbench.nn.attention import Attention, MultiHeadAttention
+
+B, H, L, D = 3, 2, 5, 4
+M = H * D
+FUSED_SCORES = [Score.scaled_dot, Score.dot]
+
+
+def attention(score: Score, backend: Backend = Backend.auto, dropout: float = 0.0) -> Attention:
+    torch.manual_seed(0)
+    return Attention(D, AttentionConfig(score=score, backend=backend, dropout=dropout)).double()
+
+
+def multi_head(score: Score = Score.scaled_dot, **options: Any) -> MultiHeadAttention:
+    torch.manual_seed(0)
+    module = MultiHeadAttention(M, H, AttentionConfig(score=score, **options)).double()
+    torch.nn.init.normal_(module.qkv.bias)
+    torch.nn.init.normal_(module.out.bias)
+    return module
+
+
+def qkv(keys: int = L) -> list[Tensor]:
+    torch.manual_seed(1)
+    return [torch.randn(B, H, n, D, dtype=torch.double, requires_grad=True) for n in (L, keys, keys)]
+
+
+def padding(keys: int = L) -> Tensor:
+    lengths = torch.tensor([keys, keys - 2, 1])
+    return (torch.arange(keys) < lengths[:, None])[:, None, None, :]
+
+
+MASKS: dict[str, Tensor | None] = {
+    "none": None,
+    "padding": padding(),
+    "each query its own": torch.rand(B, 1, L, L, generator=torch.Generator().manual_seed(3)) < 0.6,
+    "nothing allowed": torch.zeros(B, 1, 1, L, dtype=torch.bool),
+}
+
+
+def by_loops(score: Attention, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
+    """softmax over the allowed keys of each query, one at a time."""
+    scores = score.score(q, k)
+    context = torch.zeros_like(q) + 0 * (q.sum() + k.sum() + v.sum())  # in the graph even where nothing is seen
+    queries, keys = q.shape[2], k.shape[2]
+    allowed = torch.ones(B, H, queries, keys, dtype=torch.bool) if mask is None else mask.expand_as(scores)
+    for b, h, i in itertools.product(range(B), range(H), range(queries)):
+        seen = [j for j in range(keys) if allowed[b, h, i, j] and (not causal or j <= i + keys - queries)]
+        if seen:
+            weights = torch.exp(scores[b, h, i, seen])
+            context[b, h, i] = (weights / weights.sum()) @ v[b, h, seen]
+    return context
+
+
+@pytest.mark.parametrize("backend", Backend)
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS)
+@pytest.mark.parametrize("score", Score)
+def test_equals_loops(score: Score, mask: Tensor | None, causal: bool, backend: Backend) -> None:
+    module, inputs = attention(score, backend), qkv()
+    context, weights = module(*inputs, mask=mask, causal=causal)
+    assert weights is None
+    expected = by_loops(module, *inputs, mask, causal)
+    torch.testing.assert_close(context, expected)
+    target = torch.randn_like(context)
+    found_grads = torch.autograd.grad((context * target).sum(), inputs)
+    expected_grads = torch.autograd.grad((expected * target).sum(), inputs)
+    for found, wanted in zip(found_grads, expected_grads, strict=True):
+        torch.testing.assert_close(found, wanted)
+
+
+@pytest.mark.parametrize("score", FUSED_SCORES)
+def test_weights_are_those_that_made_the_context(score: Score) -> None:
+    module, (q, k, v) = attention(score), qkv()
+    fused, explicit = module(q, k, v, mask=padding()), module(q, k, v, mask=padding(), need_weights=True)
+    torch.testing.assert_close(explicit.context, fused.context)
+    torch.testing.assert_close(explicit.weights @ v, fused.context)
+    torch.testing.assert_close(explicit.weights.sum(-1), torch.ones(B, H, L, dtype=torch.double))
+    assert (explicit.weights[1, :, :, -2:] == 0).all()
+
+
+@pytest.mark.parametrize("need_weights", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("score", Score)
+def test_a_row_with_no_key_is_zero_forward_and_backward(score: Score, dtype: torch.dtype, need_weights: bool) -> None:
+    module = attention(score).to(dtype)
+    inputs = [x.detach().to(dtype).requires_grad_() for x in qkv()]
+    mask = torch.ones(B, 1, L, L, dtype=torch.bool)
+    mask[0, :, 2] = False
+    mask[1] = False
+    context, weights = module(*inputs, mask=mask, need_weights=need_weights)
+    assert (context[0, :, 2] == 0).all()
+    assert (context[1] == 0).all()
+    assert (context[0, :, 0] != 0).any()
+    if weights is not None:
+        assert (weights[1] == 0).all()
+    for gradient in torch.autograd.grad(context.float().square().sum(), inputs):
+        assert gradient.isfinite().all()
+        assert (gradient[1] == 0).all()
+        assert (gradient[0] != 0).any()
+
+
+@pytest.mark.parametrize("score", Score)
+def test_gradcheck_through_the_masked_softmax(score: Score) -> None:
+    module, mask = attention(score, Backend.explicit), MASKS["each query its own"]
+    inputs = [x.detach()[:, :, :3].requires_grad_() for x in qkv()]
+    assert mask is not None
+    small = mask[:, :, :3, :3]
+    assert torch.autograd.gradcheck(lambda *x: module(*x, mask=small, causal=True).context, inputs)
+
+
+@pytest.mark.parametrize("backend", Backend)
+@pytest.mark.parametrize("mask", [None, padding(7)], ids=["none", "padding"])
+@pytest.mark.parametrize("score", Score)
+def test_causal_queries_are_the_last_places(score: Score, mask: Tensor | None, backend: Backend) -> None:
+    module, (q, k, v) = attention(score, backend), qkv(keys=7)
+    torch.testing.assert_close(module(q, k, v, mask=mask, causal=True).context, by_loops(module, q, k, v, mask, True))
+
+
+@pytest.mark.parametrize("score", Score)
+def test_path(score: Score) -> None:
+    cpu, cuda = torch.device("cpu"), torch.device("cuda")
+    fusible = "fused" if score in FUSED_SCORES else "explicit"
+    plain, dropping = attention(score), attention(score, dropout=0.1)
+    assert plain.path(cpu) == fusible
+    assert plain.path(cpu, need_weights=True) == "explicit"
+    assert attention(score, Backend.explicit).path(cpu) == "explicit"
+    assert (dropping.path(cpu), dropping.path(cuda)) == ("explicit", fusible)
+    assert dropping.eval().path(cpu) == fusible
+
+
+@pytest.mark.parametrize("score", FUSED_SCORES)
+def test_the_fused_path_calls_the_kernel_and_the_explicit_one_does_not(
+    score: Score, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+    kernel = torch.nn.functional.scaled_dot_product_attention
+    monkeypatch.setattr(
+        torch.nn.functional,
+        "scaled_dot_product_attention",
+        lambda *args, **kwargs: calls.append(kwargs) or kernel(*args, **kwargs),
+    )
+    attention(score)(*qkv())
+    assert len(calls) == 1
+    attention(score, Backend.explicit)(*qkv())
+    attention(score)(*qkv(), need_weights=True)
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize("score", Score)
+def test_dropout_drops_weights_in_training_alone(score: Score) -> None:
+    module, (q, k, v) = attention(score, dropout=0.5), qkv()
+    ones = torch.ones_like(v)
+    dropped, weights = module(q, k, ones, need_weights=True)
+    assert dropped.std() > 0.1
+    torch.testing.assert_close(weights.sum(-1), torch.ones(B, H, L, dtype=torch.double))  # as they were before it
+    torch.testing.assert_close(module.eval()(q, k, ones).context, ones)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("cross", [False, True])
+@pytest.mark.parametrize("need_weights", [False, True])
+def test_multi_head_equals_torch(cross: bool, causal: bool, need_weights: bool) -> None:
+    ours = multi_head()
+    theirs = torch.nn.MultiheadAttention(M, H, batch_first=True, dtype=torch.double)
+    theirs.load_state_dict(
+        {
+            "in_proj_weight": ours.qkv.weight,
+            "in_proj_bias": ours.qkv.bias,
+            "out_proj.weight": ours.out.weight,
+            "out_proj.bias": ours.out.bias,
+        }
+    )
+    x, memory = torch.randn(B, L, M, dtype=torch.double), torch.randn(B, L, M, dtype=torch.double)
+    other = memory if cross else x
+    blocked = torch.ones(L, L, dtype=torch.bool).triu(1) if causal else None
+    expected, weights = theirs(
+        x, other, other, key_padding_mask=~padding()[:, 0, 0], attn_mask=blocked, average_attn_weights=False
+    )
+    found = ours(x, memory if cross else None, mask=padding(), causal=causal, need_weights=need_weights)
+    torch.testing.assert_close(found.context, expected)
+    if need_weights:
+        torch.testing.assert_close(found.weights, weights)
+
+
+@pytest.mark.parametrize("score", Score)
+def test_every_parameter_gets_a_gradient(score: Score) -> None:
+    module = multi_head(score)
+    x, memory = torch.randn(2, B, L, M, dtype=torch.double)
+    for given in (None, memory):
+        module.zero_grad()
+        module(x, given).context.square().sum().backward()
+        for name, parameter in module.named_parameters():
+            assert parameter.grad is not None, name
+            assert parameter.grad.abs().sum() > 0, name
+
+
+@pytest.mark.parametrize("score", Score)
+def test_permutation_equivariance(score: Score) -> None:
+    module, x, order = multi_head(score), torch.randn(B, L, M, dtype=torch.double), torch.randperm(L)
+    torch.testing.assert_close(module(x[:, order]).context, module(x).context[:, order])
+
+
+@pytest.mark.parametrize("score", Score)
+def test_a_projected_memory_is_as_good_as_the_memory(score: Score) -> None:
+    module = multi_head(score)
+    x, memory = torch.randn(2, B, L, M, dtype=torch.double)
+    projected = module.keys_values(memory)
+    torch.testing.assert_close(module(x, projected).context, module(x, memory).context)
+    order = torch.tensor([2, 0])
+    torch.testing.assert_close(module(x[order], projected.select(order)).context, module(x, memory).context[order])
+
+
+@pytest.mark.parametrize("score", Score)
+def test_steps_equal_the_whole_sequence(score: Score) -> None:
+    module = multi_head(score)
+    x_BJLM = torch.randn(2, 3, L, M, dtype=torch.double)
+    whole = module(x_BJLM.flatten(0, 1), causal=True).context.view_as(x_BJLM)
+    past = None
+    for place in range(L):
+        context, past = module.step(x_BJLM[:, :, place], past)
+        torch.testing.assert_close(context, whole[:, :, place])

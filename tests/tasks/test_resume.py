@@ -1,0 +1,103 @@
+"""A run that was stopped and gone on with ends bit for bit where one that was not ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from attnbench.callbacks.resumable import Interrupted
+from attnbench.config import Config
+from attnbench.record import Record, Status, read
+from attnbench.tasks.run import LAST, MODEL, execute
+from attnbench.tasks.translation import Translation
+
+Small = Callable[..., Config]
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    state: dict[str, torch.Tensor] = torch.load(folder / MODEL, weights_only=True)["state_dict"]
+    return state
+
+
+def stop_at(monkeypatch: pytest.MonkeyPatch, step: str, count: int, number: signal.Signals) -> None:
+    """Send this process a signal in the `count`-th call of a step of the task."""
+    calls = 0
+    original = getattr(Translation, step)
+
+    def signalling(self: Translation, *args: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == count:
+            os.kill(os.getpid(), number)
+        return original(self, *args)
+
+    monkeypatch.setattr(Translation, step, signalling)
+
+
+def assert_same(record: Record, folder: Path, other: Record, other_folder: Path) -> None:
+    assert record.status is other.status is Status.finished
+    assert record.metrics == other.metrics
+    for name, tensor in weights(folder).items():
+        assert torch.equal(tensor, weights(other_folder)[name]), name
+
+
+@pytest.mark.parametrize(
+    ("step", "count", "final", "accumulated"),
+    [
+        ("training_step", 3, "best", False),
+        ("training_step", 6, "average", True),
+        ("training_step", 7, "average", True),  # in the middle of an accumulated update
+        ("training_step", 8, "best", True),
+        ("training_step", 11, "last", True),
+        ("training_step", 11, "average", False),
+        ("validation_step", 1, "best", False),
+        ("test_step", 1, "last", True),
+    ],
+)
+def test_interrupted_and_resumed_is_bit_identical(
+    small: Small,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    step: str,
+    count: int,
+    final: str,
+    accumulated: bool,
+) -> None:
+    config = small(
+        f"trainer.final_weights={final}",
+        "trainer.average_last=2",
+        "task.decode_tokens=128",
+        *(["trainer.micro_batch=128"] * accumulated),
+    )
+    undisturbed = execute(config, tmp_path / "a", [])
+    with monkeypatch.context() as patch:
+        stop_at(patch, step, count, signal.SIGINT if count % 2 else signal.SIGTERM)
+        with pytest.raises(Interrupted):
+            execute(config, tmp_path / "b", [])
+    stopped = read(tmp_path / "b" / "run.json")
+    assert stopped.status is Status.interrupted
+    assert stopped.error is not None
+    assert "stopped by SIG" in stopped.error["message"]
+    assert (tmp_path / "b" / LAST).is_file() or step == "validation_step"
+    resumed = execute(config, tmp_path / "b", [])
+    assert_same(resumed, tmp_path / "b", undisturbed, tmp_path / "a")
+
+
+def test_signals_are_given_back(small: Small, tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    execute(small("trainer.max_epochs=1", "trainer.validate_every_epochs=1"), tmp_path, [])
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_the_same_seed_gives_the_same_run_and_another_does_not(small: Small, tmp_path: Path) -> None:
+    first, again, other = (
+        execute(small(f"seed={seed}"), tmp_path / name, []) for name, seed in (("a", 1), ("b", 1), ("c", 2))
+    )
+    assert_same(first, tmp_path / "a", again, tmp_path / "b")
+    assert first.metrics["final"]["loss"] != other.metrics["final"]["loss"]

@@ -1,0 +1,178 @@
+"""The translation task learns what luck cannot, scores what it says, and reloads with nothing but a file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import wandb
+
+from attnbench.config import Config, ConfigError
+from attnbench.config.attention import Score
+from attnbench.config.model import Norm
+from attnbench.config.position import Position
+from attnbench.data.errors import DataError
+from attnbench.data.pairs import DETOKENISED, TOKENISED, ParallelText, Split
+from attnbench.record import Status, read
+from attnbench.tasks.base import TrainingError
+from attnbench.tasks.build import CheckpointError, build_task, load_task
+from attnbench.tasks.run import MODEL, execute
+from attnbench.tasks.translation import Translation, score_translations
+
+Small = Callable[..., Config]
+OVERFIT = [
+    "debug.overfit_batches=1", "model.d_model=32", "model.d_ff=64", "model.dropout=0", "data.batch_tokens=128",
+    "optim.lr=0.01", "schedule.warmup_steps=20", "task.label_smoothing=0",
+    "trainer.max_epochs=120", "trainer.validate_every_epochs=120", "trainer.final_weights=last",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("position", Position, ids=lambda p: p.name)
+@pytest.mark.parametrize("norm", Norm, ids=lambda n: n.name)
+@pytest.mark.parametrize("score", Score, ids=lambda s: s.name)
+def test_every_variant_overfits_a_batch(
+    small: Small, tmp_path: Path, score: Score, norm: Norm, position: Position
+) -> None:
+    choices = [f"attention.score={score.name}", f"model.norm={norm.name}", f"position={position.name}"]
+    record = execute(small(*OVERFIT, *choices), tmp_path, [])
+    assert record.metrics["final"]["bleu"] > 90
+    assert record.metrics["final"]["loss"] < 0.1
+
+
+def test_a_checkpoint_reloads_alone_and_translates_the_same(small: Small, tmp_path: Path) -> None:
+    config = small("callbacks.samples=2")
+    execute(config, tmp_path, [])
+    task = load_task(tmp_path / MODEL)
+    assert isinstance(task, Translation)
+    pairs = build_task(config)[1].pairs["test"]
+    with torch.inference_mode():
+        ids = task.decode(torch.from_numpy(pairs.source.padded(np.arange(len(pairs)))), beam_size=2)
+    said = (tmp_path / "outputs" / "test.hypothesis.txt").read_text().splitlines()
+    assert [task.codec.target.decode(row) for row in ids] == said
+
+
+def test_a_record_says_what_was_found_and_where_it_came_from(small: Small, tmp_path: Path) -> None:
+    execute(small(), tmp_path, ["seed=1"])
+    record = read(tmp_path / "run.json")
+    assert record.status is Status.finished
+    assert record.overrides == ["seed=1"]
+    for part in ("final", "best", "test"):
+        assert {"loss", "perplexity", "bleu", "chrf", "bleu_signature", "chrf_signature"} <= set(record.metrics[part])
+    assert record.metrics["test"]["perplexity"] == pytest.approx(math.exp(record.metrics["test"]["loss"]))
+    assert record.performance["target_tokens_per_sec_global"] > 0 or record.performance["steps"] == 0
+    assert 0 <= record.performance["padding"] < 1
+    assert record.performance["mfu"] is None
+    assert record.parameters["total"] == record.parameters["trainable"] > 0
+    assert record.provenance["threads"] == 1
+
+
+def test_a_loss_that_is_no_number_ends_the_run_and_the_record_says_so(
+    small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = Translation.training_step
+    monkeypatch.setattr(Translation, "training_step", lambda *args: original(*args) * float("nan"))
+    with pytest.raises(TrainingError, match=r"the loss is nan at update 2: try a lower optim\.lr"):
+        execute(small("logger.every_steps=2"), tmp_path, [])
+    record = read(tmp_path / "run.json")
+    assert record.status is Status.failed
+    assert record.error is not None
+    assert record.error["type"] == "TrainingError"
+
+
+def test_training_stops_at_max_steps_with_a_validation(small: Small, tmp_path: Path) -> None:
+    record = execute(small("trainer.max_epochs=null", "trainer.max_steps=6"), tmp_path, [])
+    assert record.metrics["final"]["update"] == 6
+    assert "bleu" in record.metrics["test"]
+
+
+def test_training_stops_after_max_minutes_with_a_validation(small: Small, tmp_path: Path) -> None:
+    record = execute(small("trainer.max_epochs=null", "trainer.max_minutes=0.005"), tmp_path, [])
+    assert record.status is Status.finished
+    assert record.metrics["final"]["update"] >= 1
+
+
+def test_patience_stops_training_that_gets_no_better(small: Small, tmp_path: Path) -> None:
+    choices = ["trainer.max_epochs=50", "trainer.validate_every_epochs=1", "trainer.patience=2", "optim.lr=1e-12"]
+    record = execute(small(*choices), tmp_path, [])
+    assert record.metrics["final"]["epoch"] == 3  # the first, and two that were no better
+
+
+def test_another_vocabulary_is_refused_in_a_sentence(small: Small, tmp_path: Path) -> None:
+    execute(small(), tmp_path, [])
+    with pytest.raises(DataError, match="another vocabulary"):
+        execute(small("data.grammar_seed=7", "trainer.max_epochs=5"), tmp_path, [])
+
+
+@pytest.mark.parametrize(
+    ("content", "told"), [(None, "no such checkpoint"), (b"", "not a whole"), (b"no archive at all", "not a whole")]
+)
+def test_what_is_no_checkpoint_is_refused_in_a_sentence(tmp_path: Path, content: bytes | None, told: str) -> None:
+    path = tmp_path / "model.ckpt"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=told) as caught:
+        load_task(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_checkpoint_cut_short_is_refused(small: Small, tmp_path: Path) -> None:
+    execute(small("trainer.max_epochs=1"), tmp_path, [])
+    path = tmp_path / MODEL
+    path.write_bytes(path.read_bytes()[:-1000])
+    with pytest.raises(CheckpointError, match="not a whole attnbench checkpoint"):
+        load_task(path)
+
+
+@pytest.mark.parametrize("logger", ["csv", "tensorboard", "wandb", "none"])
+def test_every_logger_mirrors_the_run(small: Small, tmp_path: Path, logger: str) -> None:
+    choices = [f"logger={logger}", "callbacks=default", "callbacks.probe_size=1", "callbacks.progress_bar=false"]
+    record = execute(small(*choices, "trainer.max_epochs=2"), tmp_path, [])
+    pictures = sorted(path.name for path in (tmp_path / "attention" / "final").glob("*.png"))
+    assert pictures == ["cross-0.png", "decoder-0.png", "encoder-0.png"]
+    with np.load(tmp_path / "attention" / "final" / "attention.npz") as arrays:
+        weights_LHQK = arrays["0.cross.weights"]
+        assert weights_LHQK.shape[:2] == (1, 2)
+        assert weights_LHQK.shape[2:] == (len(arrays["0.cross.queries"]), len(arrays["0.cross.keys"]))
+        np.testing.assert_allclose(weights_LHQK.sum(-1), 1, rtol=1e-5)
+    if logger == "none":
+        assert record.tracker is None
+        return
+    assert record.tracker is not None
+    found = {path.suffix for path in (tmp_path / record.tracker["folder"]).rglob("*") if path.is_file()}
+    wanted = {"csv": ".csv", "wandb": ".wandb"}.get(logger)
+    assert wanted in found if wanted else any("tfevents" in p.name for p in (tmp_path / logger).rglob("*"))
+
+
+def test_online_without_a_login_says_so_in_one_sentence(
+    small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wandb.teardown()  # it remembers the environment that it was first used in
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    with pytest.raises(ConfigError, match=r"logger\.mode=online: W&B did not start.*logger\.mode=offline"):
+        execute(small("logger=wandb", "logger.mode=online"), tmp_path, [])
+
+
+def split(target: list[str], references: dict[str, list[str]]) -> Split:
+    return Split("test", target, target, references, ("a", "b"), range(1, len(target) + 1))
+
+
+@pytest.mark.parametrize(("cased", "case"), [(False, "case:lc"), (True, "case:mixed")])
+def test_tokenised_sets_are_scored_on_tokens_and_on_ordinary_text(cased: bool, case: str) -> None:
+    tokens = ["a dog , and a cat , sit here .", "the dog &apos;s tail is long today ."]
+    plain = ["A dog, and a cat, sit here.", "The dog's tail is long today."]
+    train = [line.capitalize() if cased else line for line in tokens]
+    parts = {"train": split(train, {}), "val": split(tokens, {}), "test": split(tokens, {})}
+    text = ParallelText(**parts, vocabulary_from=(parts["train"],), tokenised=True)
+    report = score_translations(tokens, {TOKENISED: tokens, DETOKENISED: plain}, text)
+    assert report["bleu_tokenised"] == pytest.approx(100)
+    assert case in str(report["bleu_signature"])
+    assert (report["bleu"] == pytest.approx(100)) is not cased
+    only_tokens = score_translations(tokens, {TOKENISED: tokens}, text)
+    assert only_tokens["bleu"] == pytest.approx(100)

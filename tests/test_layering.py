@@ -1,0 +1,102 @@
+"""The floors of ARCHITECTURE.md, held over the import graph; and the size that a file and a function may have."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SRC = Path(__file__).parents[1] / "src" / "attnbench"
+FLOORS = {
+    "config": 1, "conf": 1, "metrics": 1,
+    "nn": 2, "data": 2, "identity": 2, "record": 2,
+    "models": 3, "callbacks": 3, "sweep": 3, "report": 3,
+    "tasks": 4, "bench": 4,
+    "train": 5, "translate": 5, "table": 5,
+}  # fmt: skip
+STRANGERS = [("nn", "metrics"), ("data", "metrics")]  # below, and still none of their business
+TORCH_FREE = ["config", "record", "identity", "sweep.plan", "report.tables", "table", "train"]
+MODULES = sorted(SRC.rglob("*.py"))
+
+
+def name_of(path: Path) -> str:
+    return ".".join(path.relative_to(SRC).with_suffix("").parts).removesuffix(".__init__") or "__init__"
+
+
+def imports_of(path: Path) -> set[str]:
+    """Modules of ours that a file imports anywhere, in functions too, but not for type checking alone."""
+    tree = ast.parse(path.read_text())
+    typing_only = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+        for inner in ast.walk(node)
+    }
+    found = set()
+    for node in ast.walk(tree):
+        if id(node) in typing_only:
+            continue
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+        elif isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+    return {name.removeprefix("attnbench.") for name in found if name.startswith("attnbench.")}
+
+
+def room(name: str) -> str:
+    return name.split(".")[0]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_arrows_run_down(path: Path) -> None:
+    here = name_of(path)
+    if here == "__init__":
+        return
+    for there in imports_of(path):
+        if room(there) != room(here):
+            assert FLOORS[room(there)] < FLOORS[room(here)], f"{here} imports {there}, which is not below it"
+            assert (room(here), room(there)) not in STRANGERS, f"{here} imports {there}"
+
+
+def test_callbacks_read_what_a_model_returns() -> None:
+    for path in (SRC / "callbacks").glob("*.py"):
+        assert not {room(name) for name in imports_of(path)} & {"tasks", "models"}, path.name
+
+
+def test_no_import_goes_in_circles() -> None:
+    graph = {name_of(path): imports_of(path) for path in MODULES}
+    done: set[str] = set()
+
+    def visit(name: str, above: tuple[str, ...]) -> None:
+        assert name not in above, " -> ".join([*above, name])
+        if name not in done:
+            for there in graph.get(name, ()):
+                visit(there, (*above, name))
+            done.add(name)
+
+    for name in graph:
+        visit(name, ())
+
+
+@pytest.mark.parametrize("module", TORCH_FREE)
+def test_starts_without_torch(module: str) -> None:
+    code = f"import attnbench.{module}, sys; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_files_and_functions_stay_small(path: Path) -> None:
+    text = path.read_text()
+    assert text.count("\n") <= 300, "asks to be split"
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            length = (node.end_lineno or 0) - node.lineno + 1
+            assert length <= 40, f"{node.name} has {length} lines"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_first_line_says_what_the_file_is_for(path: Path) -> None:
+    assert ast.get_docstring(ast.parse(path.read_text())), path

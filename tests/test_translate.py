@@ -1,0 +1,82 @@
+"""The translate door: a checkpoint, lines in, lines out."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from attnbench.sweep.compose import Composer
+from attnbench.tasks.run import execute
+from attnbench.translate import main
+
+from .tasks.conftest import SMALL
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    composer = Composer()
+    parsed, _ = composer.parse([*SMALL, "callbacks.samples=1", f"paths.cache={folder}/cache"])
+    config, faults = composer.compose(parsed)
+    assert config is not None, faults
+    execute(config, folder, [])
+    return folder
+
+
+def lines(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8").splitlines()
+
+
+def test_a_file_is_translated_as_the_test_set_was(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(run), str(run / "outputs" / "test.source.txt")]) == 0
+    assert capsys.readouterr().out.splitlines() == lines(run / "outputs" / "test.hypothesis.txt")
+
+
+def test_stdin_keeps_its_lines_and_empty_ones_stay_empty(
+    run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = lines(run / "outputs" / "test.source.txt")
+    monkeypatch.setattr(sys, "stdin", io.StringIO(f"{source[0]}\n\n   \n{source[1]}\n"))
+    assert main([str(run / "model.ckpt")]) == 0
+    said = lines(run / "outputs" / "test.hypothesis.txt")
+    assert capsys.readouterr().out.splitlines() == [said[0], "", "", said[1]]
+
+
+def test_references_add_a_column_of_bleu(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    outputs = run / "outputs"
+    assert main([str(run), str(outputs / "test.source.txt"), "--references", str(outputs / "test.hypothesis.txt")]) == 0
+    rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    assert {score for text, score in rows if text} == {"1.000"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["nowhere.ckpt"], "nowhere.ckpt: no such checkpoint"),
+        (["{run}", "no-such-file.txt"], "no-such-file.txt"),
+        (["{run}", "{run}/outputs/test.source.txt", "--references", "{run}/samples.jsonl"], "lines for 12 sentences"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_one_line(
+    run: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], told: str
+) -> None:
+    assert main([argument.replace("{run}", str(run)) for argument in arguments]) == 2
+    found = capsys.readouterr()
+    assert told in found.err
+    assert found.err.count("\n") == 1
+    assert not found.out
+
+
+def test_it_needs_nothing_but_the_checkpoint(run: Path, tmp_path: Path) -> None:
+    checkpoint = tmp_path / "alone.ckpt"
+    checkpoint.write_bytes((run / "model.ckpt").read_bytes())
+    source = lines(run / "outputs" / "test.source.txt")[0]
+    done = subprocess.run(
+        [sys.executable, "-m", "attnbench.translate", str(checkpoint)],
+        input=f"{source}\n", capture_output=True, text=True, check=True, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.stdout.splitlines() == lines(run / "outputs" / "test.hypothesis.txt")[:1]
