@@ -16,6 +16,7 @@ from types import ModuleType
 import pytest
 
 from attnbench.record import PLAN, RECORD, Status, read
+from attnbench.sweep.records import death
 from attnbench.sweep.supervise import Outcome, supervise
 
 SCRIPT = Path(__file__).with_name("sweep_fakes.py")
@@ -96,6 +97,13 @@ def test_a_run_leaves_a_record_even_if_it_could_not_write_one(tmp_path: Path, fa
     assert records[3].error is not None
     assert records[3].error["traceback"] == "there", "the run's own record is kept"
     assert all(record.time["ended"] for record in records)
+
+
+def test_an_instruction_that_the_machine_lacks_is_told_with_the_way_on() -> None:
+    message = death(-signal.SIGILL)["message"]
+    assert message.startswith("killed by signal 4 (Illegal instruction): ")
+    assert "ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16" in message
+    assert death(-signal.SIGKILL)["message"] == "killed by signal 9 (Killed)"
 
 
 def test_an_endless_message_does_not_block(tmp_path: Path, fakes: ModuleType) -> None:

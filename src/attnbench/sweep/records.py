@@ -10,6 +10,12 @@ from attnbench.config import Config
 from attnbench.identity import provenance, resolved, run_id
 from attnbench.record import RECORD, SCHEMA_VERSION, Record, Status, read, write
 
+_WAY_ON: dict[int, str] = {
+    # Seen with bf16 on virtual machines that pass on the CPU's AMX flags and not its AMX.
+    signal.SIGILL: ": the CPU does not carry out an instruction it announces; "
+    "ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16 in the environment does without AMX",
+}
+
 
 def now() -> str:
     """The time as a record holds it: ISO 8601, UTC, whole seconds."""
@@ -70,5 +76,5 @@ def death(exitcode: int) -> dict[str, str]:
     """The error of a process that ended without a word; `exitcode` as multiprocessing has it."""
     if exitcode >= 0:
         return {"type": "Exited", "message": f"exited with status {exitcode}", "traceback": ""}
-    name = signal.strsignal(-exitcode)
-    return {"type": "Killed", "message": f"killed by signal {-exitcode} ({name})", "traceback": ""}
+    name, way_on = signal.strsignal(-exitcode), _WAY_ON.get(-exitcode, "")
+    return {"type": "Killed", "message": f"killed by signal {-exitcode} ({name}){way_on}", "traceback": ""}
