@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from attnbench.data.batching import EvaluationSampler, loader
+from attnbench.data.batching import evaluation_sampler, loader
 from attnbench.data.tokenizer import BOS, EOS, PAD
 from attnbench.models.decoding import beam_search
 from attnbench.sweep.plan import compose
@@ -23,7 +23,7 @@ def test_a_cache_changes_no_token_of_test_2016_flickr(real_data: Path, tmp_path:
     assert isinstance(task, Translation)
     pairs = data.pairs["test"]
     assert len(pairs) == 1000
-    for batch in loader(pairs, EvaluationSampler(pairs, 2048)):
+    for batch in loader(pairs, evaluation_sampler(pairs, 2048)):
         limits_B = torch.from_numpy(np.minimum(pairs.source_lengths_N[batch.indices_B.numpy()], 12))
         cached, uncached = (
             beam_search(

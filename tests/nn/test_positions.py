@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from attnbench.config.position import Position, PositionConfig
-from attnbench.nn.positions import POSITIONS, PositionalEncoding, build_position
+from attnbench.nn.positions import POSITIONS, Grid, PositionalEncoding, build_position
 
 
-def build(kind: Position, d_model: int = 6, max_len: int = 8) -> PositionalEncoding:
-    return build_position(d_model, PositionConfig(kind=kind, max_len=max_len))
+def build(kind: Position, d_model: int = 6, max_len: int = 8, grid: Grid | None = None) -> PositionalEncoding:
+    return build_position(d_model, PositionConfig(kind=kind, max_len=max_len), grid)
 
 
 def test_every_position_has_a_class() -> None:
@@ -50,6 +50,29 @@ def test_every_parameter_gets_a_gradient(kind: Position) -> None:
     for parameter in position.parameters():
         assert parameter.grad is not None
         assert (parameter.grad != 0).any(1).all()
+
+
+@pytest.mark.parametrize("kind", Position)
+def test_a_grid_has_a_place_for_each_row_and_column(kind: Position) -> None:
+    position = build(kind, 8, max_len=3, grid=(4, 5))
+    assert position.limit == 20
+    encodings = position(torch.zeros(1, 20, 8))[0]
+    assert torch.cdist(encodings, encodings).fill_diagonal_(1).min() > 0.01
+
+
+def test_a_grids_sinusoids_are_of_the_row_and_of_the_column() -> None:
+    rows, columns, d_model = 3, 4, 8
+    found = build(Position.sinusoidal, d_model, grid=(rows, columns))(torch.zeros(1, rows * columns, d_model))[0]
+    line = build(Position.sinusoidal, d_model // 2)(torch.zeros(1, 8, d_model // 2))[0]
+    for row in range(rows):
+        for column in range(columns):
+            wanted = torch.cat((line[row], line[column]))
+            torch.testing.assert_close(found[row * columns + column], wanted)
+
+
+def test_a_grid_needs_a_sine_and_a_cosine_of_both() -> None:
+    with pytest.raises(ValueError, match="d_model=6: expected a multiple of 4"):
+        build(Position.sinusoidal, 6, grid=(2, 2))
 
 
 @pytest.mark.parametrize(("length", "offset"), [(9, 0), (1, 8)])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from attnbench.config.fields import Fault, number
@@ -51,19 +51,17 @@ class ModelConfig:
 
 
 @dataclass
-class TransformerConfig(ModelConfig):
-    """Encoder-decoder Transformer (Vaswani et al. 2017)."""
+class BlocksConfig(ModelConfig):
+    """What every model made of Transformer blocks has."""
 
-    family: str = "transformer"
-    depth: int = number(6, at_least=1)  # encoder layers, and decoder layers unless said otherwise
-    decoder_depth: int | None = number(None, at_least=1)  # null: as deep as the encoder
+    depth: int = number(6, at_least=1)  # layers; of an encoder-decoder: of the encoder
     d_model: int = number(512, at_least=1)
     d_ff: int = number(2048, at_least=1)
     num_heads: int = number(8, at_least=1)
     dropout: float = number(0.1, at_least=0, below=1)  # on embeddings and each sublayer's output
+    hidden_dropout: float = number(0.0, at_least=0, below=1)  # inside the feed-forward network
     norm: Norm = Norm.post
     activation: Activation = Activation.relu
-    tie: Tie = Tie.all
 
     def faults(self) -> Iterator[Fault]:
         """Pairs that cannot be built."""
@@ -73,3 +71,61 @@ class TransformerConfig(ModelConfig):
                 f"{self.num_heads}",
                 f"expected a divisor of model.d_model={self.d_model}",
             )
+
+
+@dataclass
+class TransformerConfig(BlocksConfig):
+    """Encoder-decoder Transformer (Vaswani et al. 2017)."""
+
+    family: str = "transformer"
+    decoder_depth: int | None = number(None, at_least=1)  # null: as deep as the encoder
+    tie: Tie = Tie.all
+
+
+class Pool(Enum):
+    """What a vision Transformer classifies from."""
+
+    cls = "cls"  # a token of its own: Dosovitskiy et al. 2021
+    mean = "mean"  # the mean over patches
+
+
+@dataclass
+class VitConfig(BlocksConfig):
+    """Vision Transformer (Dosovitskiy et al. 2021)."""
+
+    family: str = "vit"
+    patch_size: int = number(4, at_least=1)  # side of a patch in pixels
+    pool: Pool = Pool.cls
+
+
+@dataclass
+class ResNet18Config(ModelConfig):
+    """ResNet-18 (He et al. 2016, Table 1), from torchvision, its first layer made for the data's channels."""
+
+    family: str = "resnet18"
+    init: Init = Init.torch
+
+
+@dataclass
+class CnnConfig(ModelConfig):
+    """A small residual network (He et al. 2016, section 4.2): a stage a width, `blocks` blocks of two layers each."""
+
+    family: str = "cnn"
+    init: Init = Init.torch
+    widths: list[int] = field(default_factory=lambda: [16, 32, 64])
+    blocks: int = number(2, at_least=1)
+
+    def faults(self) -> Iterator[Fault]:
+        """A stage has channels."""
+        if not self.widths or min(self.widths) < 1:
+            yield Fault("widths", f"{self.widths}", "expected numbers of channels, at least 1, one a stage")
+
+
+@dataclass
+class MlpConfig(ModelConfig):
+    """A multilayer perceptron on the pixels."""
+
+    family: str = "mlp"
+    depth: int = number(2, at_least=1)  # hidden layers
+    d_hidden: int = number(512, at_least=1)
+    dropout: float = number(0.1, at_least=0, below=1)  # on each hidden layer

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnbench.config.attention import AttentionConfig
-from attnbench.config.model import Activation, Norm, TransformerConfig
+from attnbench.config.model import Activation, BlocksConfig, Norm
 from attnbench.nn.attention import AttentionOutput, KeyValue, MultiHeadAttention
 from attnbench.nn.dropout import Dropout
 from attnbench.nn.packed import BranchEnd, PackedLinear
@@ -60,11 +60,15 @@ ACTIVATIONS: dict[Activation, Nonlinearity] = {
 
 
 class FeedForward(nn.Module):
-    """Two layers at each place: Vaswani et al. 2017, equation 2. A gated one has d_ff gates beside."""
+    """Two layers at each place: Vaswani et al. 2017, equation 2. A gated one has d_ff gates beside.
 
-    def __init__(self, d_model: int, d_ff: int, activation: Activation) -> None:
+    `dropout` is between the two: what follows the second is the residual's.
+    """
+
+    def __init__(self, d_model: int, d_ff: int, activation: Activation, dropout: float = 0.0) -> None:
         super().__init__()
         self.function, self.gated = ACTIVATIONS[activation]
+        self.dropout = Dropout(dropout)
         self.into = PackedLinear(d_model, d_ff, parts=2 if self.gated else 1)
         self.out = BranchEnd(d_ff, d_model)
 
@@ -73,19 +77,20 @@ class FeedForward(nn.Module):
         hidden: Tensor = self.into(x_BTD)
         if self.gated:
             gate, hidden = hidden.chunk(2, dim=-1)
-            y_BTD: Tensor = self.out(self.function(gate) * hidden)
+            hidden = self.function(gate) * hidden
         else:
-            y_BTD = self.out(self.function(hidden))
+            hidden = self.function(hidden)
+        y_BTD: Tensor = self.out(self.dropout(hidden))
         return y_BTD
 
 
 class EncoderLayer(nn.Module):
     """Self-attention and a feed-forward network: Vaswani et al. 2017, section 3.1."""
 
-    def __init__(self, model: TransformerConfig, attention: AttentionConfig) -> None:
+    def __init__(self, model: BlocksConfig, attention: AttentionConfig) -> None:
         super().__init__()
         self.self_attention = MultiHeadAttention(model.d_model, model.num_heads, attention)
-        self.feed_forward = FeedForward(model.d_model, model.d_ff, model.activation)
+        self.feed_forward = FeedForward(model.d_model, model.d_ff, model.activation, model.hidden_dropout)
         self.around_self = Residual(model.d_model, model.norm, model.dropout)
         self.around_feed_forward = Residual(model.d_model, model.norm, model.dropout)
 
@@ -108,11 +113,11 @@ class DecoderOutput(NamedTuple):
 class DecoderLayer(nn.Module):
     """Causal self-attention, attention to a memory, a feed-forward network: Vaswani et al. 2017, section 3.1."""
 
-    def __init__(self, model: TransformerConfig, attention: AttentionConfig) -> None:
+    def __init__(self, model: BlocksConfig, attention: AttentionConfig) -> None:
         super().__init__()
         self.self_attention = MultiHeadAttention(model.d_model, model.num_heads, attention)
         self.cross_attention = MultiHeadAttention(model.d_model, model.num_heads, attention)
-        self.feed_forward = FeedForward(model.d_model, model.d_ff, model.activation)
+        self.feed_forward = FeedForward(model.d_model, model.d_ff, model.activation, model.hidden_dropout)
         self.around_self = Residual(model.d_model, model.norm, model.dropout)
         self.around_cross = Residual(model.d_model, model.norm, model.dropout)
         self.around_feed_forward = Residual(model.d_model, model.norm, model.dropout)

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from attnbench.config.position import Position, PositionConfig
 
+Grid = tuple[int, int]  # rows, columns
+
 POSITIONS: dict[Position, type[PositionalEncoding]] = {}
 
 
@@ -21,9 +23,10 @@ class PositionalEncoding(nn.Module, ABC):
         super().__init_subclass__()
         POSITIONS[kind] = cls
 
-    def __init__(self, d_model: int, config: PositionConfig) -> None:
+    def __init__(self, d_model: int, config: PositionConfig, grid: Grid | None = None) -> None:
         super().__init__()
-        self.d_model, self.max_len = d_model, config.max_len
+        self.d_model, self.grid = d_model, grid
+        self.max_len = config.max_len if grid is None else grid[0] * grid[1]
 
     @property
     def limit(self) -> int | None:
@@ -36,13 +39,22 @@ class PositionalEncoding(nn.Module, ABC):
 
 
 class Sinusoidal(PositionalEncoding, kind=Position.sinusoidal):
-    """sin and cos of geometrically growing wavelengths: Vaswani et al. 2017, section 3.5. Any length."""
+    """sin and cos of geometrically growing wavelengths: Vaswani et al. 2017, section 3.5. Any length.
+
+    On a grid half of the vector is of the row and half of the column: He et al. 2022 (MAE), appendix A.1.
+    """
 
     table_LD: Tensor
 
-    def __init__(self, d_model: int, config: PositionConfig) -> None:
-        super().__init__(d_model, config)
-        self.register_buffer("table_LD", sinusoids(config.max_len, d_model), persistent=False)
+    def __init__(self, d_model: int, config: PositionConfig, grid: Grid | None = None) -> None:
+        super().__init__(d_model, config, grid)
+        table_LD = sinusoids(self.max_len, d_model) if grid is None else grid_sinusoids(*grid, d_model)
+        self.register_buffer("table_LD", table_LD, persistent=False)
+
+    @property
+    def limit(self) -> int | None:
+        """A grid ends; a sequence need not."""
+        return None if self.grid is None else self.max_len
 
     def forward(self, x_BLD: Tensor, offset: int = 0) -> Tensor:
         """x_BLD plus sinusoids."""
@@ -53,11 +65,11 @@ class Sinusoidal(PositionalEncoding, kind=Position.sinusoidal):
 
 
 class Learned(PositionalEncoding, kind=Position.learned):
-    """A vector learned for each place up to max_len: Gehring et al. 2017, section 3.1."""
+    """A vector learned for each place, up to max_len or on the grid: Gehring et al. 2017, section 3.1."""
 
-    def __init__(self, d_model: int, config: PositionConfig) -> None:
-        super().__init__(d_model, config)
-        self.embedding = nn.Embedding(config.max_len, d_model)
+    def __init__(self, d_model: int, config: PositionConfig, grid: Grid | None = None) -> None:
+        super().__init__(d_model, config, grid)
+        self.embedding = nn.Embedding(self.max_len, d_model)
 
     @property
     def limit(self) -> int:
@@ -84,6 +96,19 @@ def sinusoids(length: int, d_model: int) -> Tensor:
     return pairs_LD[:, :d_model].float()
 
 
-def build_position(d_model: int, config: PositionConfig) -> PositionalEncoding:
-    """The positional encoding that `config.kind` names."""
-    return POSITIONS[config.kind](d_model, config)
+def grid_sinusoids(rows: int, columns: int, d_model: int) -> Tensor:
+    """encoding_LD of the places of a grid, row by row: sinusoids of the row, and behind them of the column.
+
+    Raises:
+        ValueError: d_model is no multiple of 4.
+    """
+    if d_model % 4:
+        raise ValueError(f"d_model={d_model}: expected a multiple of 4 for a sine and cosine of row and of column")
+    row_LD = sinusoids(rows, d_model // 2).repeat_interleave(columns, dim=0)
+    column_LD = sinusoids(columns, d_model // 2).repeat(rows, 1)
+    return torch.cat((row_LD, column_LD), dim=1)
+
+
+def build_position(d_model: int, config: PositionConfig, grid: Grid | None = None) -> PositionalEncoding:
+    """The positional encoding that `config.kind` names, of a sequence, or of a grid walked row by row."""
+    return POSITIONS[config.kind](d_model, config, grid)

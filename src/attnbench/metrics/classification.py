@@ -1,0 +1,70 @@
+"""Log-probabilities in, scores out: accuracy, calibration error, confusion and loss of a classifier."""
+
+# Shapes: N examples, K classes
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchmetrics.functional.classification import binary_calibration_error, multiclass_confusion_matrix
+
+
+@dataclass(frozen=True)
+class ClassScores:
+    """How well a classifier did on a set of examples; every score but `loss` in percent, 0 to 100."""
+
+    accuracy: float
+    per_class: list[float | None]  # accuracy on the examples of each class; None: there are none
+    calibration_error: float  # expected calibration error: Guo et al. 2017, equation 3
+    confusion: list[list[int]]  # examples; row: true class, column: predicted class
+    loss: float  # mean negative log-likelihood of the true class, nats
+
+
+def score(log_probabilities_NK: Tensor, labels_N: Tensor, *, bins: int) -> ClassScores:
+    """Scores of the predicted distributions; the prediction is the likeliest class, the first of equals.
+
+    The calibration error is sum_m |B_m| / N |accuracy(B_m) - confidence(B_m)| over `bins` bins of equal width,
+    B_m the examples whose highest probability is in ((m - 1) / bins, m / bins]. Computed in float64 on the CPU.
+
+    Raises:
+        ValueError: no examples, not as many labels as examples, a label that is no class, or numbers that are no
+            log-probabilities (NaN is none).
+    """
+    _valid(log_probabilities_NK, labels_N)
+    log_probabilities_NK, labels_N = log_probabilities_NK.detach().cpu().double(), labels_N.cpu().long()
+    classes = log_probabilities_NK.shape[1]
+    confidence_N, predicted_N = log_probabilities_NK.exp().max(dim=1)
+    # torchmetrics closes its bins on the left, Guo et al. on the right; that also gives a probability of exactly 1,
+    # which a confident network often has in float32, a bin of its own. One step down mends both; torchmetrics' form
+    # for two classes, right or wrong, because the one for many rounds to float32 and takes the step back.
+    confidence_N = confidence_N.nextafter(torch.zeros_like(confidence_N))
+    right_N = (predicted_N == labels_N).long()
+    calibration = binary_calibration_error(confidence_N, right_N, n_bins=bins, validate_args=False)
+    confusion_KK = multiclass_confusion_matrix(predicted_N, labels_N, classes, validate_args=False)
+    right_K, examples_K = confusion_KK.diag(), confusion_KK.sum(dim=1)
+    return ClassScores(
+        accuracy=100 * float(right_K.sum()) / len(labels_N),
+        per_class=[
+            100 * right / examples if examples else None
+            for right, examples in zip(right_K.tolist(), examples_K.tolist(), strict=True)
+        ],
+        calibration_error=100 * float(calibration),
+        confusion=confusion_KK.tolist(),
+        loss=float(F.nll_loss(log_probabilities_NK, labels_N)),
+    )
+
+
+def _valid(log_probabilities_NK: Tensor, labels_N: Tensor) -> None:
+    if log_probabilities_NK.ndim != 2 or labels_N.shape != log_probabilities_NK.shape[:1] or not len(labels_N):
+        raise ValueError(
+            "expected log-probabilities of some examples by classes, and a label for each example:"
+            f" got {tuple(log_probabilities_NK.shape)} and {tuple(labels_N.shape)}"
+        )
+    if not (log_probabilities_NK.max() <= 0):  # torchmetrics would take them for logits, or a NaN for a zero
+        raise ValueError(f"expected log-probabilities, at most 0: got {float(log_probabilities_NK.max()):g}")
+    lowest, highest, classes = int(labels_N.min()), int(labels_N.max()), log_probabilities_NK.shape[1]
+    if lowest < 0 or highest >= classes:
+        raise ValueError(f"expected labels from 0 to {classes - 1}: got {lowest} to {highest}")

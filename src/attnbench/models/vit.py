@@ -1,0 +1,62 @@
+"""The vision Transformer of Dosovitskiy et al. 2021."""
+
+# Shapes: B batch, C channels, P patches, T tokens (patches, and before them the classifying one), D d_model,
+#         K classes, L layers, H heads
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from attnbench.config.attention import AttentionConfig
+from attnbench.config.model import Pool, VitConfig
+from attnbench.config.position import PositionConfig
+from attnbench.models.classifier import ClassifierOutput
+from attnbench.nn.blocks import EncoderLayer, final_norm
+from attnbench.nn.dropout import Dropout
+from attnbench.nn.initialisation import initialise
+from attnbench.nn.positions import build_position
+
+
+class VisionTransformer(nn.Module):
+    """p(class | picture), from a sequence of patches (sections 3.1 and appendix B).
+
+    The classifying token has no position: its own vector is learned, and a sum of two would be no more.
+    """
+
+    def __init__(
+        self,
+        model: VitConfig,
+        attention: AttentionConfig,
+        position: PositionConfig,
+        *,
+        channels: int,
+        image_size: int,
+        classes: int,
+    ) -> None:
+        super().__init__()
+        side, rest = divmod(image_size, model.patch_size)
+        if rest:
+            raise ValueError(f"model.patch_size={model.patch_size}: expected a divisor of data.image_size={image_size}")
+        self.grid = (side, side)
+        self.patches = nn.Conv2d(channels, model.d_model, model.patch_size, stride=model.patch_size)
+        self.cls_D = nn.Parameter(torch.zeros(model.d_model)) if model.pool is Pool.cls else None
+        self.position = build_position(model.d_model, position, self.grid)
+        self.dropout = Dropout(model.dropout)
+        self.encoder = nn.ModuleList(EncoderLayer(model, attention) for _ in range(model.depth))
+        self.norm = final_norm(model.d_model, model.norm)
+        self.head = nn.Linear(model.d_model, classes)
+        initialise(self, model.init)
+
+    def forward(self, images_BCHW: Tensor, need_weights: bool = False) -> ClassifierOutput:
+        """logits_BK and, if asked for, weights_LBHTT under "encoder"."""
+        x_BPD = self.position(self.patches(images_BCHW).flatten(2).transpose(1, 2))
+        x_BTD = x_BPD if self.cls_D is None else torch.cat((self.cls_D.expand(len(x_BPD), 1, -1), x_BPD), dim=1)
+        x_BTD = self.dropout(x_BTD)
+        weights = []
+        for layer in self.encoder:
+            x_BTD, weights_BHTT = layer(x_BTD, None, need_weights)
+            weights.append(weights_BHTT)
+        x_BTD = self.norm(x_BTD)
+        pooled_BD = x_BTD.mean(1) if self.cls_D is None else x_BTD[:, 0]
+        return ClassifierOutput(self.head(pooled_BD), {"encoder": torch.stack(weights)} if need_weights else None)

@@ -1,0 +1,163 @@
+"""The vision Transformer: patches, positions, pooling; and what it must learn."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from attnbench.config.attention import AttentionConfig, Score
+from attnbench.config.model import Activation, Init, Norm, Pool, VitConfig
+from attnbench.config.position import Position, PositionConfig
+from attnbench.models.vit import VisionTransformer
+
+
+def build(
+    score: Score = Score.scaled_dot,
+    norm: Norm = Norm.pre,
+    pool: Pool = Pool.cls,
+    position: Position = Position.learned,
+    *,
+    dropout: float = 0.0,
+    channels: int = 1,
+    init: Init = Init.xavier,
+) -> VisionTransformer:
+    torch.manual_seed(0)
+    config = VitConfig(
+        patch_size=4, depth=2, d_model=16, d_ff=32, num_heads=2, dropout=dropout, hidden_dropout=dropout,
+        norm=norm, activation=Activation.gelu, pool=pool, init=init,
+    )  # fmt: skip
+    position_config = PositionConfig(kind=position)
+    return VisionTransformer(
+        config, AttentionConfig(score=score), position_config, channels=channels, image_size=12, classes=5
+    )
+
+
+def pictures(count: int = 3, channels: int = 1) -> torch.Tensor:
+    return torch.randn(count, channels, 12, 12, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("pool", Pool)
+@pytest.mark.parametrize("position", Position)
+@pytest.mark.parametrize("norm", Norm)
+@pytest.mark.parametrize("score", Score)
+def test_every_part_gets_a_gradient(score: Score, norm: Norm, position: Position, pool: Pool) -> None:
+    model = build(score, norm, pool, position)
+    logits = model(pictures()).logits
+    assert logits.shape == (3, 5)
+    F.cross_entropy(logits, torch.tensor([0, 1, 2])).backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+        assert (parameter.grad != 0).any() or name.endswith("qkv.bias"), name
+
+
+@pytest.mark.parametrize("init", Init)
+def test_starts_near_a_uniform_guess(init: Init) -> None:
+    loss = F.cross_entropy(build(init=init)(pictures(64)).logits, torch.arange(64) % 5)
+    assert 0.7 < loss.item() / torch.tensor(5.0).log().item() < 2
+
+
+@pytest.mark.parametrize("pool", Pool)
+@pytest.mark.parametrize("score", Score)
+def test_weights_are_the_same_models(score: Score, pool: Pool) -> None:
+    model = build(score, pool=pool, dropout=0.3).eval()
+    output = model(pictures(), need_weights=True)
+    assert output.attention is not None
+    tokens = 9 + (pool is Pool.cls)
+    assert output.attention["encoder"].shape == (2, 3, 2, tokens, tokens)
+    torch.testing.assert_close(output.attention["encoder"].sum(-1), torch.ones(2, 3, 2, tokens))
+    torch.testing.assert_close(output.logits, model(pictures()).logits)
+
+
+@pytest.mark.parametrize("pool", Pool)
+def test_batch_order_changes_nothing(pool: Pool) -> None:
+    model, order = build(pool=pool).eval(), torch.tensor([2, 0, 1])
+    torch.testing.assert_close(model(pictures()[order]).logits, model(pictures()).logits[order])
+
+
+def shuffled_patches(images: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
+    patches = F.unfold(images, 4, stride=4)[:, :, order]
+    return F.fold(patches, (12, 12), 4, stride=4)
+
+
+@pytest.mark.parametrize("position", Position)
+def test_only_positions_tell_where_a_patch_is(position: Position) -> None:
+    model = build(position=position).eval()
+    order = torch.randperm(9, generator=torch.Generator().manual_seed(3))
+    moved = shuffled_patches(pictures(), order)
+    assert not model(moved).logits.allclose(model(pictures()).logits, atol=1e-4)
+    model.position = torch.nn.Identity()  # type: ignore[assignment]
+    torch.testing.assert_close(model(moved).logits, model(pictures()).logits)
+
+
+def test_a_patch_is_a_linear_map_of_its_pixels() -> None:
+    model = build(channels=3)
+    found = model.patches(pictures(channels=3)).flatten(2).transpose(1, 2)
+    pixels = F.unfold(pictures(channels=3), 4, stride=4).transpose(1, 2)
+    torch.testing.assert_close(found, pixels @ model.patches.weight.flatten(1).T + model.patches.bias)
+
+
+@pytest.mark.parametrize("norm", Norm)
+def test_equals_torchs_own_encoder(norm: Norm) -> None:
+    """Two of its layers with our weights, put behind our patches and before our head."""
+    model = build(norm=norm).eval()
+    layer = torch.nn.TransformerEncoderLayer(16, 2, 32, 0.0, "gelu", batch_first=True, norm_first=norm is Norm.pre)
+    stack = torch.nn.ModuleList([layer, torch.nn.TransformerEncoderLayer(
+        16, 2, 32, 0.0, "gelu", batch_first=True, norm_first=norm is Norm.pre)])  # fmt: skip
+    names = {
+        "self_attention.qkv.weight": "self_attn.in_proj_weight", "self_attention.qkv.bias": "self_attn.in_proj_bias",
+        "self_attention.out.weight": "self_attn.out_proj.weight", "self_attention.out.bias": "self_attn.out_proj.bias",
+        "feed_forward.into.weight": "linear1.weight", "feed_forward.into.bias": "linear1.bias",
+        "feed_forward.out.weight": "linear2.weight", "feed_forward.out.bias": "linear2.bias",
+        "around_self.norm.weight": "norm1.weight", "around_self.norm.bias": "norm1.bias",
+        "around_feed_forward.norm.weight": "norm2.weight", "around_feed_forward.norm.bias": "norm2.bias",
+    }  # fmt: skip
+    for theirs, ours in zip(stack, model.encoder, strict=True):
+        theirs.load_state_dict({names[key]: value for key, value in ours.state_dict().items()})
+    assert model.cls_D is not None
+    x = model.position(model.patches(pictures()).flatten(2).transpose(1, 2))
+    x = torch.cat((model.cls_D.expand(3, 1, 16), x), 1)
+    for theirs in stack.train():  # in eval it would take a path of its own
+        x = theirs(x)
+    torch.testing.assert_close(model.head(model.norm(x)[:, 0]), model(pictures()).logits)
+
+
+def test_dropout_is_for_training() -> None:
+    model = build(dropout=0.3)
+    assert not model(pictures()).logits.equal(model(pictures()).logits)
+    model.eval()
+    assert model(pictures()).logits.equal(model(pictures()).logits)
+
+
+def test_a_patch_that_does_not_divide_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"model\.patch_size=4: expected a divisor of data\.image_size=14"):
+        VisionTransformer(
+            VitConfig(d_model=16, num_heads=2, patch_size=4), AttentionConfig(), PositionConfig(),
+            channels=1, image_size=14, classes=2,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("pool", Pool)
+@pytest.mark.parametrize("score", Score)
+def test_learns_which_patch_is_marked(score: Score, pool: Pool) -> None:
+    """Which of 9 places holds the odd patch: a question of position, which a bag of patches cannot answer."""
+    torch.manual_seed(0)
+    model = VisionTransformer(
+        VitConfig(patch_size=4, depth=2, d_model=32, d_ff=64, num_heads=2, dropout=0.0, norm=Norm.pre, pool=pool),
+        AttentionConfig(score=score), PositionConfig(kind=Position.learned), channels=1, image_size=12, classes=9,
+    )  # fmt: skip
+    optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3)
+
+    def draw(count: int) -> tuple[torch.Tensor, torch.Tensor]:
+        labels, patches = torch.randint(9, (count,)), torch.randn(count, 16, 9)
+        patches[torch.arange(count), :, labels] = patches[torch.arange(count), :, labels].abs()
+        return F.fold(patches, (12, 12), 4, stride=4), labels
+
+    for _ in range(150):
+        images, labels = draw(64)
+        optimiser.zero_grad()
+        F.cross_entropy(model(images).logits, labels).backward()
+        optimiser.step()
+    images, labels = draw(500)
+    assert (model(images).logits.argmax(1) == labels).float().mean() > 0.9
