@@ -16,7 +16,7 @@ from attnbench.record import Record, write
 class Reporting(Protocol):
     """What a LightningModule says: its last evaluation, and which metric decides."""
 
-    report: dict[str, float | str]
+    report: dict[str, Any]
     monitor: str
     monitor_mode: str
 

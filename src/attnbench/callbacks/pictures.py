@@ -1,0 +1,134 @@
+"""Pictures that a run leaves: what a picture is, and the callback that keeps them as files and in the tracker."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import numpy as np
+import pytorch_lightning as pl
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class Picture(Protocol):
+    """Something to look at, and the numbers behind it."""
+
+    @property
+    def name(self) -> str:
+        """The file's stem, such as "encoder-0": no two pictures of a module share one."""
+        ...
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What is drawn, by name: arrays of numbers or text, never of objects. Empty: other pictures have it all."""
+        ...
+
+    def draw(self, path: Path) -> None:
+        """Write a PNG."""
+        ...
+
+
+@runtime_checkable
+class HasPictures(Protocol):
+    """What a LightningModule offers to have pictures kept."""
+
+    def pictures(self, examples: int) -> Sequence[Picture]:
+        """Pictures of the first `examples` validation examples, and of the evaluation that has just ended."""
+        ...
+
+
+def blank_figure(width: float, height: float, *, dpi: int = 150, constrained: bool = False) -> Figure:
+    """A figure of so many inches, drawn without pyplot, which would keep every figure and look for a screen."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=dpi, layout="constrained" if constrained else None)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a PNG that holds all that was drawn and a small margin, and the folders that lead to it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, format="png", bbox_inches="tight", pad_inches=0.12)
+
+
+class Page:
+    """Small pictures and words at places in inches from an upper left corner; the page ends where they end.
+
+    It is one axes with many images: an axes a picture would be many times slower.
+    """
+
+    def __init__(self) -> None:
+        self._figure = blank_figure(1, 1)
+        self._axes = self._figure.add_axes((0, 0, 1, 1), xlim=(0, 1), ylim=(1, 0), autoscale_on=False)
+        self._axes.set_axis_off()
+
+    def image(self, pixels_HW3: np.ndarray, left: float, top: float, width: float, height: float) -> None:
+        """Put a picture of bytes there, stretched to that size."""
+        self._axes.imshow(pixels_HW3, extent=(left, left + width, top + height, top), aspect="auto", clip_on=False)
+
+    def text(self, words: str, left: float, top: float, size: float, **style: Any) -> None:
+        """Put words there as they are, dollar signs too; `size` in points, `style` as matplotlib's Text has it."""
+        self._axes.text(left, top, words, fontsize=size, parse_math=False, **style)
+
+    def save(self, path: Path) -> None:
+        """Write a PNG."""
+        save_figure(self._figure, path)
+
+
+class Pictures(pl.Callback):
+    """Keeps a module's pictures in `folder`: after the test, and every `every` validations if that is set.
+
+    A folder holds `<name>.png` for each picture, and `arrays.npz` with the arrays of all as `<name>.<array>`.
+    """
+
+    def __init__(self, folder: Path, examples: int, every: int | None) -> None:
+        self.folder = folder
+        self.examples = examples
+        self.every = every
+        self._validations = 0
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Draw now and then, so that one can see something form."""
+        if trainer.state.fn != "fit" or self.every is None:
+            return
+        self._validations += 1
+        if self._validations % self.every == 0:
+            self.write(trainer, pl_module, f"update-{trainer.global_step:07d}")
+
+    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Draw the weights that were tested."""
+        self.write(trainer, pl_module, "final")
+
+    def write(self, trainer: pl.Trainer, pl_module: pl.LightningModule, name: str) -> None:
+        """Write arrays and pictures to folder/name, and the pictures to the tracker."""
+        if not trainer.is_global_zero or not isinstance(pl_module, HasPictures):
+            return
+        pictures = pl_module.pictures(self.examples)
+        if not pictures:
+            return
+        folder = self.folder / name
+        folder.mkdir(parents=True, exist_ok=True)
+        arrays: dict[str, np.ndarray] = {}
+        for picture in pictures:
+            picture.draw(folder / f"{picture.name}.png")
+            arrays |= {f"{picture.name}.{key}": array for key, array in picture.arrays().items()}
+        np.savez_compressed(folder / "arrays.npz", allow_pickle=False, **arrays)
+        self._track(trainer, {picture.name: folder / f"{picture.name}.png" for picture in pictures})
+
+    def _track(self, trainer: pl.Trainer, paths: dict[str, Path]) -> None:
+        from pytorch_lightning.loggers import TensorBoardLogger, WandbLogger
+
+        for logger in trainer.loggers:
+            for name, path in paths.items():
+                key = f"pictures/{name}"
+                if isinstance(logger, WandbLogger):
+                    logger.log_image(key=key, images=[str(path)])
+                elif isinstance(logger, TensorBoardLogger):
+                    from matplotlib.image import imread
+
+                    image = imread(path)[..., :3]
+                    logger.experiment.add_image(key, image, trainer.global_step, dataformats="HWC")
