@@ -32,7 +32,7 @@ SAME: dict[str, Callable[[Config], object]] = {
     "name": lambda c: setattr(c, "name", "other"),
     "paths": lambda c: setattr(c.paths, "data", "/elsewhere"),
     "logger": lambda c: setattr(c.logger, "name", Logger.none),
-    "callbacks": lambda c: setattr(c.callbacks, "attention_maps", False),
+    "callbacks": lambda c: setattr(c.callbacks, "pictures", False),
     "sweep": lambda c: setattr(c.sweep, "name", "other"),
     "accelerator": lambda c: setattr(c.trainer, "accelerator", Accelerator.gpu),
     "devices": lambda c: setattr(c.trainer, "devices", 8),

@@ -8,25 +8,37 @@ import pytest
 from omegaconf import OmegaConf
 
 import attnbench.conf
-from attnbench.config.model import Norm, Tie, TransformerConfig
-from attnbench.config.root import SCHEMAS, revive
+from attnbench.config.images import ImagesConfig
+from attnbench.config.model import Norm, Pool, Tie, TransformerConfig, VitConfig
+from attnbench.config.optim import Optimiser, Schedule
+from attnbench.config.root import FITS, SCHEMAS, revive
+from attnbench.config.task import ClassificationConfig
 from attnbench.identity import resolved, run_id
 from attnbench.sweep.plan import compose
 
 CONF = Path(attnbench.conf.__file__).parent
 NEEDS = {
     "data=files": ["data.train_source=a", "data.val_source=b"],
-    "schedule=cosine": ["trainer.max_steps=10"],
-    "model=tiny": ["data.joint_vocabulary=true"],
-    "model=base": ["data.joint_vocabulary=true"],
-    "model=big": ["data.joint_vocabulary=true"],
+    "data=image_folder": ["data.folder=a"],
+    "model=vit_d2l": ["data.image_size=96"],
 }
+# Choices that go together: what is about pictures, and what is about text, stands on the default's or this experiment.
+PICTURES = "experiment=vit_synthetic_garments"
+
+
+def on_pictures(choice: str) -> bool:
+    group, name = choice.split("=")
+    defaults = (OmegaConf.load(CONF / group / f"{name}.yaml").get("defaults") or []) if group in SCHEMAS else []
+    family = next((found[f"/schema/{group}@_here_"] for found in defaults if not isinstance(found, str)), None)
+    return family == "classification" or family in FITS[ClassificationConfig].get(group, ())
+
+
 CHOICES = sorted(f"{path.parent.name}={path.stem}" for path in CONF.glob("*/*.yaml"))
 
 
 @pytest.mark.parametrize("choice", CHOICES)
 def test_every_choice_composes_and_survives_a_record(choice: str) -> None:
-    config = compose([choice, *NEEDS.get(choice, [])])
+    config = compose([choice, *[PICTURES] * on_pictures(choice), *NEEDS.get(choice, [])])
     again = revive(resolved(config))
     assert again == config
     assert run_id(again) == run_id(config)
@@ -78,3 +90,22 @@ def test_the_data_folder_comes_from_the_environment(monkeypatch: pytest.MonkeyPa
     assert compose([]).paths.data == "/somewhere"
     monkeypatch.delenv("ATTNBENCH_DATA")
     assert compose([]).paths.data == "data"
+
+
+def test_the_vision_presets_are_as_published() -> None:
+    d2l = compose(["experiment=vit_d2l"])  # d2l.ai, chapter 11.8
+    assert isinstance(d2l.model, VitConfig)
+    assert isinstance(d2l.data, ImagesConfig)
+    model = d2l.model
+    assert (model.depth, model.d_model, model.d_ff, model.num_heads, model.patch_size) == (2, 512, 2048, 8, 16)
+    assert (model.dropout, model.hidden_dropout, d2l.attention.dropout) == (0.1, 0.1, 0.1)
+    assert (model.norm, model.pool) == (Norm.pre, Pool.cls)
+    assert (d2l.data.image_size, d2l.data.batch_size, d2l.data.crop_padding, d2l.data.flip) == (96, 128, 0, False)
+    assert (d2l.optim.name, d2l.optim.lr, d2l.optim.momentum) == (Optimiser.sgd, 0.1, 0)
+    assert (d2l.schedule.name, d2l.trainer.max_epochs) == (Schedule.constant, 10)
+
+
+def test_one_dropout_is_said_once() -> None:
+    model = compose(["experiment=vit_d2l", "model.dropout=0.4"]).model
+    assert isinstance(model, VitConfig)
+    assert model.hidden_dropout == 0.4

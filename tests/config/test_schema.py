@@ -101,7 +101,9 @@ def test_a_record_of_an_unknown_family_or_key_is_refused() -> None:
     assert isinstance(DEFAULT.model, TransformerConfig)
     stored = resolved(DEFAULT)
     stored["model"]["family"] = "perceiver"
-    with pytest.raises(ConfigError, match=r"model.family=perceiver: expected one of transformer"):
+    with pytest.raises(
+        ConfigError, match=r"model.family=perceiver: expected one of cnn, mlp, resnet18, transformer, vit"
+    ):
         revive(stored)
     stored = resolved(DEFAULT)
     stored["model"]["latents"] = 4
@@ -112,6 +114,26 @@ def test_a_record_of_an_unknown_family_or_key_is_refused() -> None:
 def test_a_fault_without_a_value_reads_well() -> None:
     assert str(Fault("model.depth", "3", "expected 2")) == "model.depth=3: expected 2"
     assert str(Fault("model.depth", "", "expected key=value")) == "model.depth: expected key=value"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "fault"),
+    [
+        ("model=small", "model=small: expected one of transformer for task=translation"),
+        ("experiment=vit_fashion_mnist model=tiny", "model=tiny: expected one of cnn, mlp, resnet18, vit for"),
+        ("experiment=vit_fashion_mnist data=multi30k", "data=multi30k: expected one of fashion_mnist, image_folder, syn"),
+        ("task=classification", "data=synthetic_translation: expected one of fashion_mnist"),
+        ("experiment=vit_fashion_mnist model.patch_size=5", "model.patch_size=5: expected a divisor of data.image_size"),
+        ("experiment=vit_fashion_mnist position=sinusoidal model.d_model=30 model.num_heads=3",
+         "model.d_model=30: expected a multiple of 4: position=sinusoidal"),
+        ("experiment=vit_fashion_mnist data.crop_padding=28", "data.crop_padding=28: expected less than data.image_size"),
+        ("experiment=vit_fashion_mnist model=cnn model.widths=[8,0]", "model.widths=[8,0]: expected numbers of channels"),
+    ],
+)  # fmt: skip
+def test_what_does_not_go_together_is_refused(overrides: str, fault: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        compose(overrides.split())
+    assert any(str(found).startswith(fault) for found in caught.value.faults), str(caught.value)
 
 
 def test_the_error_carries_every_fault() -> None:

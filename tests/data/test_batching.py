@@ -12,16 +12,10 @@ import torch
 
 from attnbench.config.data import Language, Multi30kConfig, OverLong, TextForm
 from attnbench.config.tracking import PathsConfig
-from attnbench.data.batching import (
-    EvaluationSampler,
-    Share,
-    UpdateSampler,
-    first_updates,
-    loader,
-    plan_epoch,
-)
+from attnbench.data.batching import evaluation_sampler, first_updates, loader, plan_epoch, update_sampler
 from attnbench.data.encoding import EncodedPairs, Int64, Sequences, train_codec
 from attnbench.data.parallel_text import load
+from attnbench.data.sharding import Share, UpdateSampler
 from attnbench.data.tokenizer import BOS, EOS, PAD
 
 TOKENS = 60
@@ -45,7 +39,7 @@ def make_pairs(count: int = 200, seed: int = 0) -> EncodedPairs:
 
 
 def sampler(pairs: EncodedPairs, *, epoch: int = 0, seed: int = 1, **more: int) -> UpdateSampler:
-    made = UpdateSampler(pairs, TOKENS, seed=seed, **more)
+    made = update_sampler(pairs, TOKENS, seed=seed, **more)
     made.set_epoch(epoch)
     return made
 
@@ -100,7 +94,7 @@ def test_ranks_share_each_update_without_overlap_or_loss(world_size: int, accumu
         turns = slice(number * accumulate, (number + 1) * accumulate)
         shares = [share for rank in ranks for share in rank[turns]]
         assert sorted(chain.from_iterable(rows_of(shares))) == sorted(update.tolist())
-        assert {share.update_tokens for share in shares} == {float(pairs.target_lengths_N[update].sum())}
+        assert {share.update_units for share in shares} == {float(pairs.target_lengths_N[update].sum())}
         sizes = [0 if share.silent else len(share.rows_B) for share in shares]
         assert max(sizes) - min(sizes) <= 1
     assert any(share.silent for rank in ranks for share in rank) == (world_size * accumulate > 1)
@@ -121,7 +115,7 @@ def test_length_is_exact_and_only_the_interrupted_epoch_is_shortened() -> None:
 @pytest.mark.parametrize("world_size", [1, 2, 3, 7])
 def test_evaluation_sees_every_sentence_once_over_all_ranks(world_size: int) -> None:
     pairs = make_pairs(count=50)
-    ranks = [EvaluationSampler(pairs, TOKENS, rank=rank, world_size=world_size) for rank in range(world_size)]
+    ranks = [evaluation_sampler(pairs, TOKENS, rank=rank, world_size=world_size) for rank in range(world_size)]
     seen = [row for rank in ranks for rows in rows_of(rank) for row in rows]
     assert sorted(seen) == list(range(50))
     for rank in ranks:
@@ -196,7 +190,7 @@ def test_padding_of_multi30k_is_under_5_percent(real_data: Path, form: TextForm,
     config = Multi30kConfig(form=form, target=target)
     text = load(config, PathsConfig(data=str(real_data)))
     pairs = train_codec(text, config).encode_pairs(text.train, max_len=256, over_long=OverLong.refuse)
-    made = UpdateSampler(pairs, config.batch_tokens, seed=1)
+    made = update_sampler(pairs, config.batch_tokens, seed=1)
     places = real = 0
     for batch in loader(pairs, made):
         places += batch.source_BS.numel() + batch.target_out_BT.numel()

@@ -58,7 +58,10 @@ def test_each_fault_is_told_once_however_many_combinations_have_it() -> None:
         ("model.depth.x=3", "model.depth.x=3: no such key"),
         ("+model.zzz=3", "model.zzz=3: no such key. model has init, depth,"),
         ("~seed", "~seed: a key cannot be taken away"),
-        ("model=tinny", "model=tinny: expected one of base, big, d2l, tiny, toy"),
+        (
+            "model=tinny",
+            "model=tinny: expected one of base, big, cnn, d2l, mlp, resnet18, small, tiny, toy, vit_d2l, vit_toy",
+        ),
         ("experiment=nope", "experiment=nope: expected one of synthetic_translation, transformer_multi30k,"),
         ("hydra/launcher=nope", "hydra/launcher=nope: expected one of attnbench, basic"),
         ("hydra.nope=1", "hydra.nope=1: Could not override 'hydra.nope'"),
@@ -70,7 +73,10 @@ def test_each_fault_is_told_once_however_many_combinations_have_it() -> None:
         ("optim.lr=fast", "optim.lr=fast: expected a number"),
         ("optim.lr=nan", "optim.lr=nan: expected a number above 0"),
         ("logger.tags=a", "logger.tags=a: expected a list, as in [a,b]"),
-        ("model=null", "model=null: expected one of base, big, d2l, tiny, toy"),
+        (
+            "model=null",
+            "model=null: expected one of base, big, cnn, d2l, mlp, resnet18, small, tiny, toy, vit_d2l, vit_toy",
+        ),
         ("model.family=rnn", "model.family=rnn: not to be set by hand: choose model=<name>"),
         ("data=files", "data.train_source: not set, and there is no default: add data.train_source=<value>"),
         ("sweep.name=a/b", "sweep.name=a/b: expected a folder name"),
@@ -81,7 +87,7 @@ def test_each_fault_is_told_once_however_many_combinations_have_it() -> None:
         ("hydra.run.dir=x", "hydra.run.dir=x: a run lies in <paths.output>/<sweep.name>/<run_id>: set those"),
         ("hydra.verbose=true,false", "hydra.verbose=true,false: expected one value"),
         ("position=learned position.max_len=8", "position.max_len=8: expected at least data.max_len=64"),
-        ("schedule=cosine", "trainer.max_steps=null: expected a number"),
+        ("schedule=cosine trainer.max_epochs=null trainer.max_minutes=1", "trainer.max_steps=null: expected it or"),
         ("experiment=transformer_multi30k,transformer_tatoeba", "sweep.name="),
     ],
 )

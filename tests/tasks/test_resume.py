@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,10 @@ import torch
 from attnbench.callbacks.resumable import Interrupted
 from attnbench.config import Config
 from attnbench.record import Record, Status, read
+from attnbench.tasks.build import TASKS
 from attnbench.tasks.run import LAST, MODEL, execute
-from attnbench.tasks.translation import Translation
 
-Small = Callable[..., Config]
+from .conftest import Small
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -25,19 +24,20 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return state
 
 
-def stop_at(monkeypatch: pytest.MonkeyPatch, step: str, count: int, number: signal.Signals) -> None:
+def stop_at(monkeypatch: pytest.MonkeyPatch, config: Config, step: str, count: int, number: signal.Signals) -> None:
     """Send this process a signal in the `count`-th call of a step of the task."""
     calls = 0
-    original = getattr(Translation, step)
+    task_type = TASKS[type(config.task)][0]
+    original = getattr(task_type, step)
 
-    def signalling(self: Translation, *args: Any) -> Any:
+    def signalling(self: object, *args: Any) -> Any:
         nonlocal calls
         calls += 1
         if calls == count:
             os.kill(os.getpid(), number)
         return original(self, *args)
 
-    monkeypatch.setattr(Translation, step, signalling)
+    monkeypatch.setattr(task_type, step, signalling)
 
 
 def assert_same(record: Record, folder: Path, other: Record, other_folder: Path) -> None:
@@ -48,36 +48,42 @@ def assert_same(record: Record, folder: Path, other: Record, other_folder: Path)
 
 
 @pytest.mark.parametrize(
-    ("step", "count", "final", "accumulated"),
+    ("task", "step", "count", "final", "accumulated"),
     [
-        ("training_step", 3, "best", False),
-        ("training_step", 6, "average", True),
-        ("training_step", 7, "average", True),  # in the middle of an accumulated update
-        ("training_step", 8, "best", True),
-        ("training_step", 11, "last", True),
-        ("training_step", 11, "average", False),
-        ("validation_step", 1, "best", False),
-        ("test_step", 1, "last", True),
+        ("translation", "training_step", 3, "best", False),
+        ("translation", "training_step", 6, "average", True),
+        ("translation", "training_step", 7, "average", True),  # in the middle of an accumulated update
+        ("translation", "training_step", 8, "best", True),
+        ("translation", "training_step", 11, "last", True),
+        ("translation", "training_step", 11, "average", False),
+        ("translation", "validation_step", 1, "best", False),
+        ("translation", "test_step", 1, "last", True),
+        ("classification", "training_step", 3, "best", False),
+        ("classification", "training_step", 9, "last", True),
+        ("classification", "test_step", 2, "average", False),
     ],
 )
 def test_interrupted_and_resumed_is_bit_identical(
     small: Small,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    task: str,
     step: str,
     count: int,
     final: str,
     accumulated: bool,
 ) -> None:
+    share = {"translation": 128, "classification": 15}[task]
     config = small(
         f"trainer.final_weights={final}",
         "trainer.average_last=2",
-        "task.decode_tokens=128",
-        *(["trainer.micro_batch=128"] * accumulated),
+        *(["task.decode_tokens=128"] * (task == "translation")),
+        *([f"trainer.micro_batch={share}"] * accumulated),
+        task=task,
     )
     undisturbed = execute(config, tmp_path / "a", [])
     with monkeypatch.context() as patch:
-        stop_at(patch, step, count, signal.SIGINT if count % 2 else signal.SIGTERM)
+        stop_at(patch, config, step, count, signal.SIGINT if count % 2 else signal.SIGTERM)
         with pytest.raises(Interrupted):
             execute(config, tmp_path / "b", [])
     stopped = read(tmp_path / "b" / "run.json")

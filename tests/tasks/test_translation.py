@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ import pytest
 import torch
 import wandb
 
-from attnbench.config import Config, ConfigError
+from attnbench.config import ConfigError
 from attnbench.config.attention import Score
 from attnbench.config.model import Norm
 from attnbench.config.position import Position
@@ -23,7 +22,8 @@ from attnbench.tasks.build import CheckpointError, build_task, load_task
 from attnbench.tasks.run import MODEL, execute
 from attnbench.tasks.translation import Translation, score_translations
 
-Small = Callable[..., Config]
+from .conftest import Small
+
 OVERFIT = [
     "debug.overfit_batches=1", "model.d_model=32", "model.d_ff=64", "model.dropout=0", "data.batch_tokens=128",
     "optim.lr=0.01", "schedule.warmup_steps=20", "task.label_smoothing=0",
@@ -132,12 +132,12 @@ def test_a_checkpoint_cut_short_is_refused(small: Small, tmp_path: Path) -> None
 def test_every_logger_mirrors_the_run(small: Small, tmp_path: Path, logger: str) -> None:
     choices = [f"logger={logger}", "callbacks=default", "callbacks.probe_size=1", "callbacks.progress_bar=false"]
     record = execute(small(*choices, "trainer.max_epochs=2"), tmp_path, [])
-    pictures = sorted(path.name for path in (tmp_path / "attention" / "final").glob("*.png"))
+    pictures = sorted(path.name for path in (tmp_path / "pictures" / "final").glob("*.png"))
     assert pictures == ["cross-0.png", "decoder-0.png", "encoder-0.png"]
-    with np.load(tmp_path / "attention" / "final" / "attention.npz") as arrays:
-        weights_LHQK = arrays["0.cross.weights"]
+    with np.load(tmp_path / "pictures" / "final" / "arrays.npz") as arrays:
+        weights_LHQK = arrays["cross-0.weights"]
         assert weights_LHQK.shape[:2] == (1, 2)
-        assert weights_LHQK.shape[2:] == (len(arrays["0.cross.queries"]), len(arrays["0.cross.keys"]))
+        assert weights_LHQK.shape[2:] == (len(arrays["cross-0.queries"]), len(arrays["cross-0.keys"]))
         np.testing.assert_allclose(weights_LHQK.sum(-1), 1, rtol=1e-5)
     if logger == "none":
         assert record.tracker is None

@@ -45,6 +45,11 @@ class DataConfig:
 
     family: str = "none"  # names the dataclass in a record and a checkpoint
 
+    @property
+    def update_size(self) -> int:
+        """What an update holds at most, in the batch's unit; every set says so itself."""
+        raise NotImplementedError
+
 
 @dataclass
 class ParallelTextConfig(DataConfig):
@@ -58,6 +63,11 @@ class ParallelTextConfig(DataConfig):
     max_len: int = number(256, at_least=2)  # tokens in a sentence, end of sentence included
     over_long: OverLong = OverLong.refuse
     reverse_source: bool = False  # Sutskever et al. 2014
+
+    @property
+    def update_size(self) -> int:
+        """What an update holds at most, in the batch's unit."""
+        return self.batch_tokens
 
     def faults(self) -> Iterator[Fault]:
         """A batch must hold its longest sentence."""

@@ -21,10 +21,19 @@ from attnbench.config.data import (
     Wmt14Config,
 )
 from attnbench.config.fields import ConfigError, Fault, faults_of
-from attnbench.config.model import ModelConfig, Tie, TransformerConfig
+from attnbench.config.images import FashionMnistConfig, ImageFolderConfig, ImagesConfig, SyntheticGarmentsConfig
+from attnbench.config.model import (
+    CnnConfig,
+    MlpConfig,
+    ModelConfig,
+    ResNet18Config,
+    Tie,
+    TransformerConfig,
+    VitConfig,
+)
 from attnbench.config.optim import OptimConfig, Schedule, ScheduleConfig
 from attnbench.config.position import Position, PositionConfig
-from attnbench.config.task import TaskConfig, TranslationConfig
+from attnbench.config.task import ClassificationConfig, TaskConfig, TranslationConfig
 from attnbench.config.tracking import CallbacksConfig, LoggerConfig, PathsConfig, SweepConfig
 from attnbench.config.trainer import DebugConfig, TrainerConfig
 
@@ -51,14 +60,21 @@ class Config:
 
     def faults(self) -> Iterator[Fault]:
         """What one group cannot know of another."""
+        fitting = FITS.get(type(self.task), {})
         for group, members in SCHEMAS.items():
             node = getattr(self, group)
             if members.get(node.family) is not type(node):
                 yield Fault(f"{group}.family", node.family, f"not to be set by hand: choose {group}=<name>")
-        if self.schedule.name is Schedule.cosine and self.trainer.max_steps is None:
-            yield Fault("trainer.max_steps", "null", "expected a number: schedule=cosine ends at the last update")
+            elif group in fitting and node.family not in fitting[group]:
+                known = ", ".join(sorted(fitting[group]))
+                yield Fault(group, node.family, f"expected one of {known} for task={self.task.family}")
+        if self.schedule.name is Schedule.cosine and self.trainer.max_steps is None and self.trainer.max_epochs is None:
+            expected = "expected it or trainer.max_epochs to be set: schedule=cosine ends at the last update"
+            yield Fault("trainer.max_steps", "null", expected)
         if isinstance(self.data, ParallelTextConfig):
             yield from self._faults_of_text(self.data)
+        if isinstance(self.data, ImagesConfig) and isinstance(self.model, VitConfig):
+            yield from self._faults_of_vit(self.data, self.model)
 
     def _faults_of_text(self, text: ParallelTextConfig) -> Iterator[Fault]:
         shared = isinstance(self.model, TransformerConfig) and self.model.tie is Tie.all
@@ -71,17 +87,51 @@ class Config:
                 f"expected at least data.max_len={text.max_len}",
             )
 
+    def _faults_of_vit(self, images: ImagesConfig, vit: VitConfig) -> Iterator[Fault]:
+        if images.image_size % vit.patch_size:
+            expected = f"expected a divisor of data.image_size={images.image_size}"
+            yield Fault("model.patch_size", f"{vit.patch_size}", expected)
+        if self.position.kind is Position.sinusoidal and vit.d_model % 4:
+            expected = "expected a multiple of 4: position=sinusoidal has a sine and a cosine of row and of column"
+            yield Fault("model.d_model", f"{vit.d_model}", expected)
+
 
 SCHEMAS: dict[str, dict[str, type]] = {
-    "task": {"translation": TranslationConfig},
+    "task": {"translation": TranslationConfig, "classification": ClassificationConfig},
     "data": {
         "multi30k": Multi30kConfig,
         "wmt14": Wmt14Config,
         "tatoeba": TatoebaConfig,
         "files": FilesConfig,
         "synthetic_translation": SyntheticTranslationConfig,
+        "fashion_mnist": FashionMnistConfig,
+        "synthetic_garments": SyntheticGarmentsConfig,
+        "image_folder": ImageFolderConfig,
     },
-    "model": {"transformer": TransformerConfig},
+    "model": {
+        "transformer": TransformerConfig,
+        "vit": VitConfig,
+        "resnet18": ResNet18Config,
+        "cnn": CnnConfig,
+        "mlp": MlpConfig,
+    },
+}
+
+
+def _families(group: str, *bases: type) -> set[str]:
+    return {name for name, node in SCHEMAS[group].items() if issubclass(node, bases)}
+
+
+# What each task learns from, and with.
+FITS: dict[type[TaskConfig], dict[str, set[str]]] = {
+    TranslationConfig: {
+        "data": _families("data", ParallelTextConfig),
+        "model": _families("model", TransformerConfig),
+    },
+    ClassificationConfig: {
+        "data": _families("data", ImagesConfig),
+        "model": _families("model", VitConfig, ResNet18Config, CnnConfig, MlpConfig),
+    },
 }
 
 

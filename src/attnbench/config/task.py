@@ -26,3 +26,12 @@ class TranslationConfig(TaskConfig):
     max_ratio: float = number(1.5, above=0)  # a translation has at most max_ratio x source + max_extra tokens
     max_extra: int = number(20, at_least=1)
     decode_tokens: int = number(8192, at_least=1)  # source tokens x beams decoded at once
+
+
+@dataclass
+class ClassificationConfig(TaskConfig):
+    """Classification of pictures, scored by accuracy and calibration."""
+
+    family: str = "classification"
+    calibration_bins: int = number(15, at_least=1)  # of confidence: Guo et al. 2017, equation 3
+    eval_batch: int = number(1000, at_least=1)  # pictures classified at once

@@ -41,10 +41,10 @@ class LoggerConfig:
 class CallbacksConfig:
     """What is observed beside training; none of it changes a result."""
 
-    attention_maps: bool = True
+    pictures: bool = True  # attention maps, and what else a task draws
     probe_size: int = number(4, at_least=1)  # validation examples whose attention is drawn
-    maps_every_validations: int | None = number(None, at_least=1)  # null: at the end only
-    samples: int = number(8, at_least=0)  # sample translations a validation
+    pictures_every_validations: int | None = number(None, at_least=1)  # null: at the end only
+    samples: int = number(8, at_least=0)  # sample outputs a validation
     progress_bar: bool = True
 
 

@@ -5,7 +5,7 @@ Legend: N sentences of the split, B sentences of a batch, S source tokens, T tar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -13,12 +13,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 from attnbench.data.encoding import EncodedPairs
+from attnbench.data.sharding import EvaluationSampler, Int64, Share, UpdateSampler
 from attnbench.data.tokenizer import PAD
-
-Int64 = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -108,88 +107,26 @@ def first_updates(pairs: EncodedPairs, batch_tokens: int, count: int, *, seed: i
     return pairs.select(np.concatenate(plan[:count]))
 
 
-@dataclass(frozen=True)
-class Share:
-    """A batch's recipe: which rows, and the whole update's target tokens; `silent`: it teaches nothing."""
+def update_sampler(
+    pairs: EncodedPairs, batch_tokens: int, *, seed: int, rank: int = 0, world_size: int = 1, accumulate: int = 1
+) -> UpdateSampler:
+    """This rank's shares of every update of an epoch, bucketed by length."""
+    lengths = pairs.source_lengths_N, pairs.target_lengths_N
 
-    rows_B: Int64
-    update_tokens: float
-    silent: bool = False
+    def plan(epoch: int) -> list[Int64]:
+        return plan_epoch(*lengths, batch_tokens, seed=seed, epoch=epoch, shuffle=True)
 
-
-class UpdateSampler(Sampler[Share]):
-    """This rank's shares of every update of an epoch.
-
-    An update is planned without a thought for ranks; then cut into `world_size` x `accumulate` shares, of
-    which every rank has `accumulate`. An update with fewer sentences than shares fills up with silent ones,
-    so that ranks keep step. Lightning calls `set_epoch` since a loader has this as its `sampler`.
-    """
-
-    def __init__(
-        self,
-        pairs: EncodedPairs,
-        batch_tokens: int,
-        *,
-        seed: int,
-        rank: int = 0,
-        world_size: int = 1,
-        accumulate: int = 1,
-    ) -> None:
-        self._lengths = pairs.source_lengths_N, pairs.target_lengths_N
-        self._batch_tokens, self._seed = batch_tokens, seed
-        self._rank, self._world_size, self._accumulate = rank, world_size, accumulate
-        self._epoch = 0
-        self._done = (0, 0)  # an epoch, and how many of its batches are done
-        self._count = len(self._plan(0)) * accumulate
-
-    def _plan(self, epoch: int) -> list[Int64]:
-        return plan_epoch(*self._lengths, self._batch_tokens, seed=self._seed, epoch=epoch, shuffle=True)
-
-    def __len__(self) -> int:
-        """Shares of this rank in an epoch: the same for every rank and epoch, skipped ones included."""
-        return self._count
-
-    def set_epoch(self, epoch: int) -> None:
-        """Which epoch the next iteration is of."""
-        self._epoch = epoch
-
-    def resume(self, epoch: int, batches: int) -> None:
-        """Let iterations over `epoch`, and only those, begin after so many of this rank's batches."""
-        self._done = (epoch, batches)
-
-    def __iter__(self) -> Iterator[Share]:
-        first = self._done[1] if self._done[0] == self._epoch else 0
-        updates = self._plan(self._epoch)
-        for number in range(first, self._count):
-            update, turn = divmod(number, self._accumulate)
-            yield self._share(updates[update], turn)
-
-    def _share(self, update_B: Int64, turn: int) -> Share:
-        tokens = float(self._lengths[1][update_B].sum())
-        shares = self._world_size * self._accumulate
-        # Every so-many-th, since neighbours in an update have like lengths.
-        rows_B = update_B[turn * self._world_size + self._rank :: shares]
-        return Share(rows_B, tokens) if len(rows_B) else Share(update_B[:1], tokens, silent=True)
+    return UpdateSampler(plan, lengths[1], rank=rank, world_size=world_size, accumulate=accumulate)
 
 
-class EvaluationSampler(Sampler[Share]):
-    """This rank's batches of a split whose every sentence is seen once over all ranks, always in one order.
-
-    Ranks may get unequal numbers of batches: nothing is repeated to make them equal.
-    """
-
-    def __init__(self, pairs: EncodedPairs, batch_tokens: int, *, rank: int = 0, world_size: int = 1) -> None:
-        source_N, target_N = pairs.source_lengths_N, pairs.target_lengths_N
-        mine_N = _by_length(source_N, target_N)[rank::world_size]
-        plan = plan_epoch(source_N[mine_N], target_N[mine_N], batch_tokens, seed=0, epoch=0, shuffle=False)
-        self._shares = [Share(mine_N[rows_B], float(target_N[mine_N[rows_B]].sum())) for rows_B in plan]
-
-    def __len__(self) -> int:
-        """Batches of this rank."""
-        return len(self._shares)
-
-    def __iter__(self) -> Iterator[Share]:
-        return iter(self._shares)
+def evaluation_sampler(
+    pairs: EncodedPairs, batch_tokens: int, *, rank: int = 0, world_size: int = 1
+) -> EvaluationSampler:
+    """This rank's batches of a split, sentences of like lengths together."""
+    source_N, target_N = pairs.source_lengths_N, pairs.target_lengths_N
+    mine_N = _by_length(source_N, target_N)[rank::world_size]
+    plan = plan_epoch(source_N[mine_N], target_N[mine_N], batch_tokens, seed=0, epoch=0, shuffle=False)
+    return EvaluationSampler([mine_N[rows_B] for rows_B in plan], target_N)
 
 
 class _Batches(Dataset[Batch]):
@@ -214,7 +151,7 @@ class _Batches(Dataset[Batch]):
             indices_B=torch.from_numpy(pairs.indices_N[rows_B]),
             num_tokens=num_target,
             num_source_tokens=num_source,
-            update_tokens=share.update_tokens,
+            update_tokens=share.update_units,
         )
 
 

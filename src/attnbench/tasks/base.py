@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from attnbench.config import Config
+from attnbench.config.optim import Schedule
 from attnbench.config.trainer import Precision
 from attnbench.identity import resolved
 from attnbench.tasks.optimisation import build_optimiser, lr_factor
@@ -39,7 +40,7 @@ class Task(pl.LightningModule):
         self.assets = dict(assets)
         self.network = self.build_network()
         # The last evaluation, signatures included; the record takes it from here.
-        self.report: dict[str, float | str] = {}
+        self.report: dict[str, Any] = {}
 
     @abstractmethod
     def build_network(self) -> nn.Module:
@@ -55,9 +56,8 @@ class Task(pl.LightningModule):
         # fp16's gradient scaler unscales inside a fused step, where clipping can no longer see the gradients.
         fused = self.config.trainer.precision is not Precision.fp16_mixed
         optimiser = build_optimiser(self.network.parameters(), optim, fused=fused)
-        scheduler = torch.optim.lr_scheduler.LambdaLR(
-            optimiser, lambda step: lr_factor(step, schedule, self.config.trainer.max_steps)
-        )
+        total = int(self.trainer.estimated_stepping_batches) if schedule.name is Schedule.cosine else None
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: lr_factor(step, schedule, total))
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def configure_gradient_clipping(
@@ -96,6 +96,21 @@ class Task(pl.LightningModule):
                 f"the loss is {loss.item()} at update {self.global_step}: try a lower optim.lr, a longer"
                 " schedule.warmup_steps, optim.clip=1, or debug.detect_anomaly=true to see where it is born"
             )
+
+    def update_loss(self, loss_sum: Tensor, update_units: float) -> Tensor:
+        """The loss to minimise: `loss_sum` of this batch over the units of the whole update it is a share of.
+
+        Lightning averages over accumulated batches and over ranks; an update's loss is a mean over its units, which
+        its shares do not hold equally many of.
+        """
+        return loss_sum * (self.trainer.accumulate_grad_batches * self.trainer.world_size / update_units)
+
+    def publish(self, stage: str, report: dict[str, Any]) -> None:
+        """Let this be what the evaluation found: in the report, and its numbers in the log."""
+        self.report = report
+        for name, value in report.items():
+            if isinstance(value, float):
+                self.log(f"{stage}/{name}", value, batch_size=1, sync_dist=True)
 
     @property
     def data(self) -> Any:

@@ -9,14 +9,18 @@ import torch
 
 from attnbench.config import Config, ConfigError
 from attnbench.config.root import revive
-from attnbench.config.task import TaskConfig, TranslationConfig
+from attnbench.config.task import ClassificationConfig, TaskConfig, TranslationConfig
 from attnbench.tasks.base import CHECKPOINT_KEY, Task
+from attnbench.tasks.classification import Classification
+from attnbench.tasks.classification_data import ClassificationData
+from attnbench.tasks.data import TaskData
 from attnbench.tasks.translation import Translation
 from attnbench.tasks.translation_data import TranslationData
 
 # A new task adds its config, its module and its data here.
-TASKS: dict[type[TaskConfig], tuple[type[Task], type[TranslationData]]] = {
+TASKS: dict[type[TaskConfig], tuple[type[Task], type[TaskData]]] = {
     TranslationConfig: (Translation, TranslationData),
+    ClassificationConfig: (Classification, ClassificationData),
 }
 
 
@@ -24,7 +28,7 @@ class CheckpointError(Exception):
     """A file that is no checkpoint of this project, or of another version of it."""
 
 
-def build_task(config: Config) -> tuple[Task, TranslationData]:
+def build_task(config: Config) -> tuple[Task, TaskData]:
     """The task of a config, with random weights, and its data, loaded and encoded."""
     task_type, data_type = TASKS[type(config.task)]
     data = data_type(config)

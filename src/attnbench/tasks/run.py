@@ -18,14 +18,13 @@ import torch
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint, Timer
 from pytorch_lightning.utilities import rank_zero_only
 
-from attnbench.callbacks.attention_maps import AttentionMaps
 from attnbench.callbacks.performance import Performance
+from attnbench.callbacks.pictures import Pictures
 from attnbench.callbacks.progress import Progress
 from attnbench.callbacks.resumable import Interrupted, Resumable
 from attnbench.callbacks.run_record import RunRecord
 from attnbench.callbacks.samples import Samples
 from attnbench.config import Config, ConfigError, Fault
-from attnbench.config.data import ParallelTextConfig
 from attnbench.config.trainer import Accelerator, FinalWeights, Precision
 from attnbench.identity import provenance
 from attnbench.record import Record, Status, write
@@ -153,8 +152,8 @@ def observers(config: Config, performance: Performance, folder: Path) -> list[pl
         found.append(Progress(performance))
     if chosen.samples:
         found.append(Samples(folder, chosen.samples))
-    if chosen.attention_maps:
-        found.append(AttentionMaps(folder / "attention", chosen.probe_size, chosen.maps_every_validations))
+    if chosen.pictures:
+        found.append(Pictures(folder / "pictures", chosen.probe_size, chosen.pictures_every_validations))
     return found
 
 
@@ -195,10 +194,10 @@ def final_weights(config: Config, keepers: list[pl.Callback], last: Path) -> dic
 
 def shares_per_update(config: Config) -> int:
     """Batches that a device adds up before each update, so that none exceeds `trainer.micro_batch`."""
-    limit, data = config.trainer.micro_batch, config.data
-    if limit is None or not isinstance(data, ParallelTextConfig):
+    limit = config.trainer.micro_batch
+    if limit is None:
         return 1
-    return math.ceil(data.batch_tokens / (limit * config.trainer.devices * config.trainer.num_nodes))
+    return math.ceil(config.data.update_size / (limit * config.trainer.devices * config.trainer.num_nodes))
 
 
 def refuse_unlaunched(config: Config) -> None:

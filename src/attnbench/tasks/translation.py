@@ -64,10 +64,7 @@ class Translation(Task):
         tokens = max(1, batch.num_tokens)
         self.log("train/loss", loss_sum.detach() / tokens, batch_size=tokens)
         self.log("train/nll", nll_sum.detach() / tokens, batch_size=tokens)
-        # Lightning averages over accumulated batches and over ranks; an update's loss is a mean over its tokens,
-        # which the shares of an update do not hold equally many of.
-        shares = self.trainer.accumulate_grad_batches * self.trainer.world_size
-        return loss_sum * (shares / batch.update_tokens)
+        return self.update_loss(loss_sum, batch.update_tokens)
 
     def _cross_entropy(self, batch: Batch, label_smoothing: float) -> tuple[Tensor, Tensor]:
         hidden_BTD = self.model(batch.source_BS, batch.target_in_BT).hidden
@@ -137,23 +134,21 @@ class Translation(Task):
         ]
         nll_sum, tokens = (sum(column) for column in zip(*self.gather([(self._nll_sum, self._tokens)]), strict=True))
         loss = nll_sum / tokens
-        self.report = {"loss": loss, "perplexity": math.exp(min(loss, 700.0))}
-        self.report |= score_translations(hypotheses, references, self.data.text)
-        for name, value in self.report.items():
-            if isinstance(value, float):
-                self.log(f"{stage}/{name}", value, batch_size=1, sync_dist=True)
+        report = {"loss": loss, "perplexity": math.exp(min(loss, 700.0))}
+        self.publish(stage, report | score_translations(hypotheses, references, self.data.text))
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse to go on from a checkpoint with another vocabulary."""
         self.codec.check_fits(checkpoint[CHECKPOINT_KEY]["assets"]["codec"], "checkpoint")
 
     @torch.inference_mode()
-    def attention_maps(self, examples: int) -> list[list[AttentionMap]]:
+    def pictures(self, examples: int) -> list[AttentionMap]:
         """The attention of the first validation pairs, the reference given: encoder, decoder, cross."""
         val = self.data.split("val")
-        return [self._attention_map(*pair) for pair in zip(val.source[:examples], val.target[:examples], strict=True)]
+        pairs = zip(val.source[:examples], val.target[:examples], strict=True)
+        return [maps for number, pair in enumerate(pairs) for maps in self._attention_maps(number, *pair)]
 
-    def _attention_map(self, source: str, target: str) -> list[AttentionMap]:
+    def _attention_maps(self, number: int, source: str, target: str) -> list[AttentionMap]:
         source_ids = encode(self.codec.source, [source], backwards=self.codec.reverse_source)[0]
         target_ids = encode(self.codec.target, [target], begin=True)[0][:-1]
         source_1S, target_1T = (
@@ -164,7 +159,7 @@ class Translation(Task):
         columns = self.codec.target.tokens(target_ids.tolist())
         axes = {"encoder": (rows, rows), "decoder": (columns, columns), "cross": (columns, rows)}
         return [
-            AttentionMap(name, weights_L1HQK[:, 0].float().cpu().numpy(), *axes[name])
+            AttentionMap(f"{name}-{number}", weights_L1HQK[:, 0].float().cpu().numpy(), *axes[name])
             for name, weights_L1HQK in attention.items()
         ]
 

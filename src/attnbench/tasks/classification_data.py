@@ -1,0 +1,75 @@
+"""The classification task's data: pictures in memory, as batches."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from torch.utils.data import DataLoader
+
+from attnbench.config import Config
+from attnbench.config.images import ImagesConfig
+from attnbench.config.task import ClassificationConfig
+from attnbench.data.image_batches import (
+    Augmentation,
+    ImageBatch,
+    evaluation_sampler,
+    loader,
+    prepare,
+    update_sampler,
+)
+from attnbench.data.images import Images, load
+from attnbench.data.sharding import UpdateSampler
+from attnbench.tasks.data import TaskData
+
+
+class ClassificationData(TaskData):
+    """Pictures as batches; augmentation is for training only."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.data_config = cast(ImagesConfig, config.data)
+        self.images = load(self.data_config, config.paths)
+        self.preparation = prepare(self.images.train, self.data_config.image_size)
+        self._train = self.images.train
+        count = config.debug.overfit_batches
+        if count:
+            first = update_sampler(len(self._train), self.data_config.batch_size, seed=config.seed)
+            rows = [share.rows_B for share, _ in zip(first, range(count), strict=False)]
+            self._train = self._train.select(torch.cat([torch.from_numpy(rows_B) for rows_B in rows]))
+
+    def split(self, stage: str) -> Images:
+        """The pictures that a stage is about."""
+        splits = {"train": self._train, "val": self.images.val, "test": self.images.test}
+        return splits[self.split_name(stage)]
+
+    @property
+    def checksums(self) -> dict[str, str]:
+        """SHA-256 of each file the pictures came from."""
+        return self.images.checksums
+
+    @property
+    def notes(self) -> list[str]:
+        """What a record must say of the pictures."""
+        return self.images.notes
+
+    def assets(self) -> dict[str, Any]:
+        """The classes, and how pixels become what the network sees."""
+        channels = self.images.train.pixels_NCHW.shape[1]
+        return {"classes": self.images.classes, "channels": channels, "preparation": self.preparation._asdict()}
+
+    def update_sampler(self, **where: int) -> UpdateSampler:
+        """Updates of batch_size pictures."""
+        return update_sampler(len(self._train), self.data_config.batch_size, seed=self.config.seed, **where)
+
+    def train_loader(self, sampler: UpdateSampler) -> DataLoader[ImageBatch]:
+        """Their batches, augmented."""
+        augmentation = Augmentation(
+            len(self._train), self.data_config.crop_padding, self.data_config.flip, seed=self.config.seed
+        )
+        return loader(self._train, self.preparation, sampler, augmentation)
+
+    def evaluation_loader(self, stage: str, **where: int) -> DataLoader[ImageBatch]:
+        """Batches in order, as they are."""
+        images, batch_size = self.split(stage), cast(ClassificationConfig, self.config.task).eval_batch
+        return loader(images, self.preparation, evaluation_sampler(len(images), batch_size, **where))
