@@ -35,7 +35,8 @@ def test_everything_wrong_is_named_at_once_and_quickly(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr.splitlines() == [
-        "attnbench: attention.score=cosin: expected one of additive, dot, scaled_dot",
+        "attnbench: attention.score=cosin: expected one of "
+        "additive, concat, cosine, distance, dot, general, scaled_dot, uniform",
         "attnbench: model.num_heads=3: expected a divisor of model.d_model=64",
         "attnbench: optim.lr=-1: expected a number above 0",
     ]

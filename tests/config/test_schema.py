@@ -120,14 +120,14 @@ def test_a_fault_without_a_value_reads_well() -> None:
     ("overrides", "fault"),
     [
         ("model=small", "model=small: expected one of transformer for task=translation"),
-        ("experiment=vit_fashion_mnist model=tiny", "model=tiny: expected one of cnn, mlp, resnet18, vit for"),
-        ("experiment=vit_fashion_mnist data=multi30k", "data=multi30k: expected one of fashion_mnist, image_folder, syn"),
+        ("experiment=vit_fashion_mnist model=tiny", "model=tiny: expected one of cnn, mlp, resnet18, vit"),
+        ("experiment=vit_fashion_mnist data=multi30k", "data=multi30k: expected one of fashion_mnist, image_folder"),
         ("task=classification", "data=synthetic_translation: expected one of fashion_mnist"),
-        ("experiment=vit_fashion_mnist model.patch_size=5", "model.patch_size=5: expected a divisor of data.image_size"),
+        ("experiment=vit_fashion_mnist model.patch_size=5", "model.patch_size=5: expected a divisor of"),
         ("experiment=vit_fashion_mnist position=sinusoidal model.d_model=30 model.num_heads=3",
          "model.d_model=30: expected a multiple of 4: position=sinusoidal"),
-        ("experiment=vit_fashion_mnist data.crop_padding=28", "data.crop_padding=28: expected less than data.image_size"),
-        ("experiment=vit_fashion_mnist model=cnn model.widths=[8,0]", "model.widths=[8,0]: expected numbers of channels"),
+        ("experiment=vit_fashion_mnist data.crop_padding=28", "data.crop_padding=28: expected less than"),
+        ("experiment=vit_fashion_mnist model=cnn model.widths=[8,0]", "model.widths=[8,0]: expected numbers"),
     ],
 )  # fmt: skip
 def test_what_does_not_go_together_is_refused(overrides: str, fault: str) -> None:

@@ -16,6 +16,7 @@ BUILDS: dict[str, Callable[[int, int], nn.Module]] = {
     "resnet18": lambda c, s: ResNet18(ResNet18Config(), channels=c, image_size=s, classes=10),
     "cnn": lambda c, s: Cnn(CnnConfig(), channels=c, image_size=s, classes=10),
     "mlp": lambda c, s: Mlp(MlpConfig(), channels=c, image_size=s, classes=10),
+    "linear": lambda c, s: Mlp(MlpConfig(depth=0), channels=c, image_size=s, classes=10),
 }
 every_one = pytest.mark.parametrize("build", BUILDS.values(), ids=BUILDS)
 

@@ -98,7 +98,7 @@ def test_a_patch_is_a_linear_map_of_its_pixels() -> None:
     torch.testing.assert_close(found, pixels @ model.patches.weight.flatten(1).T + model.patches.bias)
 
 
-@pytest.mark.parametrize("norm", Norm)
+@pytest.mark.parametrize("norm", [Norm.post, Norm.pre])
 def test_equals_torchs_own_encoder(norm: Norm) -> None:
     """Two of its layers with our weights, put behind our patches and before our head."""
     model = build(norm=norm).eval()
@@ -160,4 +160,6 @@ def test_learns_which_patch_is_marked(score: Score, pool: Pool) -> None:
         F.cross_entropy(model(images).logits, labels).backward()
         optimiser.step()
     images, labels = draw(500)
-    assert (model(images).logits.argmax(1) == labels).float().mean() > 0.9
+    right = (model(images).logits.argmax(1) == labels).float().mean()
+    # Without a score there is only the mean of all patches: the ablation must fall behind.
+    assert right < 0.85 if score is Score.uniform else right > 0.9

@@ -1,16 +1,18 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnbench.config.attention import AttentionConfig
-from attnbench.config.model import Activation, Norm, TransformerConfig
+from attnbench.config.model import Activation, BlocksConfig, Init, Norm, NormKind, TransformerConfig, VitConfig
 from attnbench.nn.attention import MultiHeadAttention
-from attnbench.nn.blocks import ACTIVATIONS, DecoderLayer, EncoderLayer, FeedForward, Residual, final_norm
+from attnbench.nn.blocks import ACTIVATIONS, DecoderLayer, EncoderLayer, FeedForward, Residual, deepnorm, final_norm
+from attnbench.nn.initialisation import initialise
+from attnbench.nn.norms import build_norm
 
 B, T, S, D, FF, H = 2, 5, 7, 8, 12, 2
 
@@ -60,25 +62,79 @@ def test_every_activation_is_there() -> None:
     assert set(ACTIVATIONS) == set(Activation)
 
 
+def by_hand(norm: Norm, normed: Callable[[Tensor], Tensor], x: Tensor, f: Callable[[Tensor], Tensor]) -> Tensor:
+    """Each placement's formula, with the final norm of a stack of this one block."""
+    match norm:
+        case Norm.post:
+            return normed(x + f(x))
+        case Norm.pre:
+            return normed(x + f(normed(x)))
+        case Norm.sandwich:
+            return normed(x + normed(f(normed(x))))
+        case Norm.deepnorm:
+            return normed(1.5 * x + f(x))
+    raise AssertionError("write down the formula of a new placement here")
+
+
+@pytest.mark.parametrize("kind", NormKind)
 @pytest.mark.parametrize("norm", Norm)
-def test_residual_says_where_the_norm_stands(norm: Norm) -> None:
-    residual, end = Residual(D, norm, dropout=0.0), final_norm(D, norm)
-    x = torch.randn(B, T, D)
-    normed = F.layer_norm(x, [D])
-    torch.testing.assert_close(residual.enter(x), normed if norm is Norm.pre else x)
-    torch.testing.assert_close(residual.leave(x, x), 2 * x if norm is Norm.pre else F.layer_norm(2 * x, [D]))
-    torch.testing.assert_close(end(x), normed if norm is Norm.pre else x)
+def test_residual_is_its_formula(norm: Norm, kind: NormKind) -> None:
+    model = config(norm=norm, norm_kind=kind)
+    residual, end = Residual(model, alpha=1.5 if norm is Norm.deepnorm else 1.0), final_norm(model)
+    x, normed = torch.randn(B, T, D), build_norm(D, kind)
+    y = torch.sin(residual.enter(x))
+    torch.testing.assert_close(end(residual.leave(x, y)), by_hand(norm, normed, x, torch.sin))
+
+
+@pytest.mark.parametrize("norm", Norm)
+def test_without_a_residual_there_is_no_way_around(norm: Norm) -> None:
+    residual = Residual(config(norm=norm, norm_kind=NormKind.none, residual=False), alpha=1.5)
+    x, y = torch.randn(2, B, T, D)
+    torch.testing.assert_close(residual.leave(x, y), y)
 
 
 @pytest.mark.parametrize("norm", Norm)
 def test_residual_drops_the_sublayer_not_the_way_around(norm: Norm) -> None:
-    residual = Residual(D, Norm.pre, dropout=0.5)
+    model = config(norm=norm, norm_kind=NormKind.none)
+    model.dropout = 0.5
     x, y = torch.ones(100, D), torch.full((100, D), 10.0)
-    assert set(residual.leave(x, y).unique().tolist()) == {1.0, 21.0}
+    assert set(Residual(model).leave(x, y).unique().tolist()) == {1.0, 21.0}
+
+
+@pytest.mark.parametrize(
+    ("model", "decoder", "alpha", "beta"),
+    [
+        # Wang et al. 2022, Figure 2.
+        (VitConfig(norm=Norm.deepnorm, depth=8), False, 2.0, 64**-0.25),
+        (TransformerConfig(norm=Norm.deepnorm, depth=4, decoder_depth=27), True, 3.0, 324**-0.25),
+        (TransformerConfig(norm=Norm.deepnorm, depth=2, decoder_depth=4096), False, 0.81 * 2, 0.87 / 2),
+        (TransformerConfig(norm=Norm.pre, depth=8), True, 1.0, 1.0),
+    ],
+)
+def test_deepnorm_is_the_papers(model: BlocksConfig, decoder: bool, alpha: float, beta: float) -> None:
+    assert deepnorm(model, decoder=decoder) == pytest.approx((alpha, beta))
+
+
+@pytest.mark.parametrize("depth", [2, 8])
+def test_deepnorm_starts_values_outputs_and_feed_forward_smaller(depth: int) -> None:
+    model = VitConfig(depth=depth, d_model=64, d_ff=128, num_heads=4, norm=Norm.deepnorm)
+    torch.manual_seed(0)
+    layer = EncoderLayer(model, AttentionConfig())
+    initialise(layer, Init.xavier)
+    beta = (8 * depth) ** -0.25
+
+    def bound(fan: int, gain: float) -> float:
+        return gain * (6 / fan) ** 0.5
+
+    q, k, v = layer.self_attention.qkv.weight.chunk(3)
+    found = [w.abs().max().item() for w in (q, k, v, layer.self_attention.out.weight, layer.feed_forward.into.weight,
+                                            layer.feed_forward.out.weight)]  # fmt: skip
+    wanted = [bound(128, 2**-0.5)] * 2 + [bound(128, beta * 2**-0.5), bound(128, beta), bound(192, beta)]
+    assert found == pytest.approx([*wanted, bound(192, beta)], rel=0.01)
 
 
 @pytest.mark.parametrize("activation", [Activation.relu, Activation.gelu])
-@pytest.mark.parametrize("norm", Norm)
+@pytest.mark.parametrize("norm", [Norm.post, Norm.pre])
 def test_encoder_layer_equals_torch(norm: Norm, activation: Activation) -> None:
     ours = randomised(EncoderLayer(config(norm=norm, activation=activation), AttentionConfig()))
     theirs = nn.TransformerEncoderLayer(
@@ -101,7 +157,7 @@ def test_encoder_layer_equals_torch(norm: Norm, activation: Activation) -> None:
 
 
 @pytest.mark.parametrize("activation", [Activation.relu, Activation.gelu])
-@pytest.mark.parametrize("norm", Norm)
+@pytest.mark.parametrize("norm", [Norm.post, Norm.pre])
 def test_decoder_layer_equals_torch(norm: Norm, activation: Activation) -> None:
     ours = randomised(DecoderLayer(config(norm=norm, activation=activation), AttentionConfig()))
     theirs = nn.TransformerDecoderLayer(

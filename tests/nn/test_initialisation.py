@@ -20,7 +20,7 @@ class Parts(nn.Module):
         super().__init__()
         self.attention = MultiHeadAttention(D, 4, AttentionConfig())
         self.other_attention = MultiHeadAttention(D, 4, AttentionConfig())
-        self.gated = PackedLinear(D, 32, parts=2)
+        self.gated = PackedLinear(D, 32, gains=(1.0, 1.0))
         self.linear = nn.Linear(D, 100)
         self.embedding = nn.Embedding(500, D, padding_idx=3)
         self.tied = nn.Linear(D, 500, bias=False)

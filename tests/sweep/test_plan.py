@@ -32,7 +32,7 @@ def refused(command: str, *, multirun: bool = True) -> list[str]:
 
 def test_the_whole_sweep_is_refused_at_once() -> None:
     assert refused("model.num_heads=3 attention.score=cosin optim.lr=-1") == [
-        "attention.score=cosin: expected one of additive, dot, scaled_dot",
+        "attention.score=cosin: expected one of additive, concat, cosine, distance, dot, general, scaled_dot, uniform",
         "model.num_heads=3: expected a divisor of model.d_model=64",
         "optim.lr=-1: expected a number above 0",
     ]
@@ -58,10 +58,7 @@ def test_each_fault_is_told_once_however_many_combinations_have_it() -> None:
         ("model.depth.x=3", "model.depth.x=3: no such key"),
         ("+model.zzz=3", "model.zzz=3: no such key. model has init, depth,"),
         ("~seed", "~seed: a key cannot be taken away"),
-        (
-            "model=tinny",
-            "model=tinny: expected one of base, big, cnn, d2l, mlp, resnet18, small, tiny, toy, vit_d2l, vit_toy",
-        ),
+        ("model=tinny", "model=tinny: expected one of base, big, cnn, d2l, "),
         ("experiment=nope", "experiment=nope: expected one of synthetic_translation, transformer_multi30k,"),
         ("hydra/launcher=nope", "hydra/launcher=nope: expected one of attnbench, basic"),
         ("hydra.nope=1", "hydra.nope=1: Could not override 'hydra.nope'"),
@@ -73,10 +70,7 @@ def test_each_fault_is_told_once_however_many_combinations_have_it() -> None:
         ("optim.lr=fast", "optim.lr=fast: expected a number"),
         ("optim.lr=nan", "optim.lr=nan: expected a number above 0"),
         ("logger.tags=a", "logger.tags=a: expected a list, as in [a,b]"),
-        (
-            "model=null",
-            "model=null: expected one of base, big, cnn, d2l, mlp, resnet18, small, tiny, toy, vit_d2l, vit_toy",
-        ),
+        ("model=null", "model=null: expected one of base, big, cnn, d2l, "),
         ("model.family=rnn", "model.family=rnn: not to be set by hand: choose model=<name>"),
         ("data=files", "data.train_source: not set, and there is no default: add data.train_source=<value>"),
         ("sweep.name=a/b", "sweep.name=a/b: expected a folder name"),

@@ -13,7 +13,12 @@ class Score(Enum):
 
     scaled_dot = "scaled_dot"
     dot = "dot"
+    general = "general"
     additive = "additive"
+    concat = "concat"
+    cosine = "cosine"
+    distance = "distance"
+    uniform = "uniform"
 
 
 class Backend(Enum):
@@ -29,5 +34,8 @@ class AttentionConfig:
 
     score: Score = Score.scaled_dot
     dropout: float = number(0.0, at_least=0, below=1)  # on the weights
-    hidden: int | None = number(None, at_least=1)  # additive: width of the hidden layer; null: d_k
+    hidden: int | None = number(None, at_least=1)  # additive, concat: width of the hidden layer; null: d_k
+    temperature: float = number(0.3, above=0)  # cosine: what it starts from; it is learned
+    sigma: float | None = number(None, above=0)  # distance: width of the kernel; null: d_k^(1/4)
+    learn_sigma: bool = False  # distance
     backend: Backend = Backend.auto

@@ -10,10 +10,21 @@ from attnbench.config.fields import Fault, number
 
 
 class Norm(Enum):
-    """Where the layer norm stands (nn/blocks.py, `Residual`)."""
+    """Where the norm of a residual branch stands (nn/blocks.py, `Residual`)."""
 
     post = "post"  # norm(x + f(x)): Vaswani et al. 2017
     pre = "pre"  # x + f(norm(x)), and a final norm on the stack: Xiong et al. 2020
+    sandwich = "sandwich"  # x + norm(f(norm(x))), and a final norm: Ding et al. 2021, section 2.4
+    deepnorm = "deepnorm"  # norm(a x + f(x)), f started smaller: Wang et al. 2022, Figure 2
+
+
+class NormKind(Enum):
+    """Which norm (nn/norms.py)."""
+
+    layer = "layer"
+    rms = "rms"
+    scale = "scale"
+    none = "none"
 
 
 class Activation(Enum):
@@ -61,6 +72,8 @@ class BlocksConfig(ModelConfig):
     dropout: float = number(0.1, at_least=0, below=1)  # on embeddings and each sublayer's output
     hidden_dropout: float = number(0.0, at_least=0, below=1)  # inside the feed-forward network
     norm: Norm = Norm.post
+    norm_kind: NormKind = NormKind.layer
+    residual: bool = True  # false: f(x) alone, the ablation
     activation: Activation = Activation.relu
 
     def faults(self) -> Iterator[Fault]:
@@ -126,6 +139,6 @@ class MlpConfig(ModelConfig):
     """A multilayer perceptron on the pixels."""
 
     family: str = "mlp"
-    depth: int = number(2, at_least=1)  # hidden layers
+    depth: int = number(2, at_least=0)  # hidden layers; 0: a linear model, softmax regression
     d_hidden: int = number(512, at_least=1)
     dropout: float = number(0.1, at_least=0, below=1)  # on each hidden layer

@@ -63,11 +63,12 @@ class Config:
         fitting = FITS.get(type(self.task), {})
         for group, members in SCHEMAS.items():
             node = getattr(self, group)
-            if members.get(node.family) is not type(node):
-                yield Fault(f"{group}.family", node.family, f"not to be set by hand: choose {group}=<name>")
-            elif group in fitting and node.family not in fitting[group]:
+            family: str = node.family
+            if members.get(family) is not type(node):
+                yield Fault(f"{group}.family", family, f"not to be set by hand: choose {group}=<name>")
+            elif group in fitting and family not in fitting[group]:
                 known = ", ".join(sorted(fitting[group]))
-                yield Fault(group, node.family, f"expected one of {known} for task={self.task.family}")
+                yield Fault(group, family, f"expected one of {known} for task={self.task.family}")
         if self.schedule.name is Schedule.cosine and self.trainer.max_steps is None and self.trainer.max_epochs is None:
             expected = "expected it or trainer.max_epochs to be set: schedule=cosine ends at the last update"
             yield Fault("trainer.max_steps", "null", expected)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 METHOD = (
     "hand count: 2 per multiply-add of each matrix product of encoder, decoder and output projection;"
@@ -23,7 +23,8 @@ class TransformerSize:
     decoder_depth: int
     target_vocab: int
     gated: bool = False  # a feed-forward network with a second projection in
-    additive_hidden: int | None = None  # width of the additive score's hidden layer; None: a dot product
+    score: Literal["dot", "bilinear", "additive", "none"] = "dot"  # what a query and a key cost to match
+    score_hidden: int = 0  # width of an additive score's hidden layer
 
 
 def forward_flops(size: TransformerSize, sentences: float, source_len: float, target_len: float) -> float:
@@ -49,10 +50,14 @@ def training_flops(size: TransformerSize, sentences: float, source_len: float, t
 def _attention(size: TransformerSize, queries: float, keys: float) -> float:
     """Scores of all heads, and the weighted sum of values, for one sentence."""
     weighted_sum = 2.0 * queries * keys * size.d_model
-    if size.additive_hidden is None:
-        return 2 * weighted_sum
-    into_hidden = 2.0 * (queries + keys) * size.d_model * size.additive_hidden
-    return weighted_sum + into_hidden + 2.0 * size.num_heads * queries * keys * size.additive_hidden
+    d_k, hidden = size.d_model / size.num_heads, size.score_hidden
+    if size.score == "additive":
+        into_hidden = 2.0 * (queries + keys) * size.d_model * hidden
+        return weighted_sum + into_hidden + 2.0 * size.num_heads * queries * keys * hidden
+    if size.score == "none":
+        return weighted_sum
+    projection = 2.0 * queries * size.d_model * d_k if size.score == "bilinear" else 0.0
+    return 2 * weighted_sum + projection
 
 
 class _Peak(NamedTuple):

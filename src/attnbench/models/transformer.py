@@ -67,8 +67,8 @@ class Transformer(nn.Module):
         self.encoder = nn.ModuleList(EncoderLayer(model, attention) for _ in range(model.depth))
         decoder_depth = model.decoder_depth or model.depth
         self.decoder = nn.ModuleList(DecoderLayer(model, attention) for _ in range(decoder_depth))
-        self.encoder_norm = final_norm(model.d_model, model.norm)
-        self.decoder_norm = final_norm(model.d_model, model.norm)
+        self.encoder_norm = final_norm(model)
+        self.decoder_norm = final_norm(model)
         self.output = nn.Linear(model.d_model, target_vocab, bias=False)
         if model.tie is not Tie.none:
             self.output.weight = self.target_embedding.weight

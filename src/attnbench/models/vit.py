@@ -44,7 +44,7 @@ class VisionTransformer(nn.Module):
         self.position = build_position(model.d_model, position, self.grid)
         self.dropout = Dropout(model.dropout)
         self.encoder = nn.ModuleList(EncoderLayer(model, attention) for _ in range(model.depth))
-        self.norm = final_norm(model.d_model, model.norm)
+        self.norm = final_norm(model)
         self.head = nn.Linear(model.d_model, classes)
         initialise(self, model.init)
 

@@ -28,9 +28,9 @@ class AttentionOutput(NamedTuple):
 class Attention(nn.Module):
     """softmax(score(q, k)) v, by a fused kernel where the score allows it and nobody asks for the weights."""
 
-    def __init__(self, d_k: int, config: AttentionConfig) -> None:
+    def __init__(self, d_q: int, d_k: int, config: AttentionConfig) -> None:
         super().__init__()
-        self.score = build_score(d_k, config)
+        self.score = build_score(d_q, d_k, config)
         self.dropout = Dropout(config.dropout)
         self.backend = config.backend
 
@@ -39,7 +39,7 @@ class Attention(nn.Module):
         # On a CPU, dropout sends PyTorch's fused kernel down a path slower than ours.
         dropout_is_fused = not self.dropout.active or device.type == "cuda"
         auto = self.backend is Backend.auto and not need_weights and dropout_is_fused
-        return "fused" if auto and self.score.fused_scale() is not None else "explicit"
+        return "fused" if auto and self.score.fusable else "explicit"
 
     def forward(
         self,
@@ -64,6 +64,7 @@ class Attention(nn.Module):
             return self._explicit(q_BHQD, k_BHKD, v_BHKD, allowed, need_weights)
         # The kernel's own causal mask costs nothing, but stands alone and knows only squares.
         native = causal and mask is None and queries == keys
+        q_BHQD, k_BHKD, scale = self.score.as_dot_product(q_BHQD, k_BHKD)
         context_BHQD = F.scaled_dot_product_attention(
             q_BHQD,
             k_BHKD,
@@ -71,7 +72,7 @@ class Attention(nn.Module):
             attn_mask=None if native else _combine(mask, causal, queries, keys, q_BHQD.device),
             dropout_p=self.dropout.p if self.dropout.active else 0.0,
             is_causal=native,
-            scale=self.score.fused_scale(),
+            scale=scale,
         )
         return AttentionOutput(context_BHQD, None)
 
@@ -116,13 +117,14 @@ class KeyValue(NamedTuple):
 class MultiHeadAttention(nn.Module):
     """Attention in `num_heads` subspaces, with projections in and out: Vaswani et al. 2017, section 3.2.2."""
 
-    def __init__(self, d_model: int, num_heads: int, config: AttentionConfig) -> None:
+    def __init__(self, d_model: int, num_heads: int, config: AttentionConfig, gain: float = 1.0) -> None:
+        """`gain` is for the Xavier initialisation of values and output."""
         super().__init__()
         self.d_model, self.num_heads = d_model, num_heads
         # At 1/sqrt(2) the three together have the scale of one square matrix: what fairseq starts from.
-        self.qkv = PackedLinear(d_model, d_model, parts=3, gain=2**-0.5)
-        self.attention = Attention(d_model // num_heads, config)
-        self.out = BranchEnd(d_model, d_model)
+        self.qkv = PackedLinear(d_model, d_model, gains=(2**-0.5, 2**-0.5, gain * 2**-0.5))
+        self.attention = Attention(d_model // num_heads, d_model // num_heads, config)
+        self.out = BranchEnd(d_model, d_model, gain)
 
     def forward(
         self,

@@ -1,4 +1,4 @@
-"""The blocks of a Transformer: residual with its norm, feed-forward network, encoder and decoder layer."""
+"""The blocks of a Transformer: residual with its norms, feed-forward network, encoder and decoder layer."""
 
 # Shapes: B batch, T length, S length of the memory, D d_model, H heads, J hypotheses of a sentence (in decoding)
 
@@ -11,37 +11,65 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnbench.config.attention import AttentionConfig
-from attnbench.config.model import Activation, BlocksConfig, Norm
+from attnbench.config.model import Activation, BlocksConfig, Norm, TransformerConfig
 from attnbench.nn.attention import AttentionOutput, KeyValue, MultiHeadAttention
 from attnbench.nn.dropout import Dropout
+from attnbench.nn.norms import build_norm
 from attnbench.nn.packed import BranchEnd, PackedLinear
 
 
-class Residual(nn.Module):
-    """The way around a sublayer: y = f(enter(x)), then leave(x, y). Says where the norm and the dropout stand."""
+class DeepNorm(NamedTuple):
+    """How strong the way around is, and the gain that values, outputs and feed-forward networks start with."""
 
-    def __init__(self, d_model: int, norm: Norm, dropout: float) -> None:
+    alpha: float = 1.0
+    beta: float = 1.0
+
+
+def deepnorm(model: BlocksConfig, *, decoder: bool = False) -> DeepNorm:
+    """Wang et al. 2022, Figure 2, for a stack alone or an encoder with its decoder; ones for other placements."""
+    if model.norm is not Norm.deepnorm:
+        return DeepNorm()
+    encoder_layers = model.depth
+    if not isinstance(model, TransformerConfig):
+        return DeepNorm((2 * encoder_layers) ** 0.25, (8 * encoder_layers) ** -0.25)
+    decoder_layers = model.decoder_depth or model.depth
+    if decoder:
+        return DeepNorm((3 * decoder_layers) ** 0.25, (12 * decoder_layers) ** -0.25)
+    both = (encoder_layers**4 * decoder_layers) ** (1 / 16)
+    return DeepNorm(0.81 * both, 0.87 / both)
+
+
+class Residual(nn.Module):
+    """The way around a sublayer: y = f(enter(x)), then leave(x, y). Says where norms and the dropout stand."""
+
+    def __init__(self, model: BlocksConfig, alpha: float = 1.0) -> None:
         super().__init__()
-        self.placement = norm
-        self.norm = nn.LayerNorm(d_model)
-        self.dropout = Dropout(dropout)
+        self.placement, self.alpha, self.around = model.norm, alpha, model.residual
+        self.norm = build_norm(model.d_model, model.norm_kind)
+        self.outer_norm = build_norm(model.d_model, model.norm_kind) if model.norm is Norm.sandwich else nn.Identity()
+        self.dropout = Dropout(model.dropout)
 
     def enter(self, x_BTD: Tensor) -> Tensor:
         """What the sublayer sees."""
-        entered_BTD: Tensor = self.norm(x_BTD) if self.placement is Norm.pre else x_BTD
+        entered_BTD: Tensor = self.norm(x_BTD) if self.placement in _ENTERS_NORMED else x_BTD
         return entered_BTD
 
     def leave(self, x_BTD: Tensor, y_BTD: Tensor) -> Tensor:
         """What the next block sees."""
-        sum_BTD: Tensor = x_BTD + self.dropout(y_BTD)
-        if self.placement is Norm.post:
+        sum_BTD: Tensor = self.dropout(self.outer_norm(y_BTD))
+        if self.around:
+            sum_BTD = sum_BTD + (x_BTD if self.alpha == 1.0 else self.alpha * x_BTD)
+        if self.placement not in _ENTERS_NORMED:
             sum_BTD = self.norm(sum_BTD)
         return sum_BTD
 
 
-def final_norm(d_model: int, norm: Norm) -> nn.Module:
-    """What a stack of such blocks ends with: pre-norm leaves the sum of all blocks without a norm."""
-    return nn.LayerNorm(d_model) if norm is Norm.pre else nn.Identity()
+_ENTERS_NORMED = (Norm.pre, Norm.sandwich)
+
+
+def final_norm(model: BlocksConfig) -> nn.Module:
+    """What a stack of such blocks ends with: where sublayers see a norm, the sum of all blocks has none yet."""
+    return build_norm(model.d_model, model.norm_kind) if model.norm in _ENTERS_NORMED else nn.Identity()
 
 
 class Nonlinearity(NamedTuple):
@@ -62,15 +90,17 @@ ACTIVATIONS: dict[Activation, Nonlinearity] = {
 class FeedForward(nn.Module):
     """Two layers at each place: Vaswani et al. 2017, equation 2. A gated one has d_ff gates beside.
 
-    `dropout` is between the two: what follows the second is the residual's.
+    `dropout` is between the two: what follows the second is the residual's. `gain` is for Xavier initialisation.
     """
 
-    def __init__(self, d_model: int, d_ff: int, activation: Activation, dropout: float = 0.0) -> None:
+    def __init__(
+        self, d_model: int, d_ff: int, activation: Activation, dropout: float = 0.0, gain: float = 1.0
+    ) -> None:
         super().__init__()
         self.function, self.gated = ACTIVATIONS[activation]
         self.dropout = Dropout(dropout)
-        self.into = PackedLinear(d_model, d_ff, parts=2 if self.gated else 1)
-        self.out = BranchEnd(d_ff, d_model)
+        self.into = PackedLinear(d_model, d_ff, gains=[gain] * (2 if self.gated else 1))
+        self.out = BranchEnd(d_ff, d_model, gain)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         """y_BTD."""
@@ -89,10 +119,11 @@ class EncoderLayer(nn.Module):
 
     def __init__(self, model: BlocksConfig, attention: AttentionConfig) -> None:
         super().__init__()
-        self.self_attention = MultiHeadAttention(model.d_model, model.num_heads, attention)
-        self.feed_forward = FeedForward(model.d_model, model.d_ff, model.activation, model.hidden_dropout)
-        self.around_self = Residual(model.d_model, model.norm, model.dropout)
-        self.around_feed_forward = Residual(model.d_model, model.norm, model.dropout)
+        alpha, beta = deepnorm(model)
+        self.self_attention = MultiHeadAttention(model.d_model, model.num_heads, attention, beta)
+        self.feed_forward = FeedForward(model.d_model, model.d_ff, model.activation, model.hidden_dropout, beta)
+        self.around_self = Residual(model, alpha)
+        self.around_feed_forward = Residual(model, alpha)
 
     def forward(self, x_BTD: Tensor, mask: Tensor | None, need_weights: bool = False) -> AttentionOutput:
         """x_BTD one layer on, and weights_BHTT if asked for."""
@@ -115,12 +146,13 @@ class DecoderLayer(nn.Module):
 
     def __init__(self, model: BlocksConfig, attention: AttentionConfig) -> None:
         super().__init__()
-        self.self_attention = MultiHeadAttention(model.d_model, model.num_heads, attention)
-        self.cross_attention = MultiHeadAttention(model.d_model, model.num_heads, attention)
-        self.feed_forward = FeedForward(model.d_model, model.d_ff, model.activation, model.hidden_dropout)
-        self.around_self = Residual(model.d_model, model.norm, model.dropout)
-        self.around_cross = Residual(model.d_model, model.norm, model.dropout)
-        self.around_feed_forward = Residual(model.d_model, model.norm, model.dropout)
+        alpha, beta = deepnorm(model, decoder=True)
+        self.self_attention = MultiHeadAttention(model.d_model, model.num_heads, attention, beta)
+        self.cross_attention = MultiHeadAttention(model.d_model, model.num_heads, attention, beta)
+        self.feed_forward = FeedForward(model.d_model, model.d_ff, model.activation, model.hidden_dropout, beta)
+        self.around_self = Residual(model, alpha)
+        self.around_cross = Residual(model, alpha)
+        self.around_feed_forward = Residual(model, alpha)
 
     def forward(
         self, x_BTD: Tensor, memory_BSD: Tensor, memory_mask: Tensor | None, need_weights: bool = False

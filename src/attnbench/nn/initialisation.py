@@ -38,9 +38,9 @@ def _linear(layer: nn.Linear, init: Init) -> None:
     if init is Init.normal:
         nn.init.normal_(layer.weight, std=0.02)
     elif isinstance(layer, PackedLinear):
-        for part in layer.weight.chunk(layer.parts):
-            nn.init.xavier_uniform_(part, layer.gain)
+        for part, gain in zip(layer.weight.chunk(len(layer.gains)), layer.gains, strict=True):
+            nn.init.xavier_uniform_(part, gain)
     else:
-        nn.init.xavier_uniform_(layer.weight)
+        nn.init.xavier_uniform_(layer.weight, layer.gain if isinstance(layer, BranchEnd) else 1.0)
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)

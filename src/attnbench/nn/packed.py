@@ -4,16 +4,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 
 class PackedLinear(nn.Linear):
-    """`parts` layers of `d_out` outputs each, side by side; `gain` is for Xavier initialisation of each part."""
+    """`parts` layers of `d_out` outputs each, side by side; `gains` are for Xavier initialisation, one a part."""
 
-    def __init__(self, d_in: int, d_out: int, parts: int, gain: float = 1.0) -> None:
-        super().__init__(d_in, parts * d_out)
-        self.d_out, self.parts, self.gain = d_out, parts, gain
+    def __init__(self, d_in: int, d_out: int, gains: Sequence[float]) -> None:
+        super().__init__(d_in, len(gains) * d_out)
+        self.d_out, self.gains = d_out, tuple(gains)
 
     def part(self, x_I: Tensor, first: int, end: int) -> Tensor:
         """The output of parts `first` to `end`, exclusive."""
@@ -22,4 +24,8 @@ class PackedLinear(nn.Linear):
 
 
 class BranchEnd(nn.Linear):
-    """The last layer of a residual branch, which initialisation may treat apart."""
+    """The last layer of a residual branch, which initialisation may treat apart; `gain` is for Xavier's."""
+
+    def __init__(self, d_in: int, d_out: int, gain: float = 1.0) -> None:
+        super().__init__(d_in, d_out)
+        self.gain = gain

@@ -4,77 +4,240 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
+from typing import Any, ClassVar, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from attnbench.config.attention import AttentionConfig, Score
 
 SCORES: dict[Score, type[ScoringFunction]] = {}
+_CHUNK = 2**19  # numbers of an additive score's hidden layer at once: what a core's cache holds
+
+
+class DotProduct(NamedTuple):
+    """Scores as scale * q.k, for kernels that compute nothing else."""
+
+    q_BHQD: Tensor
+    k_BHKD: Tensor
+    scale: float
 
 
 class ScoringFunction(nn.Module, ABC):
     """A match between queries and keys; a subclass joins the registry by naming its Score."""
 
-    def __init_subclass__(cls, score: Score) -> None:
-        super().__init_subclass__()
-        SCORES[score] = cls
+    fusable: ClassVar[bool] = False  # whether `as_dot_product` knows an answer
 
-    def __init__(self, d_k: int, config: AttentionConfig) -> None:
+    def __init_subclass__(cls, score: Score | None = None) -> None:
+        super().__init_subclass__()
+        if score is not None:
+            SCORES[score] = cls
+
+    def __init__(self, d_q: int, d_k: int, config: AttentionConfig) -> None:
         super().__init__()
-        self.d_k = d_k
+        self.d_q, self.d_k = d_q, d_k
 
     @abstractmethod
     def forward(self, q_BHQD: Tensor, k_BHKD: Tensor) -> Tensor:
         """scores_BHQK: any real number, higher for a better match."""
 
-    def fused_scale(self) -> float | None:
-        """The factor on q.k with which a fused kernel computes this score; None: no such kernel can."""
-        return None
+    def as_dot_product(self, q_BHQD: Tensor, k_BHKD: Tensor) -> DotProduct:
+        """Queries and keys whose dot products are the scores, but for what all keys of a query have in common."""
+        raise NotImplementedError
 
 
-class Dot(ScoringFunction, score=Score.dot):
-    """q.k: Luong et al. 2015, section 3.1, "dot"."""
+class _Fusable(ScoringFunction):
+    """A score that a dot product computes."""
 
-    scale = 1.0
+    fusable = True
 
     def forward(self, q_BHQD: Tensor, k_BHKD: Tensor) -> Tensor:
         """scores_BHQK = scale * q.k."""
+        q_BHQD, k_BHKD, scale = self.as_dot_product(q_BHQD, k_BHKD)
         # The queries are scaled, not the scores: K / D times fewer numbers.
-        return (q_BHQD * self.scale) @ k_BHKD.transpose(-2, -1)
+        return (q_BHQD * scale) @ k_BHKD.transpose(-2, -1)
 
-    def fused_scale(self) -> float:
-        """The scale: fused kernels compute dot products."""
-        return self.scale
+
+class _OneWidth(_Fusable):
+    """A score of queries and keys that live in one space."""
+
+    def __init__(self, d_q: int, d_k: int, config: AttentionConfig) -> None:
+        super().__init__(d_q, d_k, config)
+        if d_q != d_k:
+            raise ValueError(
+                f"attention.score={config.score.name}: queries of width {d_q} and keys of width {d_k};"
+                " expected one width, or the score general, additive or concat"
+            )
+
+
+class Dot(_OneWidth, score=Score.dot):
+    """q.k: Luong et al. 2015, equation 8, "dot"."""
+
+    scale = 1.0
+
+    def as_dot_product(self, q_BHQD: Tensor, k_BHKD: Tensor) -> DotProduct:
+        """As it is."""
+        return DotProduct(q_BHQD, k_BHKD, self.scale)
 
 
 class ScaledDot(Dot, score=Score.scaled_dot):
     """q.k / sqrt(d_k): Vaswani et al. 2017, equation 1."""
 
-    def __init__(self, d_k: int, config: AttentionConfig) -> None:
-        super().__init__(d_k, config)
+    def __init__(self, d_q: int, d_k: int, config: AttentionConfig) -> None:
+        super().__init__(d_q, d_k, config)
         self.scale = d_k**-0.5
+
+
+class General(_Fusable, score=Score.general):
+    """q.W k, bilinear; queries and keys may differ in width: Luong et al. 2015, equation 8, "general"."""
+
+    def __init__(self, d_q: int, d_k: int, config: AttentionConfig) -> None:
+        super().__init__(d_q, d_k, config)
+        self.weight = nn.Linear(d_q, d_k, bias=False)
+
+    def as_dot_product(self, q_BHQD: Tensor, k_BHKD: Tensor) -> DotProduct:
+        """The queries taken to where the keys are."""
+        return DotProduct(self.weight(q_BHQD), k_BHKD, 1.0)
+
+
+class Cosine(_OneWidth, score=Score.cosine):
+    """cos(q, k) / temperature, which is learned: Graves et al. 2014, equations 5 and 6 (their beta is its inverse)."""
+
+    def __init__(self, d_q: int, d_k: int, config: AttentionConfig) -> None:
+        super().__init__(d_q, d_k, config)
+        # In the logarithm, so that it stays above zero.
+        self.log_temperature = nn.Parameter(torch.tensor(math.log(config.temperature)))
+
+    def as_dot_product(self, q_BHQD: Tensor, k_BHKD: Tensor) -> DotProduct:
+        """Of vectors of length one; the temperature is in the queries, being no constant."""
+        q_BHQD = F.normalize(q_BHQD, dim=-1) * torch.exp(-self.log_temperature).to(q_BHQD.dtype)
+        return DotProduct(q_BHQD, F.normalize(k_BHKD, dim=-1), 1.0)
+
+
+class Distance(_OneWidth, score=Score.distance):
+    """-|q - k|^2 / (2 sigma^2), a Gaussian kernel: Nadaraya-Watson regression as in d2l.ai, chapter 11.2.
+
+    sigma^2 is by default sqrt(d_k), which divides q.k as scaled dot does.
+    """
+
+    log_sigma: Tensor
+
+    def __init__(self, d_q: int, d_k: int, config: AttentionConfig) -> None:
+        super().__init__(d_q, d_k, config)
+        log_sigma = torch.tensor(math.log(d_k**0.25 if config.sigma is None else config.sigma))
+        if config.learn_sigma:
+            self.log_sigma = nn.Parameter(log_sigma)
+        else:
+            self.register_buffer("log_sigma", log_sigma, persistent=False)
+
+    def forward(self, q_BHQD: Tensor, k_BHKD: Tensor) -> Tensor:
+        """scores_BHQK, from squared norms and one matrix product."""
+        half_BHQ1 = 0.5 * q_BHQD.square().sum(-1, keepdim=True)
+        half_BH1K = 0.5 * k_BHKD.square().sum(-1).unsqueeze(-2)
+        return (q_BHQD @ k_BHKD.transpose(-2, -1) - half_BHQ1 - half_BH1K) * self._precision(q_BHQD)
+
+    def as_dot_product(self, q_BHQD: Tensor, k_BHKD: Tensor) -> DotProduct:
+        """With -|k|^2 / 2 as a coordinate more of k; |q|^2 is the same for every key."""
+        half_BHK1 = -0.5 * k_BHKD.square().sum(-1, keepdim=True)
+        q_BHQD = torch.cat((q_BHQD, torch.ones_like(q_BHQD[..., :1])), dim=-1) * self._precision(q_BHQD)
+        return DotProduct(q_BHQD, torch.cat((k_BHKD, half_BHK1), dim=-1), 1.0)
+
+    def _precision(self, like: Tensor) -> Tensor:
+        return torch.exp(-2 * self.log_sigma).to(like.dtype)
+
+
+class Uniform(_Fusable, score=Score.uniform):
+    """Zero: every key counts the same. What attention is worth is what is lost without it."""
+
+    def forward(self, q_BHQD: Tensor, k_BHKD: Tensor) -> Tensor:
+        """scores_BHQK, all zero."""
+        return (0 * q_BHQD[..., :1]).expand(*q_BHQD.shape[:-1], k_BHKD.shape[-2]) + 0 * k_BHKD[..., :1].transpose(
+            -2, -1
+        )
+
+    def as_dot_product(self, q_BHQD: Tensor, k_BHKD: Tensor) -> DotProduct:
+        """Of one coordinate, times zero."""
+        return DotProduct(q_BHQD[..., :1], k_BHKD[..., :1], 0.0)
 
 
 class Additive(ScoringFunction, score=Score.additive):
     """v.tanh(W q + U k), shared by all heads: Bahdanau et al. 2015, appendix A.1.2."""
 
-    def __init__(self, d_k: int, config: AttentionConfig) -> None:
-        super().__init__(d_k, config)
+    def __init__(self, d_q: int, d_k: int, config: AttentionConfig) -> None:
+        super().__init__(d_q, d_k, config)
         hidden = config.hidden or d_k
-        self.query = nn.Linear(d_k, hidden, bias=False)
+        self.query = nn.Linear(d_q, hidden, bias=False)
         self.key = nn.Linear(d_k, hidden, bias=False)
         self.score = nn.Linear(hidden, 1, bias=False)
 
     def forward(self, q_BHQD: Tensor, k_BHKD: Tensor) -> Tensor:
-        """scores_BHQK; needs memory for B x H x Q x K x A numbers."""
-        sum_BHQKA: Tensor = self.query(q_BHQD).unsqueeze(-2) + self.key(k_BHKD).unsqueeze(-3)
-        # In place: the sum is by far the largest tensor of a model that scores so.
-        scores_BHQK1: Tensor = self.score(torch.tanh_(sum_BHQKA))
-        return scores_BHQK1.squeeze(-1)
+        """scores_BHQK, without ever holding B x H x Q x K x A numbers."""
+        q_BHQA, k_BHKA = self.query(q_BHQD), self.key(k_BHKD)
+        scores_BHQK: Tensor = _TanhScore.apply(q_BHQA, k_BHKA, self.score.weight[0].to(q_BHQA.dtype))
+        return scores_BHQK
 
 
-def build_score(d_k: int, config: AttentionConfig) -> ScoringFunction:
-    """The scoring function that `config.score` names, for heads of width `d_k`."""
-    return SCORES[config.score](d_k, config)
+class Concat(ScoringFunction, score=Score.concat):
+    """v.tanh(W [q; k]): Luong et al. 2015, equation 8, "concat": additive, with one matrix that starts as one."""
+
+    def __init__(self, d_q: int, d_k: int, config: AttentionConfig) -> None:
+        super().__init__(d_q, d_k, config)
+        hidden = config.hidden or d_k
+        self.both = nn.Linear(d_q + d_k, hidden, bias=False)
+        self.score = nn.Linear(hidden, 1, bias=False)
+
+    def forward(self, q_BHQD: Tensor, k_BHKD: Tensor) -> Tensor:
+        """scores_BHQK; W [q; k] is a sum, whose parts are computed once for each query and each key."""
+        query_AD, key_AD = torch.split(self.both.weight, [self.d_q, self.d_k], dim=1)
+        q_BHQA, k_BHKA = F.linear(q_BHQD, query_AD), F.linear(k_BHKD, key_AD)
+        scores_BHQK: Tensor = _TanhScore.apply(q_BHQA, k_BHKA, self.score.weight[0].to(q_BHQA.dtype))
+        return scores_BHQK
+
+
+class _TanhScore(torch.autograd.Function):
+    """v.tanh(q + k) of every query and key, a few queries at a time.
+
+    tanh is computed again in the backward pass: to keep it would take B x H x Q x K x A numbers.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, q_BHQA: Tensor, k_BHKA: Tensor, v_A: Tensor) -> Tensor:
+        """scores_BHQK."""
+        ctx.save_for_backward(q_BHQA, k_BHKA, v_A)
+        chunks = torch.split(q_BHQA, _queries(k_BHKA), dim=2)
+        return torch.cat([F.linear(_tanh(q_BHCA, k_BHKA), v_A[None]) for q_BHCA in chunks], dim=2).squeeze(-1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_BHQK: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Gradients of q, k and v."""
+        q_BHQA, k_BHKA, v_A = ctx.saved_tensors
+        grads_q, grad_k_BHKA, grad_v_A = [], torch.zeros_like(k_BHKA), torch.zeros_like(v_A)
+        chunk = _queries(k_BHKA)
+        chunks = zip(torch.split(q_BHQA, chunk, dim=2), torch.split(grad_BHQK, chunk, dim=2), strict=True)
+        for q_BHCA, grad_BHCK in chunks:
+            tanh_BHCKA = _tanh(q_BHCA, k_BHKA)
+            grad_v_A += (grad_BHCK.reshape(1, -1) @ tanh_BHCKA.flatten(0, -2))[0]
+            # 1 - tanh^2, in place.
+            slope_BHCKA = tanh_BHCKA.square_().neg_().add_(1).mul_(grad_BHCK.unsqueeze(-1)).mul_(v_A)
+            grads_q.append(slope_BHCKA.sum(3))
+            grad_k_BHKA += slope_BHCKA.sum(2)
+        return torch.cat(grads_q, dim=2), grad_k_BHKA, grad_v_A
+
+
+def _tanh(q_BHCA: Tensor, k_BHKA: Tensor) -> Tensor:
+    return torch.tanh_(q_BHCA.unsqueeze(3) + k_BHKA.unsqueeze(2))
+
+
+def _queries(k_BHKA: Tensor) -> int:
+    """How many queries to take at once."""
+    return max(1, _CHUNK // max(1, k_BHKA.numel()))
+
+
+def build_score(d_q: int, d_k: int, config: AttentionConfig) -> ScoringFunction:
+    """The scoring function that `config.score` names, for queries and keys of these widths in each head."""
+    return SCORES[config.score](d_q, d_k, config)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -167,7 +167,9 @@ class Translation(Task):
 def transformer_size(config: Config, target_vocab: int) -> TransformerSize:
     """What a count of operations needs to know of a Transformer."""
     model = cast(TransformerConfig, config.model)
-    additive = config.attention.score is Score.additive
+    costs: dict[Score, Literal["additive", "bilinear", "none"]] = {
+        Score.additive: "additive", Score.concat: "additive", Score.general: "bilinear", Score.uniform: "none"
+    }  # fmt: skip
     return TransformerSize(
         d_model=model.d_model,
         d_ff=model.d_ff,
@@ -176,7 +178,8 @@ def transformer_size(config: Config, target_vocab: int) -> TransformerSize:
         decoder_depth=model.decoder_depth or model.depth,
         target_vocab=target_vocab,
         gated=ACTIVATIONS[model.activation].gated,
-        additive_hidden=(config.attention.hidden or model.d_model // model.num_heads) if additive else None,
+        score=costs.get(config.attention.score, "dot"),
+        score_hidden=config.attention.hidden or model.d_model // model.num_heads,
     )
 
 

@@ -1,0 +1,86 @@
+"""Recurrent encoder-decoders: without attention, with Bahdanau's, with Luong's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+
+from attnbench.config.fields import Fault, number
+from attnbench.config.model import ModelConfig, Tie
+
+
+class Cell(Enum):
+    """What carries the state from one token to the next."""
+
+    rnn = "rnn"  # tanh(W x + U h): Elman 1990
+    gru = "gru"  # Cho et al. 2014, with the reset gate behind the product, as torch.nn.GRU has it
+    lstm = "lstm"  # Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000
+
+
+class Attend(Enum):
+    """What the decoder sees of the source, and when."""
+
+    initial = "initial"  # only the state it starts from: Sutskever et al. 2014
+    none = "none"  # and at each step the encoder's final state, beside the token: Cho et al. 2014
+    bahdanau = "bahdanau"  # attends before each step, from the state before it: Bahdanau et al. 2015
+    luong = "luong"  # attends after each step, from the state it led to: Luong et al. 2015
+
+
+class Window(Enum):
+    """Which places of the source Luong's attention sees: Luong et al. 2015, section 3."""
+
+    all = "all"  # global attention
+    local_m = "local_m"  # those around the target's own place: monotonic alignment
+    local_p = "local_p"  # those around a predicted place, and the nearer the more
+
+
+class Bridge(Enum):
+    """What the decoder's states start from, layer by layer."""
+
+    copy = "copy"  # the encoder's final states
+    linear = "linear"  # tanh of a linear map of them: Bahdanau et al. 2015, appendix A.2.2
+    zero = "zero"
+
+
+@dataclass
+class RecurrentConfig(ModelConfig):
+    """Recurrent encoder-decoder (Sutskever et al. 2014, Cho et al. 2014), with or without attention."""
+
+    family: str = "recurrent"
+    cell: Cell = Cell.gru
+    depth: int = number(2, at_least=1)  # layers, of encoder and decoder each
+    d_embedding: int = number(256, at_least=1)
+    d_hidden: int = number(256, at_least=1)  # of the decoder, and of each direction of the encoder
+    bidirectional: bool = False  # the encoder
+    # On embeddings, between the layers of a stack (never from step to step: Zaremba et al. 2014), before the output.
+    dropout: float = number(0.2, at_least=0, below=1)
+    attend: Attend = Attend.bahdanau
+    input_feeding: bool = False  # luong: a step sees the attentional state before it (Luong et al. 2015, section 3.3)
+    window: Window = Window.all  # luong
+    window_size: int = number(10, at_least=1)  # local windows reach this far to both sides: D of Luong et al. 2015
+    bridge: Bridge = Bridge.copy
+    tie: Tie = Tie.none
+    bptt: int | None = number(None, at_least=1)  # the decoder's gradient goes back so many target steps; null: all
+    # Scheduled sampling (Bengio et al. 2015): how likely a training step sees the reference's token before it and not
+    # the model's own.
+    teacher_forcing: float = number(1.0, at_least=0, at_most=1)
+
+    def faults(self) -> Iterator[Fault]:
+        """Pairs that cannot be built, or that would learn nothing."""
+        luong = self.attend is Attend.luong
+        if self.input_feeding and not luong:
+            expected = f"expected false for model.attend={self.attend.value}: only luong has a state to feed"
+            yield Fault("input_feeding", "true", expected)
+        if self.window is not Window.all and not luong:
+            expected = f"expected all for model.attend={self.attend.value}: only luong has windows"
+            yield Fault("window", self.window.value, expected)
+        if self.bridge is Bridge.copy and self.bidirectional:
+            expected = "expected linear or zero for model.bidirectional=true: two directions do not fit into one"
+            yield Fault("bridge", "copy", expected)
+        if self.bridge is Bridge.zero and self.attend is Attend.initial:
+            expected = "expected copy or linear for model.attend=initial: the decoder would see nothing of the source"
+            yield Fault("bridge", "zero", expected)
+        if self.tie is not Tie.none and self.d_embedding != self.d_hidden:
+            expected = f"expected none, or model.d_embedding={self.d_embedding} to be model.d_hidden={self.d_hidden}"
+            yield Fault("tie", self.tie.value, expected)

@@ -1,0 +1,18 @@
+"""The drawn garments tell a model that looks at shapes from one that only weighs pixels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from attnbench.sweep.plan import compose
+from attnbench.tasks.run import execute
+
+RUN = ["experiment=vit_synthetic_garments", "trainer.accelerator=cpu", "trainer.threads=1", "logger=none",
+       "callbacks=quiet", "trainer.validate_every_epochs=4"]  # fmt: skip
+
+
+def test_a_small_vision_transformer_is_far_ahead_of_a_linear_model(tmp_path: Path) -> None:
+    linear = execute(compose([*RUN, "model=linear"]), tmp_path / "linear", []).metrics["test"]["accuracy"]
+    vit = execute(compose(RUN), tmp_path / "vit", []).metrics["test"]["accuracy"]
+    assert 50 < linear < 85
+    assert vit > linear + 8
