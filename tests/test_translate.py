@@ -20,7 +20,7 @@ from .tasks.conftest import SMALL
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
     composer = Composer()
-    parsed, _ = composer.parse([*SMALL, "callbacks.samples=1", f"paths.cache={folder}/cache"])
+    parsed, _ = composer.parse([*SMALL["translation"], "callbacks.samples=1", f"paths.cache={folder}/cache"])
     config, faults = composer.compose(parsed)
     assert config is not None, faults
     execute(config, folder, [])

@@ -40,7 +40,7 @@ def test_the_whole_sweep_is_refused_at_once() -> None:
 
 def test_each_fault_is_told_once_however_many_combinations_have_it() -> None:
     assert sorted(refused("model.num_heads=3,4,5 optim.lr=-1,0.1 seed=range(10) model.norm=pre,mid")) == [
-        "model.norm=mid: expected one of post, pre",
+        "model.norm=mid: expected one of deepnorm, post, pre, sandwich",
         "model.num_heads=3: expected a divisor of model.d_model=64",
         "model.num_heads=5: expected a divisor of model.d_model=64",
         "optim.lr=-1: expected a number above 0",

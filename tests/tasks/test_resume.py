@@ -58,6 +58,7 @@ def assert_same(record: Record, folder: Path, other: Record, other_folder: Path)
         ("translation", "training_step", 11, "average", False),
         ("translation", "validation_step", 1, "best", False),
         ("translation", "test_step", 1, "last", True),
+        ("translation", "test_step", 1, "best", False),
         ("classification", "training_step", 3, "best", False),
         ("classification", "training_step", 9, "last", True),
         ("classification", "test_step", 2, "average", False),

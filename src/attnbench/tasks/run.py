@@ -169,6 +169,8 @@ def build_keepers(config: Config, task: Task, folder: Path) -> list[pl.Callback]
         "dirpath": checkpoints,
         "enable_version_counter": False,
         "save_weights_only": True,
+        # At a validation's end, and so before the resumable checkpoint, which would else not know of it.
+        "save_on_train_epoch_end": False,
     }
     if chosen.final_weights is FinalWeights.best:
         found.append(ModelCheckpoint(filename="best", monitor=task.monitor, mode=task.monitor_mode, **common))
