@@ -102,7 +102,7 @@ def test_a_record_of_an_unknown_family_or_key_is_refused() -> None:
     stored = resolved(DEFAULT)
     stored["model"]["family"] = "perceiver"
     with pytest.raises(
-        ConfigError, match=r"model.family=perceiver: expected one of cnn, mlp, resnet18, transformer, vit"
+        ConfigError, match=r"model.family=perceiver: expected one of cnn, mlp, recurrent, resnet18, transformer, vit"
     ):
         revive(stored)
     stored = resolved(DEFAULT)
@@ -119,7 +119,7 @@ def test_a_fault_without_a_value_reads_well() -> None:
 @pytest.mark.parametrize(
     ("overrides", "fault"),
     [
-        ("model=small", "model=small: expected one of transformer for task=translation"),
+        ("model=small", "model=small: expected one of recurrent, transformer for"),
         ("experiment=vit_fashion_mnist model=tiny", "model=tiny: expected one of cnn, mlp, resnet18, vit"),
         ("experiment=vit_fashion_mnist data=multi30k", "data=multi30k: expected one of fashion_mnist, image_folder"),
         ("task=classification", "data=synthetic_translation: expected one of fashion_mnist"),
@@ -127,6 +127,12 @@ def test_a_fault_without_a_value_reads_well() -> None:
         ("experiment=vit_fashion_mnist position=sinusoidal model.d_model=30 model.num_heads=3",
          "model.d_model=30: expected a multiple of 4: position=sinusoidal"),
         ("experiment=vit_fashion_mnist data.crop_padding=28", "data.crop_padding=28: expected less than"),
+        (
+            "model=luong model.bidirectional=true model.bridge=linear attention.score=dot",
+            "attention.score=dot: expected one of general, additive, concat, uniform: with model.bidirectional=true",
+        ),
+        ("model=luong data.joint_vocabulary=false", "model.tie=all: expected none or target: data.joint_vocabulary"),
+        ("model=rnn model.input_feeding=true", "model.input_feeding=true: expected false for model.attend=none"),
         ("experiment=vit_fashion_mnist model=cnn model.widths=[8,0]", "model.widths=[8,0]: expected numbers"),
     ],
 )  # fmt: skip

@@ -9,8 +9,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from attnbench.config.attention import AttentionConfig, Backend, Score
 from attnbench.config.model import Activation, TransformerConfig
 from attnbench.config.position import PositionConfig
-from attnbench.metrics.flops import TransformerSize, forward_flops, mfu, peak_flops, training_flops
+from attnbench.config.recurrent import Attend, Bridge, Cell, RecurrentConfig
+from attnbench.metrics.flops import RecurrentSize, ScoreSize, TransformerSize, training_flops
+from attnbench.models.recurrent import Recurrent
 from attnbench.models.transformer import Transformer
+from attnbench.sweep.plan import compose
+from attnbench.tasks.costs import size_of
 
 B, S, T, V = 3, 7, 5, 50
 
@@ -48,54 +52,49 @@ def counted(activation: Activation, score: Score, backend: Backend) -> tuple[int
 def test_the_hand_count_is_torchs(activation: Activation, score: Score) -> None:
     mine = size(
         gated=activation in (Activation.geglu, Activation.swiglu),
-        score=KINDS.get(score, "dot"),
-        score_hidden=6,
+        score=ScoreSize(KINDS.get(score, "dot"), 6),
     )
     forward, both = counted(activation, score, Backend.explicit)
-    assert forward_flops(mine, B, S, T) == forward
+    assert B * mine.forward_flops(S, T) == forward
     # The gradient through v.tanh is an outer product, which is done element by element: torch does not count it.
-    outer = 2 * 6 * 4 * B * (2 * S * S + 3 * T * T + 3 * T * S) if mine.score == "additive" else 0
-    assert training_flops(mine, B, S, T) == both + outer
+    outer = 2 * 6 * 4 * B * (2 * S * S + 3 * T * T + 3 * T * S) if mine.score.kind == "additive" else 0
+    assert B * training_flops(mine, S, T) == both + outer
 
 
 def test_forward_through_the_fused_kernel_counts_alike() -> None:
-    assert forward_flops(size(), B, S, T) == counted(Activation.relu, Score.scaled_dot, Backend.auto)[0]
+    assert B * size().forward_flops(S, T) == counted(Activation.relu, Score.scaled_dot, Backend.auto)[0]
 
 
 def test_the_base_model_is_about_six_per_parameter_and_token() -> None:
     """Kaplan et al. 2020, equation 2.2, for sentences short against the width."""
     base = size(d_model=512, d_ff=2048, num_heads=8, encoder_depth=6, decoder_depth=6, target_vocab=37000)
     encoder, decoder = 6 * (4 * 512**2 + 2 * 512 * 2048), 6 * (8 * 512**2 + 2 * 512 * 2048) + 37000 * 512
-    assert training_flops(base, 1, 25, 25) == pytest.approx(6 * 25 * (encoder + decoder), rel=0.02)
+    assert training_flops(base, 25, 25) == pytest.approx(6 * 25 * (encoder + decoder), rel=0.02)
 
 
+@pytest.mark.parametrize("score", [Score.scaled_dot, Score.general, Score.uniform, Score.concat])
 @pytest.mark.parametrize(
-    ("device", "precision", "teraflops"),
+    ("attend", "options"),
     [
-        ("NVIDIA H200", "bf16-mixed", 989.5),
-        ("NVIDIA H100 80GB HBM3", "bf16_mixed", 989.5),
-        ("NVIDIA H100 PCIe", "16-mixed", 756.5),
-        ("NVIDIA H200", "32-true", 67),
-        ("NVIDIA A100-SXM4-80GB", "bf16-true", 312),
-        ("NVIDIA A100 80GB PCIe", "fp32", 19.5),
-        ("Tesla V100-SXM2-16GB", "fp16_mixed", 125),
-        ("NVIDIA GeForce RTX 4090", "bf16-mixed", 165.2),
-        ("Tesla V100-SXM2-16GB", "bf16-mixed", None),
-        ("NVIDIA H200", "64-true", None),
-        ("NVIDIA GeForce RTX 4090 Laptop GPU", "bf16-mixed", None),
-        ("NVIDIA A10G", "bf16-mixed", None),
-        ("NVIDIA H200 MIG 1g.18gb", "bf16-mixed", None),
-        ("cpu", "32-true", None),
+        (Attend.initial, {}), (Attend.none, {}), (Attend.bahdanau, {}), (Attend.luong, {}),
+        (Attend.luong, {"input_feeding": True}), (Attend.none, {"bridge": Bridge.linear, "bidirectional": True}),
     ],
-)
-def test_peak(device: str, precision: str, teraflops: float | None) -> None:
-    found = peak_flops(device, precision)
-    assert found == (None if teraflops is None else pytest.approx(teraflops * 1e12))
-
-
-def test_mfu() -> None:
-    assert mfu(2e12, 8e12) == 0.25
-    assert mfu(None, 8e12) is None
-    assert mfu(2e12, None) is None
-    with pytest.raises(ValueError, match="MFU of 150%"):
-        mfu(12e12, 8e12)
+)  # fmt: skip
+@pytest.mark.parametrize("cell", Cell)
+@pytest.mark.filterwarnings("ignore:TF32 acceleration")  # of torch, when oneDNN is switched
+def test_a_recurrent_hand_count_is_torchs(cell: Cell, attend: Attend, options: dict[str, Any], score: Score) -> None:
+    config = compose(["data.joint_vocabulary=true"])
+    config.model = RecurrentConfig(cell=cell, depth=2, d_embedding=6, d_hidden=8, dropout=0.0, attend=attend, **options)
+    config.attention = AttentionConfig(score=score, hidden=5, backend=Backend.explicit)
+    mine = size_of(config, V)
+    assert isinstance(mine, RecurrentSize)
+    model = Recurrent(config.model, config.attention, source_vocab=V, target_vocab=V)
+    source, target = torch.randint(1, V, (1, S)), torch.randint(1, V, (1, T))
+    # oneDNN's LSTM is one operation, in which torch counts nothing.
+    with FlopCounterMode(display=False) as counter, torch.no_grad(), torch.backends.mkldnn.flags(enabled=False):
+        model.project(model(source, target).hidden)
+    bridge = 2 * 2 * 16 * 8 * (1 + (cell is Cell.lstm)) if options.get("bridge") else 0
+    loop = attend is Attend.bahdanau or options.get("input_feeding", False)
+    # In a loop the keys go into the hidden layer anew at each step, which the model does not ask for.
+    again = (T - 1) * 2 * S * 8 * 5 if loop and score is Score.concat else 0
+    assert counter.get_total_flops() == mine.forward_flops(S, T) + bridge + again

@@ -88,8 +88,9 @@ def test_overfits_one_batch(build: Callable[[int, int], nn.Module]) -> None:
         (Cnn(CnnConfig(widths=[4], blocks=1), channels=3, image_size=9, classes=2), 108 + 8 + 2 * (144 + 8) + 10),
         (Mlp(MlpConfig(), channels=1, image_size=28, classes=10), 785 * 512 + 513 * 512 + 513 * 10),
         (Mlp(MlpConfig(depth=1, d_hidden=7), channels=3, image_size=2, classes=4), 13 * 7 + 8 * 4),
+        (Mlp(MlpConfig(depth=0), channels=1, image_size=28, classes=10), 785 * 10),
     ],
-    ids=["resnet18", "resnet18 of imagenet", "cnn", "cnn of a block", "mlp", "mlp of a layer"],
+    ids=["resnet18", "resnet18 of imagenet", "cnn", "cnn of a block", "mlp", "mlp of a layer", "linear"],
 )
 def test_as_many_parameters_as_there_should_be(model: nn.Module, expected: int) -> None:
     assert parameters(model) == expected
@@ -126,7 +127,7 @@ def test_convolutions_start_as_torchvisions_whatever_init_says(
         Cnn(CnnConfig(init=Init.normal), channels=1, image_size=28, classes=10),
         Mlp(MlpConfig(init=Init.normal), channels=1, image_size=28, classes=10),
     ],
-    ids=BUILDS,
+    ids=["resnet18", "cnn", "mlp"],
 )
 def test_linear_layers_start_as_init_says(model: nn.Module) -> None:
     linear = [layer for layer in model.modules() if isinstance(layer, nn.Linear)]

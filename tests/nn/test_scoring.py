@@ -12,7 +12,7 @@ from attnbench.nn.scoring import SCORES, Additive, ScoringFunction, build_score
 
 B, H, Q, K, D = 2, 3, 4, 5, 6
 FUSABLE = [name for name in Score if SCORES[name].fusable]
-TWO_WIDTHS = [Score.general, Score.additive, Score.concat, Score.uniform]
+TWO_WIDTHS = [name for name in Score if name.two_widths]
 
 
 def build(score: Score, d_q: int = D, d_k: int = D, **options: Any) -> ScoringFunction:

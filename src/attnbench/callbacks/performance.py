@@ -9,7 +9,7 @@ from typing import Any, Protocol, cast
 import pytorch_lightning as pl
 import torch
 
-from attnbench.metrics.flops import mfu, peak_flops
+from attnbench.metrics.peak import mfu, peak_flops
 from attnbench.metrics.throughput import ThroughputMeter
 
 _GIB = 2.0**30

@@ -20,6 +20,11 @@ class Score(Enum):
     distance = "distance"
     uniform = "uniform"
 
+    @property
+    def two_widths(self) -> bool:
+        """Whether queries and keys may differ in width."""
+        return self in (Score.general, Score.additive, Score.concat, Score.uniform)
+
 
 class Backend(Enum):
     """Which path computes attention: both give the same numbers."""

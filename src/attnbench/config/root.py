@@ -10,7 +10,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from attnbench.config.attention import AttentionConfig
+from attnbench.config.attention import AttentionConfig, Score
 from attnbench.config.data import (
     DataConfig,
     FilesConfig,
@@ -33,6 +33,7 @@ from attnbench.config.model import (
 )
 from attnbench.config.optim import OptimConfig, Schedule, ScheduleConfig
 from attnbench.config.position import Position, PositionConfig
+from attnbench.config.recurrent import Attend, RecurrentConfig
 from attnbench.config.task import ClassificationConfig, TaskConfig, TranslationConfig
 from attnbench.config.tracking import CallbacksConfig, LoggerConfig, PathsConfig, SweepConfig
 from attnbench.config.trainer import DebugConfig, TrainerConfig
@@ -74,11 +75,13 @@ class Config:
             yield Fault("trainer.max_steps", "null", expected)
         if isinstance(self.data, ParallelTextConfig):
             yield from self._faults_of_text(self.data)
+        if isinstance(self.model, RecurrentConfig):
+            yield from self._faults_of_recurrent(self.model)
         if isinstance(self.data, ImagesConfig) and isinstance(self.model, VitConfig):
             yield from self._faults_of_vit(self.data, self.model)
 
     def _faults_of_text(self, text: ParallelTextConfig) -> Iterator[Fault]:
-        shared = isinstance(self.model, TransformerConfig) and self.model.tie is Tie.all
+        shared = isinstance(self.model, (TransformerConfig, RecurrentConfig)) and self.model.tie is Tie.all
         if shared and not text.joint_vocabulary:
             yield Fault("model.tie", "all", "expected none or target: data.joint_vocabulary=false")
         if self.position.kind is Position.learned and self.position.max_len < text.max_len:
@@ -87,6 +90,13 @@ class Config:
                 f"{self.position.max_len}",
                 f"expected at least data.max_len={text.max_len}",
             )
+
+    def _faults_of_recurrent(self, model: RecurrentConfig) -> Iterator[Fault]:
+        attends = model.attend in (Attend.bahdanau, Attend.luong)
+        if attends and model.bidirectional and not self.attention.score.two_widths:
+            known = ", ".join(score.name for score in Score if score.two_widths)
+            expected = f"expected one of {known}: with model.bidirectional=true keys are wider than queries"
+            yield Fault("attention.score", self.attention.score.name, expected)
 
     def _faults_of_vit(self, images: ImagesConfig, vit: VitConfig) -> Iterator[Fault]:
         if images.image_size % vit.patch_size:
@@ -111,6 +121,7 @@ SCHEMAS: dict[str, dict[str, type]] = {
     },
     "model": {
         "transformer": TransformerConfig,
+        "recurrent": RecurrentConfig,
         "vit": VitConfig,
         "resnet18": ResNet18Config,
         "cnn": CnnConfig,
@@ -127,7 +138,7 @@ def _families(group: str, *bases: type) -> set[str]:
 FITS: dict[type[TaskConfig], dict[str, set[str]]] = {
     TranslationConfig: {
         "data": _families("data", ParallelTextConfig),
-        "model": _families("model", TransformerConfig),
+        "model": _families("model", TransformerConfig, RecurrentConfig),
     },
     ClassificationConfig: {
         "data": _families("data", ImagesConfig),

@@ -1,10 +1,9 @@
-"""Floating-point operations of a Transformer, counted by hand; and how much of a device's peak they use (MFU)."""
+"""Floating-point operations of sequence-to-sequence models, counted by hand: every batch has other lengths."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, Protocol
 
 METHOD = (
     "hand count: 2 per multiply-add of each matrix product of encoder, decoder and output projection;"
@@ -12,9 +11,40 @@ METHOD = (
 )
 
 
+class Size(Protocol):
+    """What a count needs to know of a model."""
+
+    def forward_flops(self, source_len: float, target_len: float) -> float:
+        """FLOPs of one forward pass over a pair of so many tokens."""
+        ...
+
+
+def training_flops(size: Size, source_len: float, target_len: float) -> float:
+    """FLOPs of one forward and backward pass: the gradient of a product is two products of its size."""
+    return 3 * size.forward_flops(source_len, target_len)
+
+
+@dataclass(frozen=True)
+class ScoreSize:
+    """What matching queries with keys costs."""
+
+    kind: Literal["dot", "bilinear", "additive", "none"] = "dot"
+    hidden: int = 0  # width of an additive score's hidden layer
+
+    def flops(self, queries: float, keys: float, d_q: float, d_k: float, heads: int = 1) -> float:
+        """FLOPs of the scores of all heads, whose queries and keys have these widths."""
+        if self.kind == "none":
+            return 0.0
+        if self.kind == "additive":
+            into_hidden = 2.0 * (queries * d_q + keys * d_k) * self.hidden
+            return heads * (into_hidden + 2.0 * queries * keys * self.hidden)
+        projection = 2.0 * queries * d_q * d_k if self.kind == "bilinear" else 0.0
+        return heads * (projection + 2.0 * queries * keys * d_k)
+
+
 @dataclass(frozen=True)
 class TransformerSize:
-    """What the count needs to know of an encoder-decoder Transformer."""
+    """An encoder-decoder Transformer."""
 
     d_model: int
     d_ff: int
@@ -23,96 +53,59 @@ class TransformerSize:
     decoder_depth: int
     target_vocab: int
     gated: bool = False  # a feed-forward network with a second projection in
-    score: Literal["dot", "bilinear", "additive", "none"] = "dot"  # what a query and a key cost to match
-    score_hidden: int = 0  # width of an additive score's hidden layer
+    score: ScoreSize = ScoreSize()
+
+    def forward_flops(self, source_len: float, target_len: float) -> float:
+        """FLOPs of one forward pass over a pair of so many tokens."""
+        feed_forward = (3 if self.gated else 2) * 2.0 * self.d_model * self.d_ff
+        projection = 2.0 * self.d_model**2
+        encoder = source_len * (4 * projection + feed_forward) + self._attention(source_len, source_len)
+        decoder = (
+            target_len * (6 * projection + feed_forward)
+            + source_len * 2 * projection  # the memory's keys and values
+            + self._attention(target_len, target_len)
+            + self._attention(target_len, source_len)
+        )
+        output = 2.0 * target_len * self.d_model * self.target_vocab
+        return self.encoder_depth * encoder + self.decoder_depth * decoder + output
+
+    def _attention(self, queries: float, keys: float) -> float:
+        """Scores of all heads, and the weighted sum of values."""
+        d_k = self.d_model / self.num_heads
+        return self.score.flops(queries, keys, d_k, d_k, self.num_heads) + 2.0 * queries * keys * self.d_model
 
 
-def forward_flops(size: TransformerSize, sentences: float, source_len: float, target_len: float) -> float:
-    """FLOPs of one forward pass over `sentences` pairs of `source_len` and `target_len` tokens each."""
-    feed_forward = (3 if size.gated else 2) * 2.0 * size.d_model * size.d_ff
-    projection = 2.0 * size.d_model**2
-    encoder = source_len * (4 * projection + feed_forward) + _attention(size, source_len, source_len)
-    decoder = (
-        target_len * (6 * projection + feed_forward)
-        + source_len * 2 * projection  # the memory's keys and values
-        + _attention(size, target_len, target_len)
-        + _attention(size, target_len, source_len)
-    )
-    output = 2.0 * target_len * size.d_model * size.target_vocab
-    return sentences * (size.encoder_depth * encoder + size.decoder_depth * decoder + output)
+@dataclass(frozen=True)
+class RecurrentSize:
+    """A recurrent encoder-decoder. What a window of attention and the bridge cost is not counted."""
 
+    gates: int  # of a cell: 1, 3 or 4
+    d_embedding: int
+    d_hidden: int
+    depth: int
+    target_vocab: int
+    directions: int = 1  # of the encoder
+    context: bool = True  # whether the decoder's cell sees a context beside the token
+    fed: bool = False  # and its attentional state
+    attends: bool = True
+    attentional: bool = False  # a layer that joins state and context: Luong et al. 2015, equation 5
+    score: ScoreSize = ScoreSize()
 
-def training_flops(size: TransformerSize, sentences: float, source_len: float, target_len: float) -> float:
-    """FLOPs of one forward and backward pass: the gradient of a product is two products of its size."""
-    return 3 * forward_flops(size, sentences, source_len, target_len)
+    def forward_flops(self, source_len: float, target_len: float) -> float:
+        """FLOPs of one forward pass over a pair of so many tokens."""
+        memory = self.directions * self.d_hidden
+        into = self.d_embedding + memory * self.context + self.d_hidden * self.fed
+        total = source_len * self.directions * self._stack(self.d_embedding, memory) + target_len * (
+            self._stack(into, self.d_hidden) + 2.0 * self.d_hidden * self.target_vocab
+        )
+        if self.attends:
+            total += self.score.flops(target_len, source_len, self.d_hidden, memory)
+            total += 2.0 * target_len * source_len * memory
+        if self.attentional:
+            total += target_len * 2.0 * (memory + self.d_hidden) * self.d_hidden
+        return total
 
-
-def _attention(size: TransformerSize, queries: float, keys: float) -> float:
-    """Scores of all heads, and the weighted sum of values, for one sentence."""
-    weighted_sum = 2.0 * queries * keys * size.d_model
-    d_k, hidden = size.d_model / size.num_heads, size.score_hidden
-    if size.score == "additive":
-        into_hidden = 2.0 * (queries + keys) * size.d_model * hidden
-        return weighted_sum + into_hidden + 2.0 * size.num_heads * queries * keys * hidden
-    if size.score == "none":
-        return weighted_sum
-    projection = 2.0 * queries * size.d_model * d_k if size.score == "bilinear" else 0.0
-    return 2 * weighted_sum + projection
-
-
-class _Peak(NamedTuple):
-    """TFLOPS without sparsity, as the maker's data sheet has them; None: the device cannot."""
-
-    fp32: float  # outside tensor cores: what PyTorch does unless it is told that TF32 will do
-    fp16: float | None
-    bf16: float | None
-
-
-# Whole names as CUDA reports them, so that a laptop's, a cut-down or a sliced device is unknown rather than wrong.
-_PEAKS: dict[str, _Peak] = {
-    # NVIDIA H200 and H100 data sheets, with sparsity 1,979, 1,671 and 1,513.
-    r"NVIDIA (H200|GH200 \w+|H100 80GB HBM3)": _Peak(67, 989.5, 989.5),
-    r"NVIDIA (H200|H100) NVL": _Peak(60, 835.5, 835.5),
-    r"NVIDIA H100 PCIe": _Peak(51, 756.5, 756.5),
-    # NVIDIA A100 data sheet.
-    r"NVIDIA A100[- ].*GB.*": _Peak(19.5, 312, 312),
-    # NVIDIA V100 data sheet.
-    r"Tesla V100-SXM2-.*GB": _Peak(15.7, 125, None),
-    r"Tesla V100-PCIE-.*GB": _Peak(14, 112, None),
-    # NVIDIA T4, L4 and A10 data sheets.
-    r"Tesla T4": _Peak(8.1, 65, None),
-    r"NVIDIA L4": _Peak(30.3, 121, 121),
-    r"NVIDIA A10": _Peak(31.2, 125, 125),
-    # NVIDIA Ada and Ampere GA102 white papers, appendix A; products summed in float32.
-    r"NVIDIA GeForce RTX 4090": _Peak(82.6, 165.2, 165.2),
-    r"NVIDIA GeForce RTX 3090": _Peak(35.6, 71, 71),
-}
-
-
-def peak_flops(device_name: str, precision: str) -> float | None:
-    """FLOP/s that a device can do at most in matrix products, by its data sheet; None: not known.
-
-    `device_name` as torch.cuda.get_device_name has it; `precision` by Lightning's name ("32-true", "bf16-mixed",
-    "16-mixed") or ours ("fp32", "bf16_mixed", "fp16_mixed").
-    """
-    kind = "bf16" if "bf16" in precision else "fp16" if "16" in precision else "fp32" if "32" in precision else None
-    for pattern, peak in _PEAKS.items():
-        if kind is not None and re.fullmatch(pattern, device_name):
-            teraflops: float | None = getattr(peak, kind)
-            return None if teraflops is None else teraflops * 1e12
-    return None
-
-
-def mfu(achieved: float | None, peak: float | None) -> float | None:
-    """Model FLOPs utilisation: `achieved` over `peak` FLOP/s, of one device (Chowdhery et al. 2022, appendix B).
-
-    None where either is unknown.
-
-    Raises:
-        ValueError: over 100 %: the FLOPs, the time or the peak is wrong.
-    """
-    if achieved is None or peak is None:
-        return None
-    if achieved > peak:
-        raise ValueError(f"MFU of {achieved / peak:.0%}: {achieved:.4g} FLOP/s on a device that does {peak:.4g}")
-    return achieved / peak
+    def _stack(self, first: float, between: float) -> float:
+        """One step of every layer of one direction: the first reads `first` numbers, the others `between`."""
+        inputs = first + (self.depth - 1) * between
+        return 2.0 * self.gates * self.d_hidden * (inputs + self.depth * self.d_hidden)

@@ -8,9 +8,11 @@ from torch import Tensor
 
 from attnbench.config import Config
 from attnbench.config.model import CnnConfig, MlpConfig, ResNet18Config, TransformerConfig, VitConfig
+from attnbench.config.recurrent import RecurrentConfig
 from attnbench.models.baselines import Cnn, Mlp, ResNet18
 from attnbench.models.classifier import ClassifierOutput
 from attnbench.models.decoding import Decodable
+from attnbench.models.recurrent import Recurrent
 from attnbench.models.transformer import Transformer
 from attnbench.models.vit import VisionTransformer
 
@@ -44,6 +46,8 @@ def build_model(config: Config, *, source_vocab: int, target_vocab: int, pad: in
         return Transformer(
             model, config.attention, config.position, source_vocab=source_vocab, target_vocab=target_vocab, pad=pad
         )
+    if isinstance(model, RecurrentConfig):
+        return Recurrent(model, config.attention, source_vocab=source_vocab, target_vocab=target_vocab, pad=pad)
     raise TypeError(f"model={model.family}: not a sequence-to-sequence model")
 
 

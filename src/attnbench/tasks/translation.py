@@ -6,28 +6,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from attnbench.callbacks.attention_maps import AttentionMap
 from attnbench.callbacks.samples import Sample
-from attnbench.config import Config
-from attnbench.config.attention import Score
-from attnbench.config.model import TransformerConfig
 from attnbench.config.task import TranslationConfig
 from attnbench.data.batching import Batch
 from attnbench.data.encoding import Codec, encode
 from attnbench.data.pairs import DETOKENISED, TOKENISED, ParallelText
 from attnbench.data.tokenizer import BOS, EOS, PAD
-from attnbench.metrics.flops import METHOD, TransformerSize, training_flops
+from attnbench.metrics.flops import METHOD, training_flops
 from attnbench.metrics.text import TextScore, bleu, chrf, detokenise
 from attnbench.models.build import SequenceToSequence, build_model
 from attnbench.models.decoding import beam_search
-from attnbench.nn.blocks import ACTIVATIONS
 from attnbench.nn.loss import linear_cross_entropy
 from attnbench.tasks.base import CHECKPOINT_KEY, Task
+from attnbench.tasks.costs import size_of
 
 
 class Translation(Task):
@@ -55,8 +52,8 @@ class Translation(Task):
         """FLOPs of training on one target token, averaged over the training set."""
         pairs = self.data.pairs["train"]
         lengths = zip(pairs.source_lengths_N.tolist(), pairs.target_lengths_N.tolist(), strict=True)
-        size = transformer_size(self.config, self.codec.target.size)
-        return sum(training_flops(size, 1, s, t) for s, t in lengths) / float(pairs.target_lengths_N.sum()), METHOD
+        size = size_of(self.config, self.codec.target.size)
+        return sum(training_flops(size, s, t) for s, t in lengths) / float(pairs.target_lengths_N.sum()), METHOD
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Cross-entropy of the update this batch is a share of: its sum over the update's real tokens."""
@@ -162,25 +159,6 @@ class Translation(Task):
             AttentionMap(f"{name}-{number}", weights_L1HQK[:, 0].float().cpu().numpy(), *axes[name])
             for name, weights_L1HQK in attention.items()
         ]
-
-
-def transformer_size(config: Config, target_vocab: int) -> TransformerSize:
-    """What a count of operations needs to know of a Transformer."""
-    model = cast(TransformerConfig, config.model)
-    costs: dict[Score, Literal["additive", "bilinear", "none"]] = {
-        Score.additive: "additive", Score.concat: "additive", Score.general: "bilinear", Score.uniform: "none"
-    }  # fmt: skip
-    return TransformerSize(
-        d_model=model.d_model,
-        d_ff=model.d_ff,
-        num_heads=model.num_heads,
-        encoder_depth=model.depth,
-        decoder_depth=model.decoder_depth or model.depth,
-        target_vocab=target_vocab,
-        gated=ACTIVATIONS[model.activation].gated,
-        score=costs.get(config.attention.score, "dot"),
-        score_hidden=config.attention.hidden or model.d_model // model.num_heads,
-    )
 
 
 def score_translations(

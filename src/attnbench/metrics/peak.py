@@ -1,0 +1,64 @@
+"""How much of a device's peak the floating-point operations of training use (MFU)."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+
+class _Peak(NamedTuple):
+    """TFLOPS without sparsity, as the maker's data sheet has them; None: the device cannot."""
+
+    fp32: float  # outside tensor cores: what PyTorch does unless it is told that TF32 will do
+    fp16: float | None
+    bf16: float | None
+
+
+# Whole names as CUDA reports them, so that a laptop's, a cut-down or a sliced device is unknown rather than wrong.
+_PEAKS: dict[str, _Peak] = {
+    # NVIDIA H200 and H100 data sheets, with sparsity 1,979, 1,671 and 1,513.
+    r"NVIDIA (H200|GH200 \w+|H100 80GB HBM3)": _Peak(67, 989.5, 989.5),
+    r"NVIDIA (H200|H100) NVL": _Peak(60, 835.5, 835.5),
+    r"NVIDIA H100 PCIe": _Peak(51, 756.5, 756.5),
+    # NVIDIA A100 data sheet.
+    r"NVIDIA A100[- ].*GB.*": _Peak(19.5, 312, 312),
+    # NVIDIA V100 data sheet.
+    r"Tesla V100-SXM2-.*GB": _Peak(15.7, 125, None),
+    r"Tesla V100-PCIE-.*GB": _Peak(14, 112, None),
+    # NVIDIA T4, L4 and A10 data sheets.
+    r"Tesla T4": _Peak(8.1, 65, None),
+    r"NVIDIA L4": _Peak(30.3, 121, 121),
+    r"NVIDIA A10": _Peak(31.2, 125, 125),
+    # NVIDIA Ada and Ampere GA102 white papers, appendix A; products summed in float32.
+    r"NVIDIA GeForce RTX 4090": _Peak(82.6, 165.2, 165.2),
+    r"NVIDIA GeForce RTX 3090": _Peak(35.6, 71, 71),
+}
+
+
+def peak_flops(device_name: str, precision: str) -> float | None:
+    """FLOP/s that a device can do at most in matrix products, by its data sheet; None: not known.
+
+    `device_name` as torch.cuda.get_device_name has it; `precision` by Lightning's name ("32-true", "bf16-mixed",
+    "16-mixed") or ours ("fp32", "bf16_mixed", "fp16_mixed").
+    """
+    kind = "bf16" if "bf16" in precision else "fp16" if "16" in precision else "fp32" if "32" in precision else None
+    for pattern, peak in _PEAKS.items():
+        if kind is not None and re.fullmatch(pattern, device_name):
+            teraflops: float | None = getattr(peak, kind)
+            return None if teraflops is None else teraflops * 1e12
+    return None
+
+
+def mfu(achieved: float | None, peak: float | None) -> float | None:
+    """Model FLOPs utilisation: `achieved` over `peak` FLOP/s, of one device (Chowdhery et al. 2022, appendix B).
+
+    None where either is unknown.
+
+    Raises:
+        ValueError: over 100 %: the FLOPs, the time or the peak is wrong.
+    """
+    if achieved is None or peak is None:
+        return None
+    if achieved > peak:
+        raise ValueError(f"MFU of {achieved / peak:.0%}: {achieved:.4g} FLOP/s on a device that does {peak:.4g}")
+    return achieved / peak
