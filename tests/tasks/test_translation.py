@@ -45,6 +45,18 @@ def test_every_variant_overfits_a_batch(small: Small, tmp_path: Path, variant: s
     assert record.metrics["final"]["loss"] < 0.1
 
 
+@pytest.mark.parametrize("model", ["rnn", "bahdanau", "luong"])
+def test_every_recurrent_model_overfits_a_batch_and_is_drawn(small: Small, tmp_path: Path, model: str) -> None:
+    sizes = ["model.d_embedding=32", "model.d_hidden=32", "model.dropout=0", "model.teacher_forcing=1"]
+    choices = [override for override in OVERFIT if not override.startswith("model.")]
+    drawn = ["callbacks.pictures=true", "callbacks.probe_size=1"]
+    record = execute(small(*choices, f"model={model}", *sizes, *drawn, task="recurrent"), tmp_path, [])
+    assert record.metrics["final"]["bleu"] > 90
+    assert record.metrics["final"]["loss"] < 0.1
+    pictures = [path.stem for path in (tmp_path / "pictures" / "final").glob("*.png")]
+    assert pictures == ([] if model == "rnn" else ["cross-0"])
+
+
 def test_a_checkpoint_reloads_alone_and_translates_the_same(small: Small, tmp_path: Path) -> None:
     config = small("callbacks.samples=2")
     execute(config, tmp_path, [])

@@ -23,7 +23,7 @@ class AttentionMap:
     """The attention of every layer and head over one example; a Picture."""
 
     name: str  # which attention, and the example's number: "encoder-0", "cross-3"
-    weights_LHQK: np.ndarray  # each row sums to one
+    weights_LHQK: np.ndarray  # each row sums to one, or to less within a local window
     queries: list[str]
     keys: list[str]
 
