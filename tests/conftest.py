@@ -12,6 +12,8 @@ import pytest
 os.environ.setdefault("WANDB_MODE", "offline")
 os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
 os.environ.setdefault("WANDB_SILENT", "true")
+# A worker a core, and a thread a worker: threads that wait for each other on a core they share cost minutes.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 # bf16 by instructions that every machine which announces them has: AMX in a virtual machine may kill the process.
 os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")
 

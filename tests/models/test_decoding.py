@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from attnbench.config.attention import AttentionConfig, Score
-from attnbench.config.model import Init, Norm, Tie, TransformerConfig
+from attnbench.config.model import Init, Norm, NormKind, Tie, TransformerConfig
 from attnbench.config.position import Position, PositionConfig
 from attnbench.models.decoding import Hypothesis, beam_search
 from attnbench.models.transformer import Transformer
@@ -116,12 +116,19 @@ def test_a_wide_beam_finds_the_best_of_all(seed: int, penalty: float) -> None:
         assert_same([hypothesis], [max(every)])
 
 
+# Every part that a model can be made of, one at a time.
+PARTS: list[dict[str, Any]] = [
+    *({"norm": norm} for norm in Norm),
+    *({"score": score} for score in Score),
+    *({"position": position} for position in Position),
+    *({"norm_kind": kind} for kind in NormKind),
+]
+
+
 @pytest.mark.parametrize("beam_size", [1, 4])
-@pytest.mark.parametrize("position", Position)
-@pytest.mark.parametrize("score", Score)
-@pytest.mark.parametrize("norm", Norm)
-def test_the_cache_changes_nothing(norm: Norm, score: Score, position: Position, beam_size: int) -> None:
-    model, source = build(norm=norm, score=score, position=position), sources(12)
+@pytest.mark.parametrize("part", PARTS, ids=lambda part: "-".join(value.value for value in part.values()))
+def test_the_cache_changes_nothing(part: dict[str, Any], beam_size: int) -> None:
+    model, source = build(**part), sources(12)
     assert_same(search(model, source, beam_size), search(model, source, beam_size, cached=False))
 
 
