@@ -58,7 +58,7 @@ def test_help_shows_every_group_with_its_choices(tmp_path: Path) -> None:
     done = train("--help", "model=tiny", cwd=tmp_path)
     assert done.returncode == 0
     rows = {line.split()[0]: line.split()[1:] for line in done.stdout.splitlines() if line.startswith("  ")}
-    assert rows["model"][:4] == ["tiny", "base,", "big,", "cnn,"]
+    assert rows["model"][:3] == ["tiny", "bahdanau,", "bahdanau_d2l,"]
     assert {"task", "data", "attention", "optim", "sweep", "experiment"} <= set(rows)
     assert "schema" not in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 120
