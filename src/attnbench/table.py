@@ -13,7 +13,7 @@ from attnbench.report.tables import load_table, save
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print the table, write it in every format; 0, or 2 after one sentence about what is wrong."""
+    """Print the table, write it in every format and its figures; 0, or 2 after one sentence about what is wrong."""
     arguments = _parser().parse_args(argv)
     folder = Path(arguments.output, arguments.sweep)
     try:
@@ -21,16 +21,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     except RecordError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    save(table, folder)
+    figures = save(table, folder)
     _, render = FORMATS[arguments.format]
-    print(render(table), end="")
+    print(render(table), end="", flush=True)
+    for told in figures:
+        print(told, file=sys.stderr)  # standard output holds the table alone
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m attnbench.table",
-        description="Print a sweep's table, and write table.md, table.csv and table.tex beside its records.",
+        description="Print a sweep's table; write table.md, table.csv, table.tex and its figures beside its records.",
     )
     parser.add_argument("sweep", help="the sweep's name: its records lie in OUTPUT/SWEEP")
     parser.add_argument("--output", default="multirun", help="where runs write (default: %(default)s)")

@@ -7,8 +7,9 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import sacrebleu
 
-from attnbench.metrics.text import bleu, bleu_k, chrf, detokenise, tokenise
+from attnbench.metrics.text import bleu, bleu_by_length, bleu_k, chrf, detokenise, tokenise
 
 
 def plain_bleu(hypotheses: list[str], references: list[str]) -> float:
@@ -63,6 +64,21 @@ def test_chrf_knows_parts_of_words() -> None:
     near = [line.replace("cats", "cat") for line in LINES]
     far = [line.replace("cats", "zzzz") for line in LINES]
     assert 100 > chrf(near, LINES).score > chrf(far, LINES).score
+
+
+def test_each_length_is_scored_alone_and_none_is_lost() -> None:
+    words = [0, 1, 5, 6, 10, 11, 29, 30, 31, 99] + [14] * (len(LINES) - 10)
+    hypotheses = corrupted(LINES, 1)
+    found = bleu_by_length(hypotheses, LINES, words)
+    bins = {"1-5": (0, 5), "6-10": (6, 10), "11-15": (11, 15), "26-30": (26, 30), "31+": (31, 999)}
+    assert list(found) == list(bins)
+    for name, (low, high) in bins.items():
+        chosen = [index for index, count in enumerate(words) if low <= count <= high]
+        said, meant = ([lines[index] for index in chosen] for lines in (hypotheses, LINES))
+        expected = sacrebleu.corpus_bleu(said, [meant], force=True).score
+        assert found[name] == {"bleu": pytest.approx(expected, rel=1e-12), "sentences": len(chosen)}
+    with pytest.raises(ValueError, match="zip"):
+        bleu_by_length(hypotheses, LINES, words[1:])
 
 
 def test_many_tokenised_lines_raise_no_warning() -> None:

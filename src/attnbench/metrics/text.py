@@ -11,6 +11,8 @@ from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 from sacremoses import MosesDetokenizer, MosesPunctNormalizer, MosesTokenizer
 
+_BIN, _LAST_BIN = 5, 30  # words: 1-5, 6-10, ..., 26-30, and all that is longer
+
 
 @dataclass(frozen=True)
 class TextScore:
@@ -52,6 +54,29 @@ def bleu(
         hypothesis_length=int(found.sys_len),
         reference_length=int(found.ref_len),
     )
+
+
+def bleu_by_length(
+    hypotheses: Sequence[str], references: Sequence[str], words: Sequence[int], *, lowercase: bool = False
+) -> dict[str, dict[str, float]]:
+    """`bleu` of the sentences of each length alone, as in Figure 2 of Bahdanau et al. 2015.
+
+    `words` is a length for each sentence, that of its source in the paper. By bin, shortest first, `1-5` to `26-30` and
+    `31+`: its `bleu`, and how many `sentences` it has. A bin that no sentence falls into is left out.
+
+    Raises:
+        ValueError: as `bleu`, or not as many lengths as sentences.
+    """
+    _paired(hypotheses, references)
+    members: dict[int, list[int]] = {}
+    for index, (count, _) in enumerate(zip(words, hypotheses, strict=True)):
+        members.setdefault(min(max(count - 1, 0), _LAST_BIN) // _BIN * _BIN + 1, []).append(index)
+    found = {}
+    for first, chosen in sorted(members.items()):
+        said, meant = ([lines[index] for index in chosen] for lines in (hypotheses, references))
+        name = f"{first}-{first + _BIN - 1}" if first < _LAST_BIN else f"{first}+"
+        found[name] = {"bleu": bleu(said, meant, lowercase=lowercase).score, "sentences": len(chosen)}
+    return found
 
 
 def chrf(hypotheses: Sequence[str], references: Sequence[str], *, lowercase: bool = False) -> TextScore:

@@ -6,10 +6,10 @@ import dataclasses
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from attnbench.record import Plan, Record, RecordError
 from attnbench.report.cells import Cell, build_cell, is_number, lookup
+from attnbench.report.figures import Figure, build_figure
 from attnbench.report.layout import LAYOUT, Best, Column, Layout, Paper, RowKey
 from attnbench.report.runs import ABSENT, Run, gather, select, sort_into_rows
 
@@ -35,6 +35,7 @@ class Table:
     rows: tuple[Row, ...]
     notes: tuple[str, ...]  # what a reader must know
     marks: tuple[tuple[str, str], ...]  # a source's mark, and its citation and protocol
+    figures: tuple[Figure, ...] = ()
 
     def has_published(self, index: int) -> bool:
         """Whether column `index` has a published number in some row."""
@@ -54,7 +55,7 @@ def build_table(
     """The table of `records`, and of what `plan` has beyond them; `where` names the layout in errors.
 
     Raises:
-        RecordError: the layout asks for keys that no run has, or leaves no run.
+        RecordError: the layout asks for keys that no run has, for a figure that its runs do not fit, or leaves no run.
     """
     runs = select(gather(records, plan), layout, where)
     if not runs:
@@ -64,7 +65,7 @@ def build_table(
     marks = _marks(groups, columns, paper)
     rows = [
         Row(
-            labels=tuple(_text(group[0].config.get(key.key, ABSENT)) for key in keys),
+            labels=tuple(key.text(group[0].config.get(key.key, ABSENT)) for key in keys),
             cells=tuple(build_cell(group, column) for column in columns),
             published=tuple(
                 tuple((marks[source], value) for source, value in paper.beside(group[0].config, column.key))
@@ -76,7 +77,8 @@ def build_table(
     rows = _mark_best(rows, columns)
     cited = ((mark, _cited(paper, source)) for source, mark in marks.items())
     notes = [*_notes(rows, runs, columns), *problems]
-    return Table(layout.title or title, tuple(keys), tuple(columns), tuple(rows), tuple(notes), tuple(cited))
+    figures = tuple(build_figure(runs, figure, where) for figure in layout.figures)
+    return Table(layout.title or title, tuple(keys), tuple(columns), tuple(rows), tuple(notes), tuple(cited), figures)
 
 
 def default_columns(runs: Sequence[Run]) -> list[Column]:
@@ -92,13 +94,6 @@ def default_columns(runs: Sequence[Run]) -> list[Column]:
             for key in rates
         ),
     ]
-
-
-def _text(value: Any) -> str:
-    """A config value as it is typed."""
-    if value is None:
-        return "null"
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _marks(groups: Sequence[Sequence[Run]], columns: Sequence[Column], paper: Paper) -> dict[str, str]:

@@ -11,6 +11,7 @@ from tabulate import LATEX_ESCAPE_RULES, tabulate
 
 from attnbench.report.aggregate import Table
 from attnbench.report.cells import Cell, number_text
+from attnbench.report.figures import Figure
 from attnbench.report.runs import ABSENT
 
 # Characters that no text has stand for bold until the format's own escaping is done.
@@ -20,7 +21,7 @@ _LATEX = {"±": r"$\pm$", ABSENT: "--", "|": r"\textbar{}", _BOLD: r"\textbf{", 
 
 
 def markdown(table: Table) -> str:
-    """A heading, a pipe table, and the notes as a list."""
+    """A heading, a pipe table, the notes as a list, and the figures, which lie beside it."""
     headings, rows, align = _grid(table)
     body = tabulate(
         [[_pipe(cell) for cell in row] for row in rows],
@@ -30,7 +31,8 @@ def markdown(table: Table) -> str:
         colalign=align,
     )
     notes = "".join(f"- {_inline(note)}\n" for note in _all_notes(table))
-    return f"## {_inline(table.title)}\n\n{body}\n" + (f"\n{notes}" if notes else "")
+    figures = "".join(f"\n{_picture(figure)}\n" for figure in table.figures)
+    return f"## {_inline(table.title)}\n\n{body}\n" + (f"\n{notes}" if notes else "") + figures
 
 
 def latex(table: Table) -> str:
@@ -112,6 +114,14 @@ def _csv_cell(cell: Cell) -> list[object]:
         return [cell.value if cell.run_ids else "", "", len(cell.run_ids), cell.missing]
     std = "" if cell.summary.std is None else repr(cell.summary.std)
     return [repr(cell.summary.mean), std, cell.summary.n, cell.missing]
+
+
+def _picture(figure: Figure) -> str:
+    """A figure and what a reader must know of it, or why there is none."""
+    name, notes = figure.layout.name, _inline(" ".join(figure.notes))
+    if figure.empty:
+        return f"Figure {name}: {notes}"
+    return f"![{_inline(figure.layout.title or name)}]({name}.png)\n\n{notes}"
 
 
 def _inline(text: str) -> str:

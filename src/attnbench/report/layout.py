@@ -1,7 +1,8 @@
-"""table.yaml and paper.yaml: what a table shows, and which published numbers stand beside ours."""
+"""table.yaml and paper.yaml: what a table shows and its figures draw, and which published numbers stand beside ours."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from enum import Enum
@@ -14,6 +15,7 @@ from attnbench.record import Record, RecordError, build
 
 LAYOUT = "table.yaml"
 _ROOTS = frozenset(field.name for field in fields(Record))
+_EXPECTED = f"expected a path that begins with {', '.join(sorted(_ROOTS))}"
 
 
 class Best(Enum):
@@ -25,10 +27,24 @@ class Best(Enum):
 
 @dataclass(frozen=True)
 class RowKey:
-    """A config key, such as model.num_heads, whose values name the rows."""
+    """A config key, such as model.num_heads, whose values name the rows, or the lines of a figure."""
 
     key: str
     label: str | None = None  # null: the key
+    values: dict[Any, str] = field(default_factory=dict)  # what a value is called; these come first, in this order
+
+    def text(self, value: Any) -> str:
+        """What a config value is called: its name here, else as it is typed."""
+        named = [name for asked, name in self.values.items() if _same(value, asked)]
+        if named:
+            return named[0]
+        if value is None:
+            return "null"
+        return str(value).lower() if isinstance(value, bool) else str(value)
+
+    def rank(self, value: Any) -> int:
+        """The place of a value among those that have a name here, or the one behind them."""
+        return next((place for place, asked in enumerate(self.values) if _same(value, asked)), len(self.values))
 
 
 @dataclass(frozen=True)
@@ -49,6 +65,48 @@ class Column:
         return f"{label} ({self.unit})" if self.unit else label
 
 
+class FigureKind(Enum):
+    """What stands along the axis of a figure."""
+
+    by_length = "by_length"  # bins of lengths: y's key has a * in the bin's place
+    lines = "lines"  # the values of a config key
+
+
+@dataclass(frozen=True)
+class FigureLayout:
+    """A drawing beside the table, a line for each setting of everything but the seed."""
+
+    name: str  # its files are <name>.pdf and <name>.png
+    kind: FigureKind
+    y: str  # a place in a record: metrics.test.bleu, or metrics.test.by_source_words.*.bleu
+    x: str | None = None  # lines: a config key
+    group: list[RowKey] = field(default_factory=list)  # whose values make a line each; none: every key that differs
+    title: str | None = None  # null: none
+    x_label: str | None = None  # null: the key's last part, or the words of the source
+    y_label: str | None = None  # null: the key's last part
+    log: bool = False  # lines: a logarithmic axis
+
+    @property
+    def keys(self) -> list[RowKey]:
+        """The config keys that part its points."""
+        return self.group if self.x is None else [*self.group, RowKey(self.x)]
+
+    def fault(self) -> str | None:
+        """What cannot be drawn, in words, or None."""
+        if re.fullmatch(r"[\w-]+", self.name) is None:
+            return "name: expected letters, digits, - and _"
+        if self.y.partition(".")[0] not in _ROOTS:
+            return f"y: {self.y}: {_EXPECTED}"
+        wanted = 1 if self.kind is FigureKind.by_length else 0
+        if self.y.split(".").count("*") != wanted:
+            return f"y: {self.y}: kind {self.kind.name} expects {'one' if wanted else 'no'} * in it"
+        if (self.x is None) is not (self.kind is FigureKind.by_length):
+            return "x: lines has one, by_length has none"
+        if self.log and self.x is None:
+            return "log: by_length has no numbers along its axis"
+        return None
+
+
 @dataclass(frozen=True)
 class Layout:
     """What table.yaml says."""
@@ -58,6 +116,7 @@ class Layout:
     columns: list[Column] = field(default_factory=list)  # none: the test metrics, parameters, throughput
     where: dict[str, Any] = field(default_factory=dict)  # config key: value; other runs are left out
     paper: str | None = None  # a file beside table.yaml
+    figures: list[FigureLayout] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -101,14 +160,20 @@ def read_layout(folder: Path) -> tuple[Layout, Paper]:
     if not path.is_file():
         return Layout(), Paper()
     content = _load(path)
-    for part in ("rows", "columns"):  # `- model.depth` is short for `- key: model.depth`
-        if isinstance(content.get(part), list):
-            content[part] = [{"key": item} if isinstance(item, str) else item for item in content[part]]
+    figures = content.get("figures")
+    drawn = [figure for figure in figures if isinstance(figure, dict)] if isinstance(figures, list) else []
+    for holder, part in [(content, "rows"), (content, "columns"), *((figure, "group") for figure in drawn)]:
+        if isinstance(holder.get(part), list):  # `- model.depth` is short for `- key: model.depth`
+            holder[part] = [{"key": item} if isinstance(item, str) else item for item in holder[part]]
     layout = build(Layout, content, str(path))
     for column in layout.columns:
         if column.key.partition(".")[0] not in _ROOTS:
-            expected = ", ".join(sorted(_ROOTS))
-            raise RecordError(f"{path}: columns: {column.key}: expected a path that begins with {expected}")
+            raise RecordError(f"{path}: columns: {column.key}: {_EXPECTED}")
+    for index, figure in enumerate(layout.figures):
+        twice = figure.name in [other.name for other in layout.figures[:index]]
+        fault = "name: another figure has it" if twice else figure.fault()
+        if fault is not None:
+            raise RecordError(f"{path}: figures[{index}]: {figure.name}: {fault}")
     return layout, Paper() if layout.paper is None else _read_paper(folder / layout.paper)
 
 

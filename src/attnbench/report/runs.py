@@ -66,7 +66,8 @@ def select(runs: Sequence[Run], layout: Layout, where: str) -> list[Run]:
         RecordError: the layout, which `where` names, asks for a key that no run has.
     """
     known = {key for run in runs for key in run.config}
-    for key in [*(row.key for row in layout.rows), *layout.where]:
+    asked = [*layout.rows, *(key for figure in layout.figures for key in figure.keys)]
+    for key in [*(row.key for row in asked), *layout.where]:
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
@@ -84,9 +85,10 @@ def sort_into_rows(
     """
     columns_shown = [column.key.removeprefix("config.") for column in columns if column.key.startswith("config.")]
     shown = [row.key for row in rows] + columns_shown
-    extra = [key for key in _differing(_partition(runs, shown)) if key not in shown]
-    groups = _partition(runs, shown + extra)
-    return [*rows, *(RowKey(key) for key in extra)], [groups[key] for key in sorted(groups, key=_order)]
+    extra = [RowKey(key) for key in _differing(_partition(runs, shown)) if key not in shown]
+    keys = [*rows, *(RowKey(key) for key in columns_shown), *extra]
+    groups = _partition(runs, [key.key for key in keys])
+    return [*rows, *extra], [groups[values] for values in sorted(groups, key=lambda values: _order(keys, values))]
 
 
 def _partition(runs: Sequence[Run], keys: Sequence[str]) -> dict[tuple[Any, ...], list[Run]]:
@@ -104,9 +106,11 @@ def _differing(groups: Mapping[tuple[Any, ...], Sequence[Run]]) -> Iterator[str]
             yield key
 
 
-def _order(values: tuple[Any, ...]) -> list[tuple[int, float, str]]:
-    """Numbers by size, then words by spelling."""
-    numbers = [isinstance(value, (int, float)) for value in values]
+def _order(keys: Sequence[RowKey], values: tuple[Any, ...]) -> list[tuple[int, int, float, str]]:
+    """What has a name as it was named, then numbers by size, then words by spelling."""
     return [
-        (0, float(value), "") if number else (1, 0.0, str(value)) for value, number in zip(values, numbers, strict=True)
+        (key.rank(value), 0, float(value), "")
+        if isinstance(value, (int, float))
+        else (key.rank(value), 1, 0.0, str(value))
+        for key, value in zip(keys, values, strict=True)
     ]

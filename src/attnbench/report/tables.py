@@ -1,4 +1,4 @@
-"""From a folder of records to table.md, table.csv and table.tex; the same records give the same bytes."""
+"""From a folder of records to table.md, .csv and .tex and its figures; the same records give the same bytes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 from attnbench.record import PLAN, RecordError, read_all, read_plan
 from attnbench.report.aggregate import Table, build_table
+from attnbench.report.drawing import draw
 from attnbench.report.formats import FORMATS, markdown
 from attnbench.report.layout import LAYOUT, read_layout
 
@@ -33,14 +34,19 @@ def load_table(folder: Path, experiments: Path, name: str | None = None) -> Tabl
     return build_table(records, plan, layout, paper, title=folder.name, where=where, problems=left_out)
 
 
-def save(table: Table, folder: Path) -> None:
-    """Write the table in every format."""
+def save(table: Table, folder: Path) -> list[str]:
+    """Write the table in every format and draw its figures; of each figure a line: its files, or why there are none."""
     for file, render in FORMATS.values():
         (folder / file).write_text(render(table), encoding="utf-8")
+    told = []
+    for figure in table.figures:
+        paths = draw(figure, folder)
+        told.append(f"figure {figure.layout.name}: {' '.join(map(str, paths)) or ' '.join(figure.notes)}")
+    return told
 
 
 def write_tables(folder: Path, experiments: Path, name: str | None = None) -> str:
-    """Write the table of `folder` there in every format; the Markdown. Raises as `load_table`."""
+    """Write the table of `folder` and its figures there; the Markdown. Raises as `load_table`."""
     table = load_table(folder, experiments, name)
     save(table, folder)
     return markdown(table)
