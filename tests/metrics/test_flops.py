@@ -8,7 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from attnbench.config.attention import AttentionConfig, Backend, Score
 from attnbench.config.model import Activation, TransformerConfig
-from attnbench.config.position import PositionConfig
+from attnbench.config.position import Position, PositionConfig
 from attnbench.config.recurrent import Attend, Bridge, Cell, RecurrentConfig
 from attnbench.metrics.flops import RecurrentSize, ScoreSize, TransformerSize, training_flops
 from attnbench.models.recurrent import Recurrent
@@ -28,14 +28,19 @@ KINDS: dict[Score, Any] = {Score.additive: "additive", Score.concat: "additive",
                            Score.uniform: "none"}  # fmt: skip
 
 
-def counted(activation: Activation, score: Score, backend: Backend) -> tuple[int, int]:
+def counted(
+    activation: Activation = Activation.relu,
+    score: Score = Score.scaled_dot,
+    backend: Backend = Backend.explicit,
+    position: Position = Position.sinusoidal,
+    **widths: int,
+) -> tuple[int, int]:
     """What PyTorch counts of forward, and of forward and backward."""
+    shape = {"depth": 2, "decoder_depth": 3, "d_model": 16, "d_ff": 24, "num_heads": 4, "dropout": 0.0}
     model = Transformer(
-        TransformerConfig(
-            depth=2, decoder_depth=3, d_model=16, d_ff=24, num_heads=4, dropout=0.0, activation=activation
-        ),
+        TransformerConfig(activation=activation, **(shape | widths)),
         AttentionConfig(score=score, hidden=6, backend=backend),
-        PositionConfig(),
+        PositionConfig(kind=position),
         source_vocab=V,
         target_vocab=V,
     )
@@ -54,7 +59,7 @@ def test_the_hand_count_is_torchs(activation: Activation, score: Score) -> None:
         gated=activation in (Activation.geglu, Activation.swiglu),
         score=ScoreSize(KINDS.get(score, "dot"), 6),
     )
-    forward, both = counted(activation, score, Backend.explicit)
+    forward, both = counted(activation, score)
     assert B * mine.forward_flops(S, T) == forward
     # The gradient through v.tanh is an outer product, which is done element by element: torch does not count it.
     outer = 2 * 6 * 4 * B * (2 * S * S + 3 * T * T + 3 * T * S) if mine.score.kind == "additive" else 0
@@ -62,7 +67,13 @@ def test_the_hand_count_is_torchs(activation: Activation, score: Score) -> None:
 
 
 def test_forward_through_the_fused_kernel_counts_alike() -> None:
-    assert B * size().forward_flops(S, T) == counted(Activation.relu, Score.scaled_dot, Backend.auto)[0]
+    assert B * size().forward_flops(S, T) == counted(backend=Backend.auto)[0]
+
+
+@pytest.mark.parametrize("position", Position)
+def test_the_hand_count_is_torchs_for_every_position_and_any_width_of_heads(position: Position) -> None:
+    mine = size(d_k=6, d_v=10, relative=position is Position.relative)
+    assert B * mine.forward_flops(S, T) == counted(position=position, d_k=6, d_v=10)[0]
 
 
 def test_the_base_model_is_about_six_per_parameter_and_token() -> None:
@@ -94,7 +105,4 @@ def test_a_recurrent_hand_count_is_torchs(cell: Cell, attend: Attend, options: d
     with FlopCounterMode(display=False) as counter, torch.no_grad(), torch.backends.mkldnn.flags(enabled=False):
         model.project(model(source, target).hidden)
     bridge = 2 * 2 * 16 * 8 * (1 + (cell is Cell.lstm)) if options.get("bridge") else 0
-    loop = attend is Attend.bahdanau or options.get("input_feeding", False)
-    # In a loop the keys go into the hidden layer anew at each step, which the model does not ask for.
-    again = (T - 1) * 2 * S * 8 * 5 if loop and score is Score.concat else 0
-    assert counter.get_total_flops() == mine.forward_flops(S, T) + bridge + again
+    assert counter.get_total_flops() == mine.forward_flops(S, T) + bridge

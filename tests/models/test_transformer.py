@@ -1,40 +1,50 @@
 from __future__ import annotations
 
-import itertools
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from attnbench.config.attention import AttentionConfig, Backend, Score
+from attnbench.config.attention import AttentionConfig, Backend, Normaliser, Score
 from attnbench.config.model import Activation, Init, Norm, NormKind, Tie, TransformerConfig
 from attnbench.config.position import Position, PositionConfig
-from attnbench.models.transformer import Transformer, padding_mask
+from attnbench.models.encoder_decoder import real_tokens
+from attnbench.models.transformer import Transformer
 from attnbench.nn.loss import linear_cross_entropy
+from attnbench.nn.normalisers import choices
 
-PAD, BOS, EOS = 0, 1, 2
+PAD, BOS = 0, 1
 B, S, T, V, D = 4, 7, 6, 13, 8
 
-# Every part that a model can be made of, one at a time; and each with every way of knowing places and tying embeddings.
+# Every part that a model can be made of, one at a time.
 PARTS: list[dict[str, Any]] = [
-    *({"norm": norm, "score": Score.scaled_dot} for norm in Norm),
-    *({"norm": Norm.pre, "score": score} for score in Score if score is not Score.scaled_dot),
-    *({"norm": Norm.pre, "score": Score.scaled_dot, "norm_kind": kind} for kind in NormKind),
+    *({"norm": norm} for norm in Norm),
+    *({"norm_kind": kind} for kind in NormKind),
+    *({"score": score} for score in Score),
+    *({"normaliser": normaliser} for normaliser in Normaliser),
+    *({"position": position} for position in Position),
+    {"d_k": 6, "d_v": 2},
 ]
-ARCHITECTURES = [
-    part | {"position": position, "tie": tie}
-    for part, (position, tie) in itertools.product(PARTS, zip([*Position, Position.sinusoidal], Tie, strict=True))
-]
+HARD = (Normaliser.gumbel, Normaliser.reinforce)
+
+
+def name_of(part: dict[str, Any]) -> str:
+    return "-".join(f"{key}={getattr(value, 'value', value)}" for key, value in part.items())
+
+
+each_part = pytest.mark.parametrize("options", PARTS, ids=map(name_of, PARTS))
 each_architecture = pytest.mark.parametrize(
     "options",
-    ARCHITECTURES,
-    ids=["-".join(str(getattr(value, "value", value)) for value in a.values()) for a in ARCHITECTURES],
+    [*PARTS, *({"tie": tie} for tie in Tie)],
+    ids=[*map(name_of, PARTS), *(f"tie={tie.value}" for tie in Tie)],
 )
 
 
 def build(
     score: Score = Score.scaled_dot,
+    normaliser: Normaliser = Normaliser.softmax,
     position: Position = Position.sinusoidal,
     backend: Backend = Backend.auto,
     attention_dropout: float = 0.0,
@@ -43,10 +53,10 @@ def build(
     **options: Any,
 ) -> Transformer:
     torch.manual_seed(0)
-    shape = {"depth": 2, "decoder_depth": 3, "d_model": D, "d_ff": 12, "num_heads": 2, "dropout": 0.0}
+    shape = {"depth": 2, "decoder_depth": 3, "d_model": D, "d_ff": 12, "num_heads": 2, "dropout": 0.0, "norm": Norm.pre}
     return Transformer(
         TransformerConfig(**(shape | options)),
-        AttentionConfig(score=score, backend=backend, dropout=attention_dropout),
+        AttentionConfig(score=score, normaliser=normaliser, backend=backend, dropout=attention_dropout),
         PositionConfig(kind=position, max_len=max_len),
         source_vocab=V,
         target_vocab=target_vocab,
@@ -67,7 +77,7 @@ def batch() -> tuple[Tensor, Tensor]:
 
 @each_architecture
 def test_padding_changes_nothing(options: dict[str, Any]) -> None:
-    model, (source, target) = build(**options), batch()
+    model, (source, target) = build(**options).eval(), batch()
     together = model(source, target).hidden
     for row in range(B):
         alone_source = source[row : row + 1, : int((source[row] != PAD).sum())]
@@ -78,7 +88,7 @@ def test_padding_changes_nothing(options: dict[str, Any]) -> None:
 
 @each_architecture
 def test_batch_order_changes_nothing(options: dict[str, Any]) -> None:
-    model, (source, target) = build(**options), batch()
+    model, (source, target) = build(**options).eval(), batch()
     order = torch.tensor([2, 0, 3, 1])
     torch.testing.assert_close(model(source[order], target[order]).hidden, model(source, target).hidden[order])
 
@@ -86,7 +96,7 @@ def test_batch_order_changes_nothing(options: dict[str, Any]) -> None:
 @each_architecture
 @pytest.mark.parametrize("backend", Backend)
 def test_the_causal_mask_leaks_nothing(options: dict[str, Any], backend: Backend) -> None:
-    model, (source, target) = build(backend=backend, **options), batch()
+    model, (source, target) = build(backend=backend, **options).eval(), batch()
     before = model(source, target).hidden
     for place in range(1, T):
         other = target.clone()
@@ -98,7 +108,9 @@ def test_the_causal_mask_leaks_nothing(options: dict[str, Any], backend: Backend
 
 @each_architecture
 def test_the_source_is_seen_wholly(options: dict[str, Any]) -> None:
-    model, (source, target) = build(**options), batch()
+    if options.get("normaliser", Normaliser.softmax) is not Normaliser.softmax:
+        return  # what gives a key no weight at all may miss it
+    model, (source, target) = build(**options).eval(), batch()
     before = model(source, target).hidden
     for place in range(S):
         other = source.clone()
@@ -106,22 +118,23 @@ def test_the_source_is_seen_wholly(options: dict[str, Any]) -> None:
         assert not model(other, target).hidden[0, 0].allclose(before[0, 0], atol=1e-9)
 
 
-@pytest.mark.parametrize("activation", Activation)
-@each_architecture
-def test_every_parameter_gets_a_gradient(options: dict[str, Any], activation: Activation) -> None:
-    model, (source, target) = build(activation=activation, **options), batch()
-    model.project(model(source, target).hidden).square().sum().backward()
+@pytest.mark.parametrize("options", [*PARTS, *({"activation": kind} for kind in Activation)], ids=name_of)
+def test_every_parameter_gets_a_gradient(options: dict[str, Any]) -> None:
+    model, (source, target) = build(**options), batch()
+    with choices() as made:
+        loss = model.project(model(source, target).hidden).square().sum()
+    (loss + sum(log_p_B.sum() for log_p_B in made)).backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
         # A pre-norm in front of nothing but a query: uniform attention does not ask it.
-        idle = options["score"] is Score.uniform and options["norm"] is Norm.pre and ".around_cross.norm" in name
+        idle = options.get("score") is Score.uniform and ".around_cross.norm" in name
         assert (parameter.grad != 0).any() != idle, name
 
 
 @each_architecture
 def test_attention_is_returned_when_asked_for(options: dict[str, Any]) -> None:
-    model, (source, target) = build(**options), batch()
+    model, (source, target) = build(**options).eval(), batch()
     plain, asked = model(source, target), model(source, target, need_weights=True)
     assert plain.attention is None
     assert asked.attention is not None
@@ -228,10 +241,10 @@ def test_parameters_of_the_base_model() -> None:
 
 
 def test_no_mask_without_padding() -> None:
-    assert padding_mask(torch.tensor([[3, 4], [5, 6]]), PAD) is None
-    mask = padding_mask(torch.tensor([[3, 4], [5, 0]]), PAD)
-    assert mask is not None
-    assert mask.tolist() == [[[[True, True]]], [[[True, False]]]]
+    assert real_tokens(torch.tensor([[3, 4], [5, 6]]), PAD) is None
+    real = real_tokens(torch.tensor([[3, 4], [5, 0]]), PAD)
+    assert real is not None
+    assert real.tolist() == [[True, True], [True, False]]
 
 
 @pytest.mark.parametrize("attention_dropout", [0.0, 0.4])
@@ -261,34 +274,22 @@ def test_starts_near_a_uniform_guess(init: Init) -> None:
     _, nll = linear_cross_entropy(
         model(source, target).hidden.flatten(0, 1), model.output_weight, model.output_bias, target.flatten()
     )
-    assert 0.5 < nll.item() / target.numel() / torch.tensor(float(V)).log().item() < 2
+    assert 0.5 < nll.sum().item() / target.numel() / torch.tensor(float(V)).log().item() < 2
 
 
-@pytest.mark.parametrize("part", PARTS, ids=lambda part: "-".join(value.value for value in part.values()))
-def test_learns_to_reverse(part: dict[str, Any]) -> None:
-    """Six of ten words: a million sequences, of which training sees 6,400."""
-    model = build(**part, d_model=32, d_ff=64, num_heads=4, depth=1, decoder_depth=1).float()
-    optimiser = torch.optim.Adam(model.parameters())
-    generator = torch.Generator().manual_seed(0)
-    # Branches that start smaller take longer to tell one place from another.
-    steps, lr = (600, 3e-3) if part["norm"] is Norm.deepnorm else (200, 1e-2)
-    for step in range(steps):
-        optimiser.param_groups[0]["lr"] = lr * min(1, (step + 1) / 30) * (1 - step / steps)
-        source, target = _reversed(32, generator)
-        hidden = model(source, target[:, :-1]).hidden.flatten(0, 1)
-        loss, _ = linear_cross_entropy(hidden, model.output_weight, None, target[:, 1:].flatten())
-        optimiser.zero_grad()
-        (loss / len(hidden)).backward()
-        optimiser.step()
-    with torch.no_grad():
-        source, target = _reversed(200, generator)
-        guess = model.project(model(source, target[:, :-1]).hidden).argmax(-1)
-    right = (guess == target[:, 1:]).double().mean()
-    # Without a score there is no telling one place from another: the ablation must fail.
-    assert right < 0.7 if part["score"] is Score.uniform else right > 0.9
+# How many updates, and with which learning rate, where 200 at 0.01 are too few: what starts smaller, or sees only some
+# keys, or only how far they are, takes longer to tell one place from another.
+LONGER = {Norm.deepnorm: (600, 3e-3), Normaliser.sparsemax: (400, 5e-3), Normaliser.gumbel: (400, 5e-3),
+          Score.dot: (400, 1e-2), Score.concat: (400, 1e-2),
+          Position.rotary: (600, 1e-2), Position.alibi: (600, 1e-2)}  # fmt: skip
+# Without a score, or without positions, there is no telling one place from another: the ablations must fail. So does
+# REINFORCE, for which a hundred choices of a sentence share one reward; recurrent models, which make six, learn by it.
+FAILING = (Score.uniform, Position.none, Normaliser.reinforce)
 
 
-def _reversed(size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    words = torch.randint(3, V, (size, 6), generator=generator)
-    first, last = torch.full((size, 1), BOS), torch.full((size, 1), EOS)
-    return torch.cat((words, last), 1), torch.cat((first, words.flip(1), last), 1)
+@each_part
+def test_learns_to_reverse(options: dict[str, Any], reverse: Callable[..., float]) -> None:
+    model = build(**options, d_model=32, d_ff=64, num_heads=4, depth=1, decoder_depth=1).float()
+    (value,) = list(options.values())[:1]
+    right = reverse(model, *LONGER.get(value, (200, 1e-2)))
+    assert right < 0.7 if value in FAILING else right > 0.95

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from attnbench.config.attention import AttentionConfig, Backend, Score
-from attnbench.nn.attention import Attention, MultiHeadAttention
+from attnbench.config.model import BlocksConfig
+from attnbench.nn.attention import Attention, AttentionOutput, MultiHeadAttention
 from attnbench.nn.scoring import SCORES
 
 B, H, L, D = 3, 2, 5, 4
@@ -21,9 +22,15 @@ def attention(score: Score, backend: Backend = Backend.auto, dropout: float = 0.
     return Attention(D, D, AttentionConfig(score=score, backend=backend, dropout=dropout)).double()
 
 
-def multi_head(score: Score = Score.scaled_dot, **options: Any) -> MultiHeadAttention:
+def attend(module: Attention, q: Tensor, k: Tensor, v: Tensor, **options: Any) -> AttentionOutput:
+    found: AttentionOutput = module(q, module.score.prepare(k), v, **options)
+    return found
+
+
+def multi_head(score: Score = Score.scaled_dot, d_k: int | None = None, d_v: int | None = None) -> MultiHeadAttention:
     torch.manual_seed(0)
-    module = MultiHeadAttention(M, H, AttentionConfig(score=score, **options)).double()
+    model = BlocksConfig(d_model=M, num_heads=H, d_k=d_k, d_v=d_v)
+    module = MultiHeadAttention(model, AttentionConfig(score=score)).double()
     torch.nn.init.normal_(module.qkv.bias)
     torch.nn.init.normal_(module.out.bias)
     return module
@@ -49,7 +56,7 @@ MASKS: dict[str, Tensor | None] = {
 
 def by_loops(score: Attention, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
     """softmax over the allowed keys of each query, one at a time."""
-    scores = score.score(q, k)
+    scores = score.score(q, score.score.prepare(k))
     context = torch.zeros_like(q) + 0 * (q.sum() + k.sum() + v.sum())  # in the graph even where nothing is seen
     queries, keys = q.shape[2], k.shape[2]
     allowed = torch.ones(B, H, queries, keys, dtype=torch.bool) if mask is None else mask.expand_as(scores)
@@ -67,7 +74,7 @@ def by_loops(score: Attention, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | N
 @pytest.mark.parametrize("score", Score)
 def test_equals_loops(score: Score, mask: Tensor | None, causal: bool, backend: Backend) -> None:
     module, inputs = attention(score, backend), qkv()
-    context, weights = module(*inputs, mask=mask, causal=causal)
+    context, weights = attend(module, *inputs, mask=mask, causal=causal)
     assert weights is None
     expected = by_loops(module, *inputs, mask, causal)
     torch.testing.assert_close(context, expected)
@@ -81,7 +88,10 @@ def test_equals_loops(score: Score, mask: Tensor | None, causal: bool, backend: 
 @pytest.mark.parametrize("score", FUSED_SCORES)
 def test_weights_are_those_that_made_the_context(score: Score) -> None:
     module, (q, k, v) = attention(score), qkv()
-    fused, explicit = module(q, k, v, mask=padding()), module(q, k, v, mask=padding(), need_weights=True)
+    fused, explicit = (
+        attend(module, q, k, v, mask=padding()),
+        attend(module, q, k, v, mask=padding(), need_weights=True),
+    )
     torch.testing.assert_close(explicit.context, fused.context)
     torch.testing.assert_close(explicit.weights @ v, fused.context)
     torch.testing.assert_close(explicit.weights.sum(-1), torch.ones(B, H, L, dtype=torch.double))
@@ -97,7 +107,7 @@ def test_a_row_with_no_key_is_zero_forward_and_backward(score: Score, dtype: tor
     mask = torch.ones(B, 1, L, L, dtype=torch.bool)
     mask[0, :, 2] = False
     mask[1] = False
-    context, weights = module(*inputs, mask=mask, need_weights=need_weights)
+    context, weights = attend(module, *inputs, mask=mask, need_weights=need_weights)
     assert (context[0, :, 2] == 0).all()
     assert (context[1] == 0).all()
     assert (context[0, :, 0] != 0).any()
@@ -117,7 +127,7 @@ def test_gradcheck_through_the_masked_softmax(score: Score) -> None:
     inputs = [x.detach()[:, :, :3].requires_grad_() for x in qkv()]
     assert mask is not None
     small = mask[:, :, :3, :3]
-    assert torch.autograd.gradcheck(lambda *x: module(*x, mask=small, causal=True).context, inputs)
+    assert torch.autograd.gradcheck(lambda *x: attend(module, *x, mask=small, causal=True).context, inputs)
 
 
 @pytest.mark.parametrize("backend", Backend)
@@ -125,7 +135,9 @@ def test_gradcheck_through_the_masked_softmax(score: Score) -> None:
 @pytest.mark.parametrize("score", Score)
 def test_causal_queries_are_the_last_places(score: Score, mask: Tensor | None, backend: Backend) -> None:
     module, (q, k, v) = attention(score, backend), qkv(keys=7)
-    torch.testing.assert_close(module(q, k, v, mask=mask, causal=True).context, by_loops(module, q, k, v, mask, True))
+    torch.testing.assert_close(
+        attend(module, q, k, v, mask=mask, causal=True).context, by_loops(module, q, k, v, mask, True)
+    )
 
 
 @pytest.mark.parametrize("score", Score)
@@ -151,10 +163,10 @@ def test_the_fused_path_calls_the_kernel_and_the_explicit_one_does_not(
         "scaled_dot_product_attention",
         lambda *args, **kwargs: calls.append(kwargs) or kernel(*args, **kwargs),
     )
-    attention(score)(*qkv())
+    attend(attention(score), *qkv())
     assert len(calls) == 1
-    attention(score, Backend.explicit)(*qkv())
-    attention(score)(*qkv(), need_weights=True)
+    attend(attention(score, Backend.explicit), *qkv())
+    attend(attention(score), *qkv(), need_weights=True)
     assert len(calls) == 1
 
 
@@ -162,10 +174,10 @@ def test_the_fused_path_calls_the_kernel_and_the_explicit_one_does_not(
 def test_dropout_drops_weights_in_training_alone(score: Score) -> None:
     module, (q, k, v) = attention(score, dropout=0.5), qkv()
     ones = torch.ones_like(v)
-    dropped, weights = module(q, k, ones, need_weights=True)
+    dropped, weights = attend(module, q, k, ones, need_weights=True)
     assert dropped.std() > 0.1
     torch.testing.assert_close(weights.sum(-1), torch.ones(B, H, L, dtype=torch.double))  # as they were before it
-    torch.testing.assert_close(module.eval()(q, k, ones).context, ones)
+    torch.testing.assert_close(attend(module.eval(), q, k, ones).context, ones)
 
 
 @pytest.mark.parametrize("causal", [False, True])

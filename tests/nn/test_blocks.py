@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from attnbench.config.attention import AttentionConfig
 from attnbench.config.model import Activation, BlocksConfig, Init, Norm, NormKind, TransformerConfig, VitConfig
+from attnbench.config.position import PositionConfig
 from attnbench.nn.attention import MultiHeadAttention
 from attnbench.nn.blocks import ACTIVATIONS, DecoderLayer, EncoderLayer, FeedForward, Residual, deepnorm, final_norm
 from attnbench.nn.initialisation import initialise
@@ -119,7 +120,7 @@ def test_deepnorm_is_the_papers(model: BlocksConfig, decoder: bool, alpha: float
 def test_deepnorm_starts_values_outputs_and_feed_forward_smaller(depth: int) -> None:
     model = VitConfig(depth=depth, d_model=64, d_ff=128, num_heads=4, norm=Norm.deepnorm)
     torch.manual_seed(0)
-    layer = EncoderLayer(model, AttentionConfig())
+    layer = EncoderLayer(model, AttentionConfig(), PositionConfig())
     initialise(layer, Init.xavier)
     beta = (8 * depth) ** -0.25
 
@@ -136,7 +137,7 @@ def test_deepnorm_starts_values_outputs_and_feed_forward_smaller(depth: int) -> 
 @pytest.mark.parametrize("activation", [Activation.relu, Activation.gelu])
 @pytest.mark.parametrize("norm", [Norm.post, Norm.pre])
 def test_encoder_layer_equals_torch(norm: Norm, activation: Activation) -> None:
-    ours = randomised(EncoderLayer(config(norm=norm, activation=activation), AttentionConfig()))
+    ours = randomised(EncoderLayer(config(norm=norm, activation=activation), AttentionConfig(), PositionConfig()))
     theirs = nn.TransformerEncoderLayer(
         D, H, FF, 0.0, activation.value, batch_first=True, norm_first=norm is Norm.pre, dtype=torch.double
     )
@@ -151,7 +152,7 @@ def test_encoder_layer_equals_torch(norm: Norm, activation: Activation) -> None:
     )
     x, real = torch.randn(B, T, D, dtype=torch.double), torch.ones(B, T, dtype=torch.bool)
     real[1, 3:] = False
-    found, weights = ours(x, real[:, None, None, :])
+    found, weights = ours(x, real)
     assert weights is None
     torch.testing.assert_close(found, theirs(x, src_key_padding_mask=~real))
 
@@ -159,7 +160,7 @@ def test_encoder_layer_equals_torch(norm: Norm, activation: Activation) -> None:
 @pytest.mark.parametrize("activation", [Activation.relu, Activation.gelu])
 @pytest.mark.parametrize("norm", [Norm.post, Norm.pre])
 def test_decoder_layer_equals_torch(norm: Norm, activation: Activation) -> None:
-    ours = randomised(DecoderLayer(config(norm=norm, activation=activation), AttentionConfig()))
+    ours = randomised(DecoderLayer(config(norm=norm, activation=activation), AttentionConfig(), PositionConfig()))
     theirs = nn.TransformerDecoderLayer(
         D, H, FF, 0.0, activation.value, batch_first=True, norm_first=norm is Norm.pre, dtype=torch.double
     )
@@ -178,5 +179,5 @@ def test_decoder_layer_equals_torch(norm: Norm, activation: Activation) -> None:
     real = torch.ones(B, S, dtype=torch.bool)
     real[1, 3:] = False
     blocked = torch.ones(T, T, dtype=torch.bool).triu(1)
-    found = ours(x, memory, real[:, None, None, :]).context
+    found = ours(x, memory, real).context
     torch.testing.assert_close(found, theirs(x, memory, tgt_mask=blocked, memory_key_padding_mask=~real))

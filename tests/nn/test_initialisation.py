@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from attnbench.config.attention import AttentionConfig
-from attnbench.config.model import Init
+from attnbench.config.model import BlocksConfig, Init
 from attnbench.nn.attention import MultiHeadAttention
 from attnbench.nn.initialisation import initialise
 from attnbench.nn.packed import PackedLinear
@@ -18,9 +18,9 @@ D = 64
 class Parts(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.attention = MultiHeadAttention(D, 4, AttentionConfig())
-        self.other_attention = MultiHeadAttention(D, 4, AttentionConfig())
-        self.gated = PackedLinear(D, 32, gains=(1.0, 1.0))
+        self.attention = MultiHeadAttention(BlocksConfig(d_model=D, num_heads=4), AttentionConfig())
+        self.other_attention = MultiHeadAttention(BlocksConfig(d_model=D, num_heads=4), AttentionConfig())
+        self.gated = PackedLinear(D, [32, 32], gains=(1.0, 1.0))
         self.linear = nn.Linear(D, 100)
         self.embedding = nn.Embedding(500, D, padding_idx=3)
         self.tied = nn.Linear(D, 500, bias=False)

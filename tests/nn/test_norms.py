@@ -10,13 +10,15 @@ from attnbench.nn.norms import NORMS, build_norm
 D = 6
 
 
-def by_hand(kind: NormKind, x: Tensor) -> Tensor:
-    """The norm of one vector, with its parameters as they start."""
+def by_hand(kind: NormKind, x: Tensor, batch_ND: Tensor) -> Tensor:
+    """The norm of one vector of a batch, with its parameters as they start."""
     match kind:
         case NormKind.layer:
             return (x - x.mean()) / (x.var(correction=0) + 1e-5).sqrt()
         case NormKind.rms:
             return x / x.square().mean().sqrt()
+        case NormKind.batch:
+            return (x - batch_ND.mean(0)) / (batch_ND.var(0, correction=0) + 1e-5).sqrt()
         case NormKind.scale:
             return D**0.5 * x / x.norm()
         case NormKind.none:
@@ -33,7 +35,7 @@ def test_is_its_formula(kind: NormKind) -> None:
     x = torch.randn(2, 3, D, dtype=torch.double)
     found = build_norm(D, kind).double()(x)
     for place in ((0, 0), (1, 2)):
-        torch.testing.assert_close(found[place], by_hand(kind, x[place]))
+        torch.testing.assert_close(found[place], by_hand(kind, x[place], x.flatten(0, 1)))
 
 
 @pytest.mark.parametrize("kind", NormKind)
@@ -49,3 +51,22 @@ def test_a_vector_of_zeros_is_no_division_by_zero(kind: NormKind) -> None:
     build_norm(D, kind)(x).sum().backward()
     assert x.grad is not None
     assert x.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("kind", NormKind)
+def test_padding_changes_nothing(kind: NormKind, training: bool) -> None:
+    norm, x = build_norm(D, kind).train(training), torch.randn(2, 4, D)
+    real = torch.tensor([[True, True, True, False], [True, False, False, False]])
+    found = norm(x, real)[real]
+    alone = build_norm(D, kind).train(training)
+    torch.testing.assert_close(found, alone(x[real].unsqueeze(0))[0])
+    for (name, after), other in zip(norm.state_dict().items(), alone.state_dict().values(), strict=True):
+        torch.testing.assert_close(after, other, msg=name)
+
+
+def test_batch_norm_of_one_vector_is_that_of_evaluation() -> None:
+    norm, x = build_norm(D, NormKind.batch), torch.randn(1, 1, D)
+    before = {name: value.clone() for name, value in norm.state_dict().items()}
+    torch.testing.assert_close(norm(x), norm.eval()(x))
+    assert all(norm.state_dict()[name].equal(value) for name, value in before.items())

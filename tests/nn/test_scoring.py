@@ -25,6 +25,11 @@ def queries_keys(d_q: int = D, d_k: int = D) -> tuple[Tensor, Tensor]:
     return torch.randn(B, H, Q, d_q, dtype=torch.double), torch.randn(B, H, K, d_k, dtype=torch.double)
 
 
+def scores(score: ScoringFunction, q: Tensor, k: Tensor) -> Tensor:
+    found: Tensor = score(q, score.prepare(k))
+    return found
+
+
 def by_hand(score: ScoringFunction, q: Tensor, k: Tensor) -> Tensor:
     """The score's equation, for one query and one key."""
     parts = dict(score.named_parameters()) | dict(score.named_buffers())
@@ -57,7 +62,7 @@ def test_every_score_has_a_class() -> None:
 @pytest.mark.parametrize("name", Score)
 def test_equals_a_loop_over_pairs(name: Score) -> None:
     score, (q, k) = build(name), queries_keys()
-    found = score(q, k)
+    found = scores(score, q, k)
     assert found.shape == (B, H, Q, K)
     for b, h, i, j in torch.cartesian_prod(*map(torch.arange, (B, H, Q, K))).tolist():
         torch.testing.assert_close(found[b, h, i, j], by_hand(score, q[b, h, i], k[b, h, j]))
@@ -66,7 +71,7 @@ def test_equals_a_loop_over_pairs(name: Score) -> None:
 @pytest.mark.parametrize("name", TWO_WIDTHS)
 def test_queries_and_keys_of_other_widths(name: Score) -> None:
     score, (q, k) = build(name, 6, 4), queries_keys(6, 4)
-    found = score(q, k)
+    found = scores(score, q, k)
     for i, j in torch.cartesian_prod(torch.arange(Q), torch.arange(K)).tolist():
         torch.testing.assert_close(found[1, 2, i, j], by_hand(score, q[1, 2, i], k[1, 2, j]))
 
@@ -83,7 +88,7 @@ def test_what_needs_one_width_says_so(name: Score) -> None:
 def test_a_dot_product_gives_the_score_but_for_what_keys_have_in_common(name: Score) -> None:
     score, (q, k) = build(name), queries_keys()
     q_, k_, scale = score.as_dot_product(q, k)
-    left = scale * q_ @ k_.transpose(-2, -1) - score(q, k)
+    left = scale * q_ @ k_.transpose(-2, -1) - scores(score, q, k)
     torch.testing.assert_close(left, left[..., :1].expand_as(left))
 
 
@@ -92,14 +97,14 @@ def test_gradients(name: Score) -> None:
     score, (q, k) = build(name), queries_keys()
     parameters = list(score.parameters())
     inputs = [q.requires_grad_(), k.requires_grad_(), *parameters]
-    assert torch.autograd.gradcheck(lambda q, k, *_: score(q, k), inputs)
+    assert torch.autograd.gradcheck(lambda q, k, *_: scores(score, q, k), inputs)
 
 
 @pytest.mark.parametrize("name", Score)
 def test_permuting_keys_permutes_scores(name: Score) -> None:
     score, (q, k) = build(name), queries_keys()
     order = torch.randperm(K)
-    torch.testing.assert_close(score(q, k[:, :, order]), score(q, k)[..., order])
+    torch.testing.assert_close(scores(score, q, k[:, :, order]), scores(score, q, k)[..., order])
 
 
 @pytest.mark.parametrize("name", [Score.additive, Score.concat])
@@ -108,9 +113,9 @@ def test_a_few_queries_at_a_time_change_nothing(monkeypatch: pytest.MonkeyPatch,
     score, (q, k) = build(name), queries_keys()
     inputs = [q.requires_grad_(), k.requires_grad_(), *score.parameters()]
     target = torch.randn(B, H, Q, K, dtype=torch.double)
-    whole = torch.autograd.grad((score(q, k) * target).sum(), inputs)
+    whole = torch.autograd.grad((scores(score, q, k) * target).sum(), inputs)
     monkeypatch.setattr("attnbench.nn.scoring._CHUNK", queries * B * H * K * D)
-    parts = torch.autograd.grad((score(q, k) * target).sum(), inputs)
+    parts = torch.autograd.grad((scores(score, q, k) * target).sum(), inputs)
     for found, wanted in zip(parts, whole, strict=True):
         torch.testing.assert_close(found, wanted)
 
@@ -127,7 +132,7 @@ def test_the_hidden_layer_is_never_held_whole(name: Score) -> None:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        score(q, k).sum()
+        scores(score, q, k).sum()
     assert sum(kept.values()) < 2 * 128 * 128 * 64 / 10
 
 
@@ -143,7 +148,7 @@ def test_distance_has_a_width_fixed_or_learned(learned: bool) -> None:
     score = build(Score.distance, sigma=0.5, learn_sigma=learned)
     q = torch.zeros(1, 1, 1, D, dtype=torch.double)
     k = torch.ones(1, 1, 1, D, dtype=torch.double)
-    assert score(q, k).item() == pytest.approx(-D / (2 * 0.25))
+    assert scores(score, q, k).item() == pytest.approx(-D / (2 * 0.25))
     assert len(list(score.parameters())) == learned
     assert bool(score.state_dict()) == learned
 
@@ -151,14 +156,14 @@ def test_distance_has_a_width_fixed_or_learned(learned: bool) -> None:
 def test_distance_divides_as_scaled_dot_does_by_default() -> None:
     q, k = queries_keys()
     q, k = torch.nn.functional.normalize(q, dim=-1), torch.nn.functional.normalize(k, dim=-1)
-    weights = build(Score.distance)(q, k).softmax(-1)  # of vectors of one length they are the same
-    torch.testing.assert_close(weights, build(Score.scaled_dot)(q, k).softmax(-1))
+    weights = scores(build(Score.distance), q, k).softmax(-1)  # of vectors of one length they are the same
+    torch.testing.assert_close(weights, scores(build(Score.scaled_dot), q, k).softmax(-1))
 
 
 def test_cosine_starts_from_its_temperature_and_ignores_lengths() -> None:
     score, (q, k) = build(Score.cosine, temperature=0.2), queries_keys()
-    torch.testing.assert_close(score(3 * q, k / 7), score(q, k))
-    assert score(q, q).diagonal(dim1=-2, dim2=-1).allclose(torch.tensor(5.0, dtype=torch.double))
+    torch.testing.assert_close(scores(score, 3 * q, k / 7), scores(score, q, k))
+    assert scores(score, q, q).diagonal(dim1=-2, dim2=-1).allclose(torch.tensor(5.0, dtype=torch.double))
 
 
 def test_what_is_fused() -> None:

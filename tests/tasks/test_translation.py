@@ -70,12 +70,17 @@ def test_a_checkpoint_reloads_alone_and_translates_the_same(small: Small, tmp_pa
 
 
 def test_a_record_says_what_was_found_and_where_it_came_from(small: Small, tmp_path: Path) -> None:
-    execute(small(), tmp_path, ["seed=1"])
+    execute(small("callbacks.samples=1"), tmp_path, ["seed=1"])
     record = read(tmp_path / "run.json")
     assert record.status is Status.finished
     assert record.overrides == ["seed=1"]
     for part in ("final", "best", "test"):
         assert {"loss", "perplexity", "bleu", "chrf", "bleu_signature", "chrf_signature"} <= set(record.metrics[part])
+    lengths = [len(line.split()) for line in (tmp_path / "outputs" / "test.source.txt").read_text().splitlines()]
+    bins = record.metrics["test"]["by_source_words"]
+    assert sum(found["sentences"] for found in bins.values()) == len(lengths) == 12
+    assert bins["6-10"]["sentences"] == sum(6 <= length <= 10 for length in lengths) > 0
+    assert "by_source_words" not in record.metrics["final"]
     assert record.metrics["test"]["perplexity"] == pytest.approx(math.exp(record.metrics["test"]["loss"]))
     assert record.performance["target_tokens_per_sec_global"] > 0 or record.performance["steps"] == 0
     assert 0 <= record.performance["padding"] < 1

@@ -23,6 +23,7 @@ class NormKind(Enum):
 
     layer = "layer"
     rms = "rms"
+    batch = "batch"
     scale = "scale"
     none = "none"
 
@@ -69,6 +70,8 @@ class BlocksConfig(ModelConfig):
     d_model: int = number(512, at_least=1)
     d_ff: int = number(2048, at_least=1)
     num_heads: int = number(8, at_least=1)
+    d_k: int | None = number(None, at_least=1)  # of a head's queries and keys; null: d_model / num_heads
+    d_v: int | None = number(None, at_least=1)  # of a head's values; null: d_model / num_heads
     dropout: float = number(0.1, at_least=0, below=1)  # on embeddings and each sublayer's output
     hidden_dropout: float = number(0.0, at_least=0, below=1)  # inside the feed-forward network
     norm: Norm = Norm.post
@@ -76,13 +79,19 @@ class BlocksConfig(ModelConfig):
     residual: bool = True  # false: f(x) alone, the ablation
     activation: Activation = Activation.relu
 
+    @property
+    def head_widths(self) -> tuple[int, int]:
+        """d_k and d_v of each head."""
+        share = self.d_model // self.num_heads
+        return self.d_k or share, self.d_v or share
+
     def faults(self) -> Iterator[Fault]:
         """Pairs that cannot be built."""
-        if self.d_model % self.num_heads:
+        if self.d_model % self.num_heads and None in (self.d_k, self.d_v):
             yield Fault(
                 "num_heads",
                 f"{self.num_heads}",
-                f"expected a divisor of model.d_model={self.d_model}",
+                f"expected a divisor of model.d_model={self.d_model}, or model.d_k and model.d_v to be set",
             )
 
 

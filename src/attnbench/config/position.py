@@ -13,6 +13,10 @@ class Position(Enum):
 
     sinusoidal = "sinusoidal"
     learned = "learned"
+    relative = "relative"
+    rotary = "rotary"
+    alibi = "alibi"
+    none = "none"
 
 
 @dataclass
@@ -21,3 +25,5 @@ class PositionConfig:
 
     kind: Position = Position.sinusoidal
     max_len: int = number(1024, at_least=1)  # longest sequence a learned table can place
+    max_distance: int = number(16, at_least=1)  # relative: from here on all distances are one: k of Shaw et al. 2018
+    base: float = number(10000.0, above=1)  # rotary: longest wavelength over 2 pi

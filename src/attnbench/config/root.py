@@ -23,6 +23,7 @@ from attnbench.config.data import (
 from attnbench.config.fields import ConfigError, Fault, faults_of
 from attnbench.config.images import FashionMnistConfig, ImageFolderConfig, ImagesConfig, SyntheticGarmentsConfig
 from attnbench.config.model import (
+    BlocksConfig,
     CnnConfig,
     MlpConfig,
     ModelConfig,
@@ -77,6 +78,8 @@ class Config:
             yield from self._faults_of_text(self.data)
         if isinstance(self.model, RecurrentConfig):
             yield from self._faults_of_recurrent(self.model)
+        if isinstance(self.model, BlocksConfig):
+            yield from self._faults_of_blocks(self.model)
         if isinstance(self.data, ImagesConfig) and isinstance(self.model, VitConfig):
             yield from self._faults_of_vit(self.data, self.model)
 
@@ -97,6 +100,19 @@ class Config:
             known = ", ".join(score.name for score in Score if score.two_widths)
             expected = f"expected one of {known}: with model.bidirectional=true keys are wider than queries"
             yield Fault("attention.score", self.attention.score.name, expected)
+
+    def _faults_of_blocks(self, model: BlocksConfig) -> Iterator[Fault]:
+        if self.position.kind is not Position.rotary:
+            return
+        if not self.attention.score.turns:
+            known = ", ".join(score.name for score in Score if score.turns)
+            expected = f"expected one of {known} for position=rotary: other scores see more than the distance of a turn"
+            yield Fault("attention.score", self.attention.score.name, expected)
+        pairs = 4 if isinstance(model, VitConfig) else 2
+        if model.head_widths[0] % pairs:
+            axes = " of row and of column" if pairs == 4 else ""
+            expected = f"expected heads whose width is a multiple of {pairs}: position=rotary turns pairs{axes}"
+            yield Fault("model.num_heads", f"{model.num_heads} (of width {model.head_widths[0]})", expected)
 
     def _faults_of_vit(self, images: ImagesConfig, vit: VitConfig) -> Iterator[Fault]:
         if images.image_size % vit.patch_size:

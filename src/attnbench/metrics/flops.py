@@ -54,25 +54,32 @@ class TransformerSize:
     target_vocab: int
     gated: bool = False  # a feed-forward network with a second projection in
     score: ScoreSize = ScoreSize()
+    d_k: int | None = None  # of a head's keys and values; None: d_model / num_heads
+    d_v: int | None = None
+    relative: bool = False  # self-attention with keys and values of its own for each distance
 
     def forward_flops(self, source_len: float, target_len: float) -> float:
         """FLOPs of one forward pass over a pair of so many tokens."""
         feed_forward = (3 if self.gated else 2) * 2.0 * self.d_model * self.d_ff
-        projection = 2.0 * self.d_model**2
-        encoder = source_len * (4 * projection + feed_forward) + self._attention(source_len, source_len)
+        d_k, d_v = (width or self.d_model / self.num_heads for width in (self.d_k, self.d_v))
+        into_key, into_value = (2.0 * self.d_model * self.num_heads * width for width in (d_k, d_v))
+        # Queries and keys; values, and the way out.
+        own = 2 * into_key + 2 * into_value
+        encoder = source_len * (own + feed_forward) + self._attention(source_len, source_len, d_k, d_v, self.relative)
         decoder = (
-            target_len * (6 * projection + feed_forward)
-            + source_len * 2 * projection  # the memory's keys and values
-            + self._attention(target_len, target_len)
-            + self._attention(target_len, source_len)
+            target_len * (own + into_key + into_value + feed_forward)
+            + source_len * (into_key + into_value)  # of the memory
+            + self._attention(target_len, target_len, d_k, d_v, self.relative)
+            + self._attention(target_len, source_len, d_k, d_v)
         )
         output = 2.0 * target_len * self.d_model * self.target_vocab
         return self.encoder_depth * encoder + self.decoder_depth * decoder + output
 
-    def _attention(self, queries: float, keys: float) -> float:
+    def _attention(self, queries: float, keys: float, d_k: float, d_v: float, relative: bool = False) -> float:
         """Scores of all heads, and the weighted sum of values."""
-        d_k = self.d_model / self.num_heads
-        return self.score.flops(queries, keys, d_k, d_k, self.num_heads) + 2.0 * queries * keys * self.d_model
+        of_distances = 2.0 * queries * keys * d_k * self.num_heads if relative else 0.0
+        of_values = (2 if relative else 1) * 2.0 * queries * keys * d_v * self.num_heads
+        return self.score.flops(queries, keys, d_k, d_k, self.num_heads) + of_distances + of_values
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from attnbench.config.attention import AttentionConfig
-from attnbench.config.model import Init, Tie
+from attnbench.config.model import Init
 from attnbench.config.recurrent import RecurrentConfig
+from attnbench.models.encoder_decoder import EncoderDecoder, real_tokens
 from attnbench.models.recurrent_decoder import (
     AttentiveDecoder,
     Handover,
@@ -23,7 +24,6 @@ from attnbench.models.recurrent_decoder import (
     initialise_cells,
     side_by_side,
 )
-from attnbench.models.transformer import padding_mask
 from attnbench.nn.dropout import Dropout
 from attnbench.nn.initialisation import initialise
 
@@ -38,8 +38,8 @@ class RecurrentOutput(NamedTuple):
     attention: dict[str, Tensor] | None
 
 
-class Recurrent(nn.Module):
-    """p(target | source), token by token. Padding stands at the end of a sequence, source and target alike.
+class Recurrent(EncoderDecoder):
+    """Cells that read the source, and cells that write the target.
 
     The output layer reads the top state (bahdanau, none, initial) or the attentional state (luong), as wide as each
     other, through no further layer: Bahdanau's maxout (appendix A.2.2) is left out, as in d2l.ai, chapter 11.4.
@@ -48,18 +48,8 @@ class Recurrent(nn.Module):
     def __init__(
         self, model: RecurrentConfig, attention: AttentionConfig, *, source_vocab: int, target_vocab: int, pad: int = 0
     ) -> None:
-        super().__init__()
-        if model.tie is Tie.all and source_vocab != target_vocab:
-            raise ValueError(
-                f"model.tie=all: expected one vocabulary, got {source_vocab} source and {target_vocab} target tokens"
-            )
-        self.pad, self.bptt, self.teacher_forcing = pad, model.bptt, model.teacher_forcing
-        self.source_embedding = nn.Embedding(source_vocab, model.d_embedding, padding_idx=pad)
-        self.target_embedding = (
-            self.source_embedding
-            if model.tie is Tie.all
-            else nn.Embedding(target_vocab, model.d_embedding, padding_idx=pad)
-        )
+        super().__init__(model.tie, model.d_embedding, source_vocab=source_vocab, target_vocab=target_vocab, pad=pad)
+        self.bptt, self.teacher_forcing = model.bptt, model.teacher_forcing
         # So that embedded tokens start at unit variance, which torch's own do by themselves.
         self.scale = 1.0 if model.init is Init.torch else model.d_embedding**0.5
         self.dropout = Dropout(model.dropout)
@@ -67,22 +57,10 @@ class Recurrent(nn.Module):
         d_memory = model.d_hidden * (2 if model.bidirectional else 1)
         self.handover = Handover(d_memory, model)
         self.decoder = AttentiveDecoder(d_memory, model, attention)
-        self.output = nn.Linear(model.d_hidden, target_vocab, bias=False)
-        if model.tie is not Tie.none:
-            self.output.weight = self.target_embedding.weight
+        self.output = self.build_output(model.d_hidden)
         initialise(self, model.init)
         if model.init is not Init.torch:
             initialise_cells(self)
-
-    @property
-    def output_weight(self) -> Tensor:
-        """The output projection weight_VH, for a loss that projects only what it needs."""
-        return self.output.weight
-
-    @property
-    def output_bias(self) -> Tensor | None:
-        """The output projection has none."""
-        return None
 
     @property
     def max_length(self) -> int | None:
@@ -100,7 +78,9 @@ class Recurrent(nn.Module):
         else:
             packed, finals = self.encoder(pack_padded_sequence(x_BSE, places_B, batch_first=True, enforce_sorted=False))
             hidden_BSM, _ = pad_packed_sequence(packed, batch_first=True, total_length=source_BS.shape[1])
-        memory = Memory(hidden_BSM, padding_mask(source_BS, self.pad), lengths_B, side_by_side(finals[-1][0]))
+        real_BS = real_tokens(source_BS, self.pad)
+        mask_B11S = None if real_BS is None else real_BS[:, None, None]
+        memory = Memory(hidden_BSM, self.decoder.prepare(hidden_BSM), mask_B11S, lengths_B, side_by_side(finals[-1][0]))
         return memory, self.decoder.start(self.handover(finals))
 
     def forward(self, source_BS: Tensor, target_BT: Tensor, need_weights: bool = False) -> RecurrentOutput:
@@ -131,11 +111,6 @@ class Recurrent(nn.Module):
             likeliest_B1 = self.project(hidden_B1H).argmax(-1)
         forced_B1 = torch.rand(likeliest_B1.shape, device=likeliest_B1.device) < self.teacher_forcing
         return self.embed_target(torch.where(forced_B1, reference_B.unsqueeze(1), likeliest_B1))
-
-    def project(self, hidden_H: Tensor) -> Tensor:
-        """logits_V of hidden states, of whatever leading shape."""
-        logits_V: Tensor = self.output(hidden_H)
-        return logits_V
 
     def start(self, source_BS: Tensor) -> RecurrentDecoder:
         """Read the source and stand before the first target token: models/decoding.py goes on from there."""

@@ -80,6 +80,7 @@ class Memory(NamedTuple):
     """The encoder's view of the source, a row a sentence."""
 
     hidden_BSM: Tensor  # zero where the source is padding
+    keys_B1SA: Tensor | None  # the same, as attention's score wants it; None: no attention
     mask_B11S: Tensor | None  # True where it is real; None: everywhere
     lengths_B: Tensor
     final_BM: Tensor  # the top layer's last state, of both directions
@@ -90,7 +91,8 @@ class Memory(NamedTuple):
         hidden_BSM, lengths_B, final_BM = (
             tensor.index_select(0, sentences_B) for tensor in (self.hidden_BSM, self.lengths_B, self.final_BM)
         )
-        return Memory(hidden_BSM, mask_B11S, lengths_B, final_BM)
+        keys_B1SA = None if self.keys_B1SA is None else self.keys_B1SA.index_select(0, sentences_B)
+        return Memory(hidden_BSM, keys_B1SA, mask_B11S, lengths_B, final_BM)
 
 
 class State(NamedTuple):
@@ -162,21 +164,24 @@ class SourceAttention(nn.Module):
 
         `places_Q` are the queries' own places in the target (one of them: the place of all).
         """
-        queries_B1QH, memory_B1SM, mask = queries_BQH.unsqueeze(1), memory.hidden_BSM.unsqueeze(1), memory.mask_B11S
+        assert memory.keys_B1SA is not None
+        mask, emphasis = memory.mask_B11S, None
         if self.window is not Window.all:
             offset_B1QS = self._offset(queries_BQH, places_Q, memory)
             near_B1QS = offset_B1QS.abs() <= self.window_size
             mask = near_B1QS if mask is None else mask & near_B1QS
-        local_p = self.window is Window.local_p
+            if self.window is Window.local_p:
+                # Equation 10: the Gaussian multiplies the weights, which then sum to less than one.
+                emphasis = torch.exp(-2 * (offset_B1QS / self.window_size).square())
         found: AttentionOutput = self.attention(
-            queries_B1QH, memory_B1SM, memory_B1SM, mask=mask, need_weights=need_weights or local_p
+            queries_BQH.unsqueeze(1),
+            memory.keys_B1SA,
+            memory.hidden_BSM.unsqueeze(1),
+            mask=mask,
+            emphasis=emphasis,
+            need_weights=need_weights,
         )
-        if not local_p or found.weights is None:
-            return found
-        # Equation 10: the Gaussian multiplies the weights, which then sum to less than one.
-        weights_B1QS = found.weights * torch.exp(-2 * (offset_B1QS / self.window_size).square())
-        dropped_B1QS: Tensor = self.attention.dropout(weights_B1QS)
-        return AttentionOutput(dropped_B1QS.to(memory_B1SM.dtype) @ memory_B1SM, weights_B1QS)
+        return found
 
     def _offset(self, queries_BQH: Tensor, places_Q: Tensor, memory: Memory) -> Tensor:
         """How far right of a query's place p each place of the source lies; p is the target's, or equation 9's."""
@@ -220,6 +225,13 @@ class AttentiveDecoder(nn.Module):
     def stepwise(self) -> bool:
         """Whether a step needs to know what the one before attended to, so that `forward` takes one at a time."""
         return self.attend is Attend.bahdanau or self.input_feeding
+
+    def prepare(self, hidden_BSM: Tensor) -> Tensor | None:
+        """keys_B1SA of a memory, made once for all steps."""
+        if not self.attends:
+            return None
+        keys_B1SA: Tensor = self.source_attention.attention.score.prepare(hidden_BSM.unsqueeze(1))
+        return keys_B1SA
 
     def start(self, layers: list[LayerState]) -> State:
         """Before the first token, in the given states; the attentional state before it is zero."""

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from attnbench.config.attention import AttentionConfig
-from attnbench.config.model import Tie, TransformerConfig
+from attnbench.config.model import TransformerConfig
 from attnbench.config.position import PositionConfig
+from attnbench.models.encoder_decoder import EncoderDecoder, real_tokens
 from attnbench.nn.attention import KeyValue
 from attnbench.nn.blocks import DecoderLayer, EncoderLayer, final_norm
 from attnbench.nn.dropout import Dropout
@@ -25,7 +26,7 @@ class Memory(NamedTuple):
     """The encoder's view of the source, where it is real (None: everywhere), and its weights if asked for."""
 
     hidden_BSD: Tensor
-    mask_B11S: Tensor | None
+    real_BS: Tensor | None
     weights_LBHSS: Tensor | None
 
 
@@ -36,8 +37,8 @@ class TransformerOutput(NamedTuple):
     attention: dict[str, Tensor] | None
 
 
-class Transformer(nn.Module):
-    """p(target | source), token by token. Padding stands at the end of a sequence, source and target alike."""
+class Transformer(EncoderDecoder):
+    """Post-norm as in the paper, or as the config says; sections 3.1 to 3.4."""
 
     def __init__(
         self,
@@ -49,40 +50,18 @@ class Transformer(nn.Module):
         target_vocab: int,
         pad: int = 0,
     ) -> None:
-        super().__init__()
-        if model.tie is Tie.all and source_vocab != target_vocab:
-            raise ValueError(
-                f"model.tie=all: expected one vocabulary, got {source_vocab} source and {target_vocab} target tokens"
-            )
-        self.pad, self.d_model = pad, model.d_model
-        self.source_embedding = nn.Embedding(source_vocab, model.d_model, padding_idx=pad)
-        self.target_embedding = (
-            self.source_embedding
-            if model.tie is Tie.all
-            else nn.Embedding(target_vocab, model.d_model, padding_idx=pad)
-        )
+        super().__init__(model.tie, model.d_model, source_vocab=source_vocab, target_vocab=target_vocab, pad=pad)
+        self.d_model = model.d_model
         self.source_position = build_position(model.d_model, position)
         self.target_position = build_position(model.d_model, position)
         self.dropout = Dropout(model.dropout)
-        self.encoder = nn.ModuleList(EncoderLayer(model, attention) for _ in range(model.depth))
+        self.encoder = nn.ModuleList(EncoderLayer(model, attention, position) for _ in range(model.depth))
         decoder_depth = model.decoder_depth or model.depth
-        self.decoder = nn.ModuleList(DecoderLayer(model, attention) for _ in range(decoder_depth))
+        self.decoder = nn.ModuleList(DecoderLayer(model, attention, position) for _ in range(decoder_depth))
         self.encoder_norm = final_norm(model)
         self.decoder_norm = final_norm(model)
-        self.output = nn.Linear(model.d_model, target_vocab, bias=False)
-        if model.tie is not Tie.none:
-            self.output.weight = self.target_embedding.weight
+        self.output = self.build_output(model.d_model)
         initialise(self, model.init)
-
-    @property
-    def output_weight(self) -> Tensor:
-        """The output projection weight_VD, for a loss that projects only what it needs."""
-        return self.output.weight
-
-    @property
-    def output_bias(self) -> Tensor | None:
-        """The output projection has none."""
-        return None
 
     @property
     def max_length(self) -> int | None:
@@ -91,33 +70,28 @@ class Transformer(nn.Module):
 
     def encode(self, source_BS: Tensor, need_weights: bool = False) -> Memory:
         """Read the source."""
-        mask_B11S = padding_mask(source_BS, self.pad)
+        real_BS = real_tokens(source_BS, self.pad)
         x_BSD = self._embed(source_BS, self.source_embedding, self.source_position)
         weights = []
         for layer in self.encoder:
-            x_BSD, weights_BHSS = layer(x_BSD, mask_B11S, need_weights)
+            x_BSD, weights_BHSS = layer(x_BSD, real_BS, need_weights)
             weights.append(weights_BHSS)
-        return Memory(self.encoder_norm(x_BSD), mask_B11S, torch.stack(weights) if need_weights else None)
+        return Memory(self.encoder_norm(x_BSD, real_BS), real_BS, torch.stack(weights) if need_weights else None)
 
     def forward(self, source_BS: Tensor, target_BT: Tensor, need_weights: bool = False) -> TransformerOutput:
         """hidden_BTD, from which place t of target_BT (BOS first) predicts place t + 1."""
         memory = self.encode(source_BS, need_weights)
+        real_BT = real_tokens(target_BT, self.pad)
         x_BTD = self.embed_target(target_BT)
         own, cross = [], []
         for layer in self.decoder:
-            # The target needs no padding mask: padding is behind every real place, where causal attention never looks.
-            x_BTD, weights_BHTT, weights_BHTS = layer(x_BTD, memory.hidden_BSD, memory.mask_B11S, need_weights)
+            x_BTD, weights_BHTT, weights_BHTS = layer(x_BTD, memory.hidden_BSD, memory.real_BS, real_BT, need_weights)
             own.append(weights_BHTT)
             cross.append(weights_BHTS)
         attention = None
         if memory.weights_LBHSS is not None:
             attention = {"encoder": memory.weights_LBHSS, "decoder": torch.stack(own), "cross": torch.stack(cross)}
-        return TransformerOutput(self.decoder_norm(x_BTD), attention)
-
-    def project(self, hidden_D: Tensor) -> Tensor:
-        """logits_V of hidden states, of whatever leading shape."""
-        logits_V: Tensor = self.output(hidden_D)
-        return logits_V
+        return TransformerOutput(self.decoder_norm(x_BTD, real_BT), attention)
 
     def start(self, source_BS: Tensor) -> TransformerDecoder:
         """Read the source and stand before the first target token: models/decoding.py goes on from there."""
@@ -138,7 +112,7 @@ class TransformerDecoder:
     def __init__(self, model: Transformer, source_BS: Tensor) -> None:
         self._model = model
         self._layers = cast("list[DecoderLayer]", list(model.decoder))
-        hidden_BSD, self._mask_B11S, _ = model.encode(source_BS)
+        hidden_BSD, self._real_BS, _ = model.encode(source_BS)
         self._memories = [layer.cross_attention.keys_values(hidden_BSD) for layer in self._layers]
         self._pasts: list[KeyValue | None] = [None] * len(self._layers)
         self._length = 0
@@ -148,7 +122,7 @@ class TransformerDecoder:
         x_N1D = self._model.embed_target(tokens_BJ.reshape(-1, 1), self._length)
         x_BJD = x_N1D.view(*tokens_BJ.shape, -1)
         for number, layer in enumerate(self._layers):
-            x_BJD, self._pasts[number] = layer.step(x_BJD, self._pasts[number], self._memories[number], self._mask_B11S)
+            x_BJD, self._pasts[number] = layer.step(x_BJD, self._pasts[number], self._memories[number], self._real_BS)
         self._length += 1
         return self._model.project(self._model.decoder_norm(x_BJD))
 
@@ -158,13 +132,5 @@ class TransformerDecoder:
             self._pasts = [past and past.select(rows_N) for past in self._pasts]
         if sentences_B is not None:
             self._memories = [memory.select(sentences_B) for memory in self._memories]
-            if self._mask_B11S is not None:
-                self._mask_B11S = self._mask_B11S.index_select(0, sentences_B)
-
-
-def padding_mask(ids_BS: Tensor, pad: int) -> Tensor | None:
-    """mask_B11S, True where a token is real; None if all are, where asking is free: on a GPU it would wait for it."""
-    real_BS = ids_BS != pad
-    if ids_BS.device.type == "cpu" and not torch.compiler.is_compiling() and bool(real_BS.all()):
-        return None
-    return real_BS[:, None, None, :]
+            if self._real_BS is not None:
+                self._real_BS = self._real_BS.index_select(0, sentences_B)

@@ -15,7 +15,7 @@ from attnbench.models.classifier import ClassifierOutput
 from attnbench.nn.blocks import EncoderLayer, final_norm
 from attnbench.nn.dropout import Dropout
 from attnbench.nn.initialisation import initialise
-from attnbench.nn.positions import build_position
+from attnbench.nn.positions import Layout, build_position
 
 
 class VisionTransformer(nn.Module):
@@ -43,7 +43,8 @@ class VisionTransformer(nn.Module):
         self.cls_D = nn.Parameter(torch.zeros(model.d_model)) if model.pool is Pool.cls else None
         self.position = build_position(model.d_model, position, self.grid)
         self.dropout = Dropout(model.dropout)
-        self.encoder = nn.ModuleList(EncoderLayer(model, attention) for _ in range(model.depth))
+        layout = Layout(self.grid, leading=0 if self.cls_D is None else 1)
+        self.encoder = nn.ModuleList(EncoderLayer(model, attention, position, layout) for _ in range(model.depth))
         self.norm = final_norm(model)
         self.head = nn.Linear(model.d_model, classes)
         initialise(self, model.init)

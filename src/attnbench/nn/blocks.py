@@ -11,11 +11,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnbench.config.attention import AttentionConfig
-from attnbench.config.model import Activation, BlocksConfig, Norm, TransformerConfig
+from attnbench.config.model import Activation, BlocksConfig, Norm, NormKind, TransformerConfig
+from attnbench.config.position import PositionConfig
 from attnbench.nn.attention import AttentionOutput, KeyValue, MultiHeadAttention
 from attnbench.nn.dropout import Dropout
 from attnbench.nn.norms import build_norm
 from attnbench.nn.packed import BranchEnd, PackedLinear
+from attnbench.nn.positions import Layout, build_relative
+
+_LINE = Layout()
 
 
 class DeepNorm(NamedTuple):
@@ -46,21 +50,23 @@ class Residual(nn.Module):
         super().__init__()
         self.placement, self.alpha, self.around = model.norm, alpha, model.residual
         self.norm = build_norm(model.d_model, model.norm_kind)
-        self.outer_norm = build_norm(model.d_model, model.norm_kind) if model.norm is Norm.sandwich else nn.Identity()
+        self.outer_norm = build_norm(model.d_model, model.norm_kind) if model.norm is Norm.sandwich else None
         self.dropout = Dropout(model.dropout)
 
-    def enter(self, x_BTD: Tensor) -> Tensor:
-        """What the sublayer sees."""
-        entered_BTD: Tensor = self.norm(x_BTD) if self.placement in _ENTERS_NORMED else x_BTD
+    def enter(self, x_BTD: Tensor, real_BT: Tensor | None = None) -> Tensor:
+        """What the sublayer sees; `real_BT` is False where a token is padding (None: nowhere)."""
+        entered_BTD: Tensor = self.norm(x_BTD, real_BT) if self.placement in _ENTERS_NORMED else x_BTD
         return entered_BTD
 
-    def leave(self, x_BTD: Tensor, y_BTD: Tensor) -> Tensor:
+    def leave(self, x_BTD: Tensor, y_BTD: Tensor, real_BT: Tensor | None = None) -> Tensor:
         """What the next block sees."""
-        sum_BTD: Tensor = self.dropout(self.outer_norm(y_BTD))
+        if self.outer_norm is not None:
+            y_BTD = self.outer_norm(y_BTD, real_BT)
+        sum_BTD: Tensor = self.dropout(y_BTD)
         if self.around:
             sum_BTD = sum_BTD + (x_BTD if self.alpha == 1.0 else self.alpha * x_BTD)
         if self.placement not in _ENTERS_NORMED:
-            sum_BTD = self.norm(sum_BTD)
+            sum_BTD = self.norm(sum_BTD, real_BT)
         return sum_BTD
 
 
@@ -69,7 +75,7 @@ _ENTERS_NORMED = (Norm.pre, Norm.sandwich)
 
 def final_norm(model: BlocksConfig) -> nn.Module:
     """What a stack of such blocks ends with: where sublayers see a norm, the sum of all blocks has none yet."""
-    return build_norm(model.d_model, model.norm_kind) if model.norm in _ENTERS_NORMED else nn.Identity()
+    return build_norm(model.d_model, model.norm_kind if model.norm in _ENTERS_NORMED else NormKind.none)
 
 
 class Nonlinearity(NamedTuple):
@@ -99,7 +105,8 @@ class FeedForward(nn.Module):
         super().__init__()
         self.function, self.gated = ACTIVATIONS[activation]
         self.dropout = Dropout(dropout)
-        self.into = PackedLinear(d_model, d_ff, gains=[gain] * (2 if self.gated else 1))
+        parts = 2 if self.gated else 1
+        self.into = PackedLinear(d_model, [d_ff] * parts, gains=[gain] * parts)
         self.out = BranchEnd(d_ff, d_model, gain)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
@@ -117,20 +124,30 @@ class FeedForward(nn.Module):
 class EncoderLayer(nn.Module):
     """Self-attention and a feed-forward network: Vaswani et al. 2017, section 3.1."""
 
-    def __init__(self, model: BlocksConfig, attention: AttentionConfig) -> None:
+    def __init__(
+        self,
+        model: BlocksConfig,
+        attention: AttentionConfig,
+        position: PositionConfig,
+        layout: Layout = _LINE,
+    ) -> None:
         super().__init__()
         alpha, beta = deepnorm(model)
-        self.self_attention = MultiHeadAttention(model.d_model, model.num_heads, attention, beta)
+        relative = build_relative(model.num_heads, *model.head_widths, position, layout)
+        self.self_attention = MultiHeadAttention(model, attention, beta, relative)
         self.feed_forward = FeedForward(model.d_model, model.d_ff, model.activation, model.hidden_dropout, beta)
         self.around_self = Residual(model, alpha)
         self.around_feed_forward = Residual(model, alpha)
 
-    def forward(self, x_BTD: Tensor, mask: Tensor | None, need_weights: bool = False) -> AttentionOutput:
-        """x_BTD one layer on, and weights_BHTT if asked for."""
-        y_BTD, weights_BHTT = self.self_attention(self.around_self.enter(x_BTD), mask=mask, need_weights=need_weights)
-        x_BTD = self.around_self.leave(x_BTD, y_BTD)
-        y_BTD = self.feed_forward(self.around_feed_forward.enter(x_BTD))
-        return AttentionOutput(self.around_feed_forward.leave(x_BTD, y_BTD), weights_BHTT)
+    def forward(self, x_BTD: Tensor, real_BT: Tensor | None = None, need_weights: bool = False) -> AttentionOutput:
+        """x_BTD one layer on, and weights_BHTT if asked for; `real_BT` is False where a token is padding."""
+        mask_B11T = None if real_BT is None else real_BT[:, None, None]
+        y_BTD, weights_BHTT = self.self_attention(
+            self.around_self.enter(x_BTD, real_BT), mask=mask_B11T, need_weights=need_weights
+        )
+        x_BTD = self.around_self.leave(x_BTD, y_BTD, real_BT)
+        y_BTD = self.feed_forward(self.around_feed_forward.enter(x_BTD, real_BT))
+        return AttentionOutput(self.around_feed_forward.leave(x_BTD, y_BTD, real_BT), weights_BHTT)
 
 
 class DecoderOutput(NamedTuple):
@@ -144,40 +161,58 @@ class DecoderOutput(NamedTuple):
 class DecoderLayer(nn.Module):
     """Causal self-attention, attention to a memory, a feed-forward network: Vaswani et al. 2017, section 3.1."""
 
-    def __init__(self, model: BlocksConfig, attention: AttentionConfig) -> None:
+    def __init__(self, model: BlocksConfig, attention: AttentionConfig, position: PositionConfig) -> None:
         super().__init__()
         alpha, beta = deepnorm(model, decoder=True)
-        self.self_attention = MultiHeadAttention(model.d_model, model.num_heads, attention, beta)
-        self.cross_attention = MultiHeadAttention(model.d_model, model.num_heads, attention, beta)
+        relative = build_relative(model.num_heads, *model.head_widths, position, _LINE)
+        self.self_attention = MultiHeadAttention(model, attention, beta, relative)
+        self.cross_attention = MultiHeadAttention(model, attention, beta)
         self.feed_forward = FeedForward(model.d_model, model.d_ff, model.activation, model.hidden_dropout, beta)
         self.around_self = Residual(model, alpha)
         self.around_cross = Residual(model, alpha)
         self.around_feed_forward = Residual(model, alpha)
 
     def forward(
-        self, x_BTD: Tensor, memory_BSD: Tensor, memory_mask: Tensor | None, need_weights: bool = False
+        self,
+        x_BTD: Tensor,
+        memory_BSD: Tensor,
+        memory_real_BS: Tensor | None = None,
+        real_BT: Tensor | None = None,
+        need_weights: bool = False,
     ) -> DecoderOutput:
-        """x_BTD one layer on, all places at once; weights_BHTT and weights_BHTS if asked for."""
-        y_BTD, weights_BHTT = self.self_attention(self.around_self.enter(x_BTD), causal=True, need_weights=need_weights)
-        x_BTD = self.around_self.leave(x_BTD, y_BTD)
-        x_BTD, weights_BHTS = self._attend_and_feed(x_BTD, memory_BSD, memory_mask, need_weights)
+        """x_BTD one layer on, all places at once; weights_BHTT and weights_BHTS if asked for.
+
+        `memory_real_BS` and `real_BT` are False where a token is padding, which in the target stands at the end.
+        """
+        # The target needs no padding mask: causal attention never looks at what is behind.
+        y_BTD, weights_BHTT = self.self_attention(
+            self.around_self.enter(x_BTD, real_BT), causal=True, need_weights=need_weights
+        )
+        x_BTD = self.around_self.leave(x_BTD, y_BTD, real_BT)
+        x_BTD, weights_BHTS = self._attend_and_feed(x_BTD, memory_BSD, memory_real_BS, real_BT, need_weights)
         return DecoderOutput(x_BTD, weights_BHTT, weights_BHTS)
 
     def step(
-        self, x_BJD: Tensor, past: KeyValue | None, memory: KeyValue, memory_mask: Tensor | None
+        self, x_BJD: Tensor, past: KeyValue | None, memory: KeyValue, memory_real_BS: Tensor | None
     ) -> tuple[Tensor, KeyValue]:
         """x_BJD one layer on: the next place alone of J hypotheses of each sentence; and their past with it."""
         y_BJD, past = self.self_attention.step(self.around_self.enter(x_BJD), past)
         x_BJD = self.around_self.leave(x_BJD, y_BJD)
         # A sentence's hypotheses have its memory in common: to cross-attention they are J queries.
-        return self._attend_and_feed(x_BJD, memory, memory_mask, need_weights=False).context, past
+        return self._attend_and_feed(x_BJD, memory, memory_real_BS, None, need_weights=False).context, past
 
     def _attend_and_feed(
-        self, x_BTD: Tensor, memory: Tensor | KeyValue, memory_mask: Tensor | None, need_weights: bool
+        self,
+        x_BTD: Tensor,
+        memory: Tensor | KeyValue,
+        memory_real_BS: Tensor | None,
+        real_BT: Tensor | None,
+        need_weights: bool,
     ) -> AttentionOutput:
+        mask_B11S = None if memory_real_BS is None else memory_real_BS[:, None, None]
         y_BTD, weights_BHTS = self.cross_attention(
-            self.around_cross.enter(x_BTD), memory, mask=memory_mask, need_weights=need_weights
+            self.around_cross.enter(x_BTD, real_BT), memory, mask=mask_B11S, need_weights=need_weights
         )
-        x_BTD = self.around_cross.leave(x_BTD, y_BTD)
-        y_BTD = self.feed_forward(self.around_feed_forward.enter(x_BTD))
-        return AttentionOutput(self.around_feed_forward.leave(x_BTD, y_BTD), weights_BHTS)
+        x_BTD = self.around_cross.leave(x_BTD, y_BTD, real_BT)
+        y_BTD = self.feed_forward(self.around_feed_forward.enter(x_BTD, real_BT))
+        return AttentionOutput(self.around_feed_forward.leave(x_BTD, y_BTD, real_BT), weights_BHTS)

@@ -38,7 +38,7 @@ def _linear(layer: nn.Linear, init: Init) -> None:
     if init is Init.normal:
         nn.init.normal_(layer.weight, std=0.02)
     elif isinstance(layer, PackedLinear):
-        for part, gain in zip(layer.weight.chunk(len(layer.gains)), layer.gains, strict=True):
+        for part, gain in zip(torch.split(layer.weight, layer.widths), layer.gains, strict=True):
             nn.init.xavier_uniform_(part, gain)
     else:
         nn.init.xavier_uniform_(layer.weight, layer.gain if isinstance(layer, BranchEnd) else 1.0)

@@ -24,10 +24,10 @@ def linear_cross_entropy(
     label_smoothing: float = 0.0,
     chunk: int | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """(loss_sum, nll_sum): the cross-entropy of softmax(hidden W^T + b) against `target_N`, summed over N.
+    """(loss_sum, nll_N): cross-entropy of softmax(hidden W^T + b) against `target_N`, summed over N, and each token's.
 
     Equals torch.nn.functional.cross_entropy(F.linear(hidden, W, b), target, label_smoothing=..., reduction="sum")
-    (Szegedy et al. 2016, section 7). nll_sum is without smoothing and without a gradient: its mean's exponential is
+    (Szegedy et al. 2016, section 7). nll_N is without smoothing and without a gradient: its mean's exponential is
     the perplexity. Gradients are computed with the loss, while a chunk's logits are at hand; none under no_grad.
     Under autocast the products are in its dtype, softmax and sums in float32. `chunk`: tokens at a time.
     """
@@ -55,10 +55,10 @@ class _LinearCrossEntropy(torch.autograd.Function):
         chunk: int,
     ) -> tuple[Tensor, Tensor]:
         work = _Work(hidden_ND, weight_VD, bias_V, label_smoothing, want_gradients=True)
-        loss_sum, nll_sum = work.run(target_N, chunk)
+        loss_sum, nll_N = work.run(target_N, chunk)
         ctx.save_for_backward(*work.gradients())
-        ctx.mark_non_differentiable(nll_sum)
-        return loss_sum, nll_sum
+        ctx.mark_non_differentiable(nll_N)
+        return loss_sum, nll_N
 
     @staticmethod
     @once_differentiable
@@ -95,18 +95,19 @@ class _Work:
             self.bias_grad_V = None if bias_V is None else torch.zeros_like(bias_V, dtype=self.exact)
 
     def run(self, target_N: Tensor, chunk: int) -> tuple[Tensor, Tensor]:
-        """(loss_sum, nll_sum), and the gradients of the first."""
-        nll_sum, log_sum = self.hidden_ND.new_zeros(2, dtype=self.exact)
+        """(loss_sum, nll_N), and the gradients of the first."""
+        nll_N = self.hidden_ND.new_empty(len(target_N), dtype=self.exact)
+        log_sum = self.hidden_ND.new_zeros((), dtype=self.exact)
         with torch.no_grad(), torch.autocast(self.device, enabled=False):
             # One buffer for the logits of all chunks: fresh pages would cost more than the arithmetic.
             buffer_CV = self.hidden_ND.new_empty(min(chunk, len(target_N)), len(self.weight_VD))
             for first in range(0, len(target_N), chunk):
                 rows = slice(first, first + chunk)
                 log_normaliser_C1, target_logit_C1 = self._chunk(rows, target_N[rows, None], buffer_CV)
-                nll_sum += (log_normaliser_C1 - target_logit_C1).sum()
+                nll_N[rows] = (log_normaliser_C1 - target_logit_C1).squeeze(1)
                 log_sum += log_normaliser_C1.sum()
             uniform_sum = log_sum - self._smooth()
-        return (1 - self.smoothing) * nll_sum + self.smoothing * uniform_sum, nll_sum
+        return (1 - self.smoothing) * nll_N.sum() + self.smoothing * uniform_sum, nll_N
 
     def _chunk(self, rows: slice, target_C1: Tensor, buffer_CV: Tensor) -> tuple[Tensor, Tensor]:
         hidden_CD = self.hidden_ND[rows]

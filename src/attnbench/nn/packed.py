@@ -1,26 +1,27 @@
 """Linear layers that say what they are: several with one input in one matrix, and the end of a residual branch."""
 
-# Shapes: I width in, O width out of one part
+# Shapes: I width in, P width out of one part
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 
 class PackedLinear(nn.Linear):
-    """`parts` layers of `d_out` outputs each, side by side; `gains` are for Xavier initialisation, one a part."""
+    """Layers of the given `widths` side by side; `gains` are for Xavier initialisation, one a layer."""
 
-    def __init__(self, d_in: int, d_out: int, gains: Sequence[float]) -> None:
-        super().__init__(d_in, len(gains) * d_out)
-        self.d_out, self.gains = d_out, tuple(gains)
+    def __init__(self, d_in: int, widths: Sequence[int], gains: Sequence[float]) -> None:
+        super().__init__(d_in, sum(widths))
+        self.widths, self.gains = list(widths), tuple(gains)
 
-    def part(self, x_I: Tensor, first: int, end: int) -> Tensor:
-        """The output of parts `first` to `end`, exclusive."""
-        rows = slice(first * self.d_out, end * self.d_out)
-        return F.linear(x_I, self.weight[rows], self.bias[rows])
+    def split(self, x_I: Tensor, first: int, end: int) -> tuple[Tensor, ...]:
+        """The output y_P of layers `first` to `end`, exclusive."""
+        rows = slice(sum(self.widths[:first]), sum(self.widths[:end]))
+        return torch.split(F.linear(x_I, self.weight[rows], self.bias[rows]), self.widths[first:end], dim=-1)
 
 
 class BranchEnd(nn.Linear):

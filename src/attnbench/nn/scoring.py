@@ -41,9 +41,13 @@ class ScoringFunction(nn.Module, ABC):
         super().__init__()
         self.d_q, self.d_k = d_q, d_k
 
+    def prepare(self, k_BHKD: Tensor) -> Tensor:
+        """What `forward` takes for keys: whatever needs no query, computed once for keys that are asked many times."""
+        return k_BHKD
+
     @abstractmethod
     def forward(self, q_BHQD: Tensor, k_BHKD: Tensor) -> Tensor:
-        """scores_BHQK: any real number, higher for a better match."""
+        """scores_BHQK: any real number, higher for a better match; `k_BHKD` is what `prepare` made of the keys."""
 
     def as_dot_product(self, q_BHQD: Tensor, k_BHKD: Tensor) -> DotProduct:
         """Queries and keys whose dot products are the scores, but for what all keys of a query have in common."""
@@ -174,9 +178,14 @@ class Additive(ScoringFunction, score=Score.additive):
         self.key = nn.Linear(d_k, hidden, bias=False)
         self.score = nn.Linear(hidden, 1, bias=False)
 
-    def forward(self, q_BHQD: Tensor, k_BHKD: Tensor) -> Tensor:
+    def prepare(self, k_BHKD: Tensor) -> Tensor:
+        """U k."""
+        k_BHKA: Tensor = self.key(k_BHKD)
+        return k_BHKA
+
+    def forward(self, q_BHQD: Tensor, k_BHKA: Tensor) -> Tensor:
         """scores_BHQK, without ever holding B x H x Q x K x A numbers."""
-        q_BHQA, k_BHKA = self.query(q_BHQD), self.key(k_BHKD)
+        q_BHQA = self.query(q_BHQD)
         scores_BHQK: Tensor = _TanhScore.apply(q_BHQA, k_BHKA, self.score.weight[0].to(q_BHQA.dtype))
         return scores_BHQK
 
@@ -190,10 +199,13 @@ class Concat(ScoringFunction, score=Score.concat):
         self.both = nn.Linear(d_q + d_k, hidden, bias=False)
         self.score = nn.Linear(hidden, 1, bias=False)
 
-    def forward(self, q_BHQD: Tensor, k_BHKD: Tensor) -> Tensor:
-        """scores_BHQK; W [q; k] is a sum, whose parts are computed once for each query and each key."""
-        query_AD, key_AD = torch.split(self.both.weight, [self.d_q, self.d_k], dim=1)
-        q_BHQA, k_BHKA = F.linear(q_BHQD, query_AD), F.linear(k_BHKD, key_AD)
+    def prepare(self, k_BHKD: Tensor) -> Tensor:
+        """The keys' part of W [q; k], which is a sum."""
+        return F.linear(k_BHKD, self.both.weight[:, self.d_q :])
+
+    def forward(self, q_BHQD: Tensor, k_BHKA: Tensor) -> Tensor:
+        """scores_BHQK, without ever holding B x H x Q x K x A numbers."""
+        q_BHQA = F.linear(q_BHQD, self.both.weight[:, : self.d_q])
         scores_BHQK: Tensor = _TanhScore.apply(q_BHQA, k_BHKA, self.score.weight[0].to(q_BHQA.dtype))
         return scores_BHQK
 

@@ -28,6 +28,7 @@ from attnbench.metrics.classification import score
 from attnbench.metrics.counting import COUNTED, training_flops_by_running
 from attnbench.models.build import Classifier, build_classifier
 from attnbench.models.vit import VisionTransformer
+from attnbench.nn.normalisers import choice_loss, choices, greedy_choices
 from attnbench.nn.positions import Learned
 from attnbench.tasks.base import Task
 
@@ -64,16 +65,25 @@ class Classification(Task):
 
     def training_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:
         """Cross-entropy of the update this batch is a share of: its sum over the update's pictures."""
-        logits_BK = self.model(batch.images_BCHW).logits
-        loss_sum = F.cross_entropy(
-            logits_BK,
+        with choices() as made:
+            loss_B = self._cross_entropy(batch)
+        loss_sum = loss_B.sum()
+        self.log("train/loss", loss_sum.detach() / max(1, batch.num_images), batch_size=batch.num_images)
+        if made:
+            with torch.no_grad(), greedy_choices():
+                baseline_B = self._cross_entropy(batch)
+            loss_sum = loss_sum + choice_loss(made, loss_B, baseline_B)
+        return self.update_loss(loss_sum, batch.update_images)
+
+    def _cross_entropy(self, batch: ImageBatch) -> Tensor:
+        """loss_B, zero for a picture that only fills up a share."""
+        return F.cross_entropy(
+            self.model(batch.images_BCHW).logits,
             batch.labels_B,
-            reduction="sum",
+            reduction="none",
             ignore_index=NO_LABEL,
             label_smoothing=self.task_config.label_smoothing,
         )
-        self.log("train/loss", loss_sum.detach() / max(1, batch.num_images), batch_size=batch.num_images)
-        return self.update_loss(loss_sum, batch.update_images)
 
     def on_validation_epoch_start(self) -> None:
         """Nothing found yet."""

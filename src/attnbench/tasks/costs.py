@@ -5,6 +5,7 @@ from __future__ import annotations
 from attnbench.config import Config
 from attnbench.config.attention import Score
 from attnbench.config.model import TransformerConfig
+from attnbench.config.position import Position
 from attnbench.config.recurrent import Attend, Cell, RecurrentConfig
 from attnbench.metrics.flops import RecurrentSize, ScoreSize, Size, TransformerSize
 from attnbench.nn.blocks import ACTIVATIONS
@@ -24,7 +25,10 @@ def size_of(config: Config, target_vocab: int) -> Size:
             decoder_depth=model.decoder_depth or model.depth,
             target_vocab=target_vocab,
             gated=ACTIVATIONS[model.activation].gated,
-            score=_score(config, model.d_model // model.num_heads),
+            score=_score(config, model.head_widths[0]),
+            d_k=model.d_k,
+            d_v=model.d_v,
+            relative=config.position.kind is Position.relative,
         )
     if isinstance(model, RecurrentConfig):
         directions = 1 + model.bidirectional

@@ -19,10 +19,11 @@ from attnbench.data.encoding import Codec, encode
 from attnbench.data.pairs import DETOKENISED, TOKENISED, ParallelText
 from attnbench.data.tokenizer import BOS, EOS, PAD
 from attnbench.metrics.flops import METHOD, training_flops
-from attnbench.metrics.text import TextScore, bleu, chrf, detokenise
+from attnbench.metrics.text import TextScore, bleu, bleu_by_length, chrf, detokenise
 from attnbench.models.build import SequenceToSequence, build_model
 from attnbench.models.decoding import beam_search
 from attnbench.nn.loss import linear_cross_entropy
+from attnbench.nn.normalisers import choice_loss, choices, greedy_choices
 from attnbench.tasks.base import CHECKPOINT_KEY, Task
 from attnbench.tasks.costs import size_of
 
@@ -57,11 +58,22 @@ class Translation(Task):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Cross-entropy of the update this batch is a share of: its sum over the update's real tokens."""
-        loss_sum, nll_sum = self._cross_entropy(batch, self.task_config.label_smoothing)
+        with choices() as made:
+            loss_sum, nll_N = self._cross_entropy(batch, self.task_config.label_smoothing)
         tokens = max(1, batch.num_tokens)
         self.log("train/loss", loss_sum.detach() / tokens, batch_size=tokens)
-        self.log("train/nll", nll_sum.detach() / tokens, batch_size=tokens)
+        self.log("train/nll", nll_N.sum() / tokens, batch_size=tokens)
+        if made:
+            loss_sum = loss_sum + choice_loss(made, *self._of_choices(batch, nll_N))
         return self.update_loss(loss_sum, batch.update_tokens)
+
+    def _of_choices(self, batch: Batch, nll_N: Tensor) -> tuple[Tensor, Tensor]:
+        """Each sentence's loss_B after the choices made, and baseline_B after the likeliest ones."""
+        with torch.no_grad(), greedy_choices():
+            _, greedy_N = self._cross_entropy(batch, 0.0)
+        sentence_N = (batch.target_out_BT != PAD).nonzero()[:, 0]
+        nothing_B = nll_N.new_zeros(len(batch.target_out_BT))
+        return nothing_B.index_add(0, sentence_N, nll_N), nothing_B.index_add(0, sentence_N, greedy_N)
 
     def _cross_entropy(self, batch: Batch, label_smoothing: float) -> tuple[Tensor, Tensor]:
         hidden_BTD = self.model(batch.source_BS, batch.target_in_BT).hidden
@@ -89,8 +101,8 @@ class Translation(Task):
         self._evaluate(batch, self.task_config.beam_size)
 
     def _evaluate(self, batch: Batch, beam_size: int) -> None:
-        _, nll_sum = self._cross_entropy(batch, 0.0)
-        self._nll_sum += float(nll_sum)
+        _, nll_N = self._cross_entropy(batch, 0.0)
+        self._nll_sum += float(nll_N.sum())
         self._tokens += batch.num_tokens
         found = self.decode(batch.source_BS, beam_size)
         self._found += zip(batch.indices_B.tolist(), found, strict=True)
@@ -132,7 +144,8 @@ class Translation(Task):
         nll_sum, tokens = (sum(column) for column in zip(*self.gather([(self._nll_sum, self._tokens)]), strict=True))
         loss = nll_sum / tokens
         report = {"loss": loss, "perplexity": math.exp(min(loss, 700.0))}
-        self.publish(stage, report | score_translations(hypotheses, references, self.data.text))
+        sources = [split.source[i] for i in order] if stage == "test" else None
+        self.publish(stage, report | score_translations(hypotheses, references, self.data.text, sources))
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse to go on from a checkpoint with another vocabulary."""
@@ -162,14 +175,15 @@ class Translation(Task):
 
 
 def score_translations(
-    hypotheses: list[str], references: dict[str, list[str]], text: ParallelText
-) -> dict[str, float | str]:
+    hypotheses: list[str], references: dict[str, list[str]], text: ParallelText, sources: list[str] | None = None
+) -> dict[str, Any]:
     """Scores by sacreBLEU: BLEU and chrF against ordinary text, and BLEU on tokens where a set is published tokenised.
 
     Scores are 0..100, each with its sacreBLEU signature, which also says whether case counts: it does not where
-    the training text has no capitals to learn from.
+    the training text has no capitals to learn from. With `sources`, as the tokenizer sees them, `by_source_words` has
+    BLEU against ordinary text by the number of words that their spaces part.
     """
-    report: dict[str, float | str] = {}
+    report: dict[str, Any] = {}
     ignore_case = not any(line != line.lower() for line in text.train.target)
     plain, tokenised = references.get(DETOKENISED), references.get(TOKENISED)
     if tokenised is not None:
@@ -183,4 +197,7 @@ def score_translations(
     for name, metric in metrics.items():
         found = metric(hypotheses, plain or [], lowercase=ignore_case)
         report |= {name: found.score, f"{name}_signature": found.signature}
+    if sources is not None:
+        words = [len(source.split()) for source in sources]
+        report["by_source_words"] = bleu_by_length(hypotheses, plain or [], words, lowercase=ignore_case)
     return report
