@@ -39,6 +39,15 @@ def test_a_run_without_result_says_why(make_record: MakeRecord, status: Status) 
     assert lost.run_id not in cell.run_ids
 
 
+def test_a_failure_says_of_what_kind_it_was(make_record: MakeRecord) -> None:
+    lost = [
+        make_record({}, seed=seed, status=Status.failed, error={"kind": kind, "type": "", "message": ""})
+        for seed, kind in ((1, "diverged"), (2, "diverged"), (3, "raised"))
+    ]
+    assert cell_of(lost[:2]).value == "diverged"
+    assert cell_of([*lost, make_record({}, seed=4)]).missing == "2 diverged, 1 failed"
+
+
 @pytest.mark.parametrize("deleted", [0, 1, 2])
 def test_deleting_any_record_leaves_a_reason(
     make_record: MakeRecord, make_plan: Callable[[list[Record]], Plan], deleted: int

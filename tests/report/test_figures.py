@@ -15,7 +15,7 @@ from attnbench.report.tables import write_tables
 from attnbench.table import main
 
 MakeRecord = Callable[..., Record]
-BINS = FigureLayout("bins", FigureKind.by_length, "metrics.test.by_source_words.*.bleu", group=[RowKey("model.norm")])
+BINS = FigureLayout("bins", FigureKind.bins, "metrics.test.by_source_words.*.bleu", group=[RowKey("model.norm")])
 DEPTHS = FigureLayout("depths", FigureKind.lines, "metrics.test.bleu", "model.depth", group=[RowKey("model.norm")])
 
 
@@ -66,7 +66,7 @@ def test_a_key_of_numbers_is_an_axis_of_numbers_and_what_differs_is_a_line(make_
 
 def test_names_of_values_give_labels_and_their_order(make_record: MakeRecord) -> None:
     key = RowKey("model.norm", "norm", {"pre": "before", "none": "nowhere"})
-    figure = build(binned(make_record), FigureLayout("f", FigureKind.by_length, BINS.y, group=[key]))
+    figure = build(binned(make_record), FigureLayout("f", FigureKind.bins, BINS.y, group=[key]))
     assert [line.label for line in figure.lines] == ["before", "nowhere", "post"]
     assert figure.legend == "norm"
 
@@ -100,7 +100,7 @@ def test_nothing_breaks_the_drawing(make_record: MakeRecord, tmp_path: Path, cas
 
 LAYOUT = """
 figures:
-  - {name: bins, kind: by_length, y: metrics.test.by_source_words.*.bleu, group: [model.norm], title: By length}
+  - {name: bins, kind: bins, y: metrics.test.by_source_words.*.bleu, group: [model.norm], title: By length}
   - {name: nothing, kind: lines, x: model.norm, y: metrics.test.nothing}
 """
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from attnbench.record import Plan, Record, RecordError
 from attnbench.report.cells import Cell, build_cell, is_number, lookup
 from attnbench.report.figures import Figure, build_figure
-from attnbench.report.layout import LAYOUT, Best, Column, Layout, Paper, RowKey
+from attnbench.report.layout import LAYOUT, Best, Column, Layout, Paper, RowKey, agrees
 from attnbench.report.runs import ABSENT, Run, gather, select, sort_into_rows
 
 _RATE = "_per_sec_global"  # how a record's key for throughput ends, behind the unit
@@ -77,7 +77,10 @@ def build_table(
     rows = _mark_best(rows, columns)
     cited = ((mark, _cited(paper, source)) for source, mark in marks.items())
     notes = [*_notes(rows, runs, columns), *problems]
-    figures = tuple(build_figure(runs, figure, where) for figure in layout.figures)
+    figures = tuple(
+        build_figure([run for run in runs if agrees(run.config, figure.where)], figure, where)
+        for figure in layout.figures
+    )
     return Table(layout.title or title, tuple(keys), tuple(columns), tuple(rows), tuple(notes), tuple(cited), figures)
 
 

@@ -71,11 +71,13 @@ def _sheet(figure: Figure) -> Sheet:
     sheet = Sheet(figsize=(6.6 if legend else 5.0, height), layout="constrained")
     axes = sheet.add_subplot()
     for (index, line), label in zip(drawn, labels, strict=True):
-        _plot(axes, line, index, label, band=figure.layout.kind is FigureKind.by_length)
+        _plot(axes, line, index, label, band=figure.layout.kind is FigureKind.bins)
     _axis(axes, figure)
     if figure.layout.title:
         axes.set_title(_wrapped(figure.layout.title, 52), fontsize=10, loc="left")
     axes.set_ylabel(_wrapped(figure.y_label, 30, lines=2))
+    if figure.layout.log_y:
+        axes.set_yscale("log")
     if legend:
         sheet.legend(loc="outside right upper", frameon=False, fontsize=8, title=_wrapped(figure.legend, 26))
     sheet.supxlabel(

@@ -55,7 +55,7 @@ class Figure:
             return (f"not drawn: no finished run has {self.layout.y}", *missing)
         if counts == {1}:
             return ("One seed each, which tells nothing of spread.", *missing)
-        spread = "band" if self.layout.kind is FigureKind.by_length else "bar"
+        spread = "band" if self.layout.kind is FigureKind.bins else "bar"
         seeds = str(max(counts)) if len(counts) == 1 else f"{min(counts)} to {max(counts)}"
         return (f"Mean over {seeds} seeds; {spread}: ± sample standard deviation.", *missing)
 
@@ -82,12 +82,12 @@ def build_figure(runs: Sequence[Run], layout: FigureLayout, where: str) -> Figur
     if layout.log and not (numeric and all(at > 0 for at, _ in ticks)):
         shown = ", ".join(text for _, text in ticks)
         raise RecordError(f"{where}: figures: {layout.name}: log: expected {layout.x} to be above 0, found {shown}")
-    x_label = layout.x_label or (
-        "words in the source sentence" if layout.x is None else layout.x.rpartition(".")[2].replace("_", " ")
-    )
+    axis = layout.x or layout.y.partition(".*")[0]
+    x_label = layout.x_label or axis.rpartition(".")[2].replace("_", " ")
+    counted = layout.x is None and any("\n" in text for _, text in ticks)
     return Figure(
         layout,
-        x_label=x_label if layout.x is not None else f"{x_label} (in brackets: {_COUNT})",
+        x_label=f"{x_label} (in brackets: {_COUNT})" if counted else x_label,
         y_label=Column(layout.y, layout.y_label).heading,
         ticks=ticks,
         numeric=numeric,
@@ -101,21 +101,24 @@ _Built = tuple[tuple[tuple[float, str], ...], bool, list[tuple[Point, ...]]]
 
 
 def _over_bins(lines: Sequence[Sequence[Sequence[Run]]], layout: FigureLayout) -> _Built:
-    """A place for each bin that some run has, in order of length; all runs of a line are one group."""
-    before, _, after = layout.y.partition(".*.")
+    """A place for each bin that some run has, in order of its numbers; all runs of a line are one group."""
+    before, _, _ = layout.y.partition(".*")
     holders = [
         found
         for (group,) in lines
         for run in group
         if run.record is not None and run.finished and isinstance(found := lookup(run.record, before), Mapping)
     ]
-    bins = sorted({name for found in holders for name in found}, key=_length)
+    names = list(dict.fromkeys(name for found in holders for name in found))
+    stems = list(dict.fromkeys(map(_stem, names)))
+    bins = sorted(names, key=lambda name: (stems.index(_stem(name)), _length(name)))
     ticks = []
     for at, name in enumerate(bins):
         counts = [found[name].get(_COUNT) for found in holders if isinstance(found.get(name), Mapping)]
-        ticks.append((float(at), f"{name}\n({_range([count for count in counts if is_number(count)])})"))
+        counted = _range([count for count in counts if is_number(count)])
+        ticks.append((float(at), f"{name}\n({counted})" if counted else name))
     # Without a bin, a point at the pattern itself, which no record has, says why there is none.
-    columns = [Column(f"{before}.{name}.{after}") for name in bins] or [Column(layout.y)]
+    columns = [Column(layout.y.replace("*", name)) for name in bins] or [Column(layout.y)]
     points = [tuple(_point(at, group, column) for at, column in enumerate(columns)) for (group,) in lines]
     return tuple(ticks), False, points
 
@@ -149,6 +152,11 @@ def _label(keys: Sequence[RowKey], values: Sequence[Any]) -> str:
     return ", ".join(parts) or (ABSENT if keys else "")
 
 
+def _stem(name: str) -> str:
+    """What `encoder 1` and `encoder 12` have in common."""
+    return re.sub(r"\d+", "", name) if name[:1].isalpha() else ""
+
+
 def _length(name: str) -> tuple[list[int], str]:
     """Orders `6-10` before `11-15` and both before `31+`."""
     return [int(digits) for digits in re.findall(r"\d+", name)], name
@@ -156,7 +164,7 @@ def _length(name: str) -> tuple[list[int], str]:
 
 def _range(counts: Sequence[int]) -> str:
     if not counts:
-        return ABSENT
+        return ""
     low, high = min(counts), max(counts)
     return f"{low}" if low == high else f"{low} to {high}"
 

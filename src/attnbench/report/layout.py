@@ -68,7 +68,7 @@ class Column:
 class FigureKind(Enum):
     """What stands along the axis of a figure."""
 
-    by_length = "by_length"  # bins of lengths: y's key has a * in the bin's place
+    bins = "bins"  # what stands at the * in y's key: bins of lengths, or layers
     lines = "lines"  # the values of a config key
 
 
@@ -81,10 +81,12 @@ class FigureLayout:
     y: str  # a place in a record: metrics.test.bleu, or metrics.test.by_source_words.*.bleu
     x: str | None = None  # lines: a config key
     group: list[RowKey] = field(default_factory=list)  # whose values make a line each; none: every key that differs
+    where: dict[str, Any] = field(default_factory=dict)  # config key: value; other runs are left out
     title: str | None = None  # null: none
-    x_label: str | None = None  # null: the key's last part, or the words of the source
+    x_label: str | None = None  # null: the key's last part, or the mapping's name
     y_label: str | None = None  # null: the key's last part
     log: bool = False  # lines: a logarithmic axis
+    log_y: bool = False
 
     @property
     def keys(self) -> list[RowKey]:
@@ -97,13 +99,13 @@ class FigureLayout:
             return "name: expected letters, digits, - and _"
         if self.y.partition(".")[0] not in _ROOTS:
             return f"y: {self.y}: {_EXPECTED}"
-        wanted = 1 if self.kind is FigureKind.by_length else 0
+        wanted = 1 if self.kind is FigureKind.bins else 0
         if self.y.split(".").count("*") != wanted:
             return f"y: {self.y}: kind {self.kind.name} expects {'one' if wanted else 'no'} * in it"
-        if (self.x is None) is not (self.kind is FigureKind.by_length):
-            return "x: lines has one, by_length has none"
+        if (self.x is None) is not (self.kind is FigureKind.bins):
+            return "x: lines has one, bins has none"
         if self.log and self.x is None:
-            return "log: by_length has no numbers along its axis"
+            return "log: bins has no numbers along its axis"
         return None
 
 

@@ -26,8 +26,8 @@ class Run:
 
     @property
     def state(self) -> str:
-        """How far it has come, in words."""
-        return "not run" if self.record is None else self.record.status.name
+        """How far it has come, or why no further, in words."""
+        return "not run" if self.record is None else self.record.state
 
     @property
     def finished(self) -> bool:
@@ -67,7 +67,11 @@ def select(runs: Sequence[Run], layout: Layout, where: str) -> list[Run]:
     """
     known = {key for run in runs for key in run.config}
     asked = [*layout.rows, *(key for figure in layout.figures for key in figure.keys)]
-    for key in [*(row.key for row in asked), *layout.where]:
+    for key in [
+        *(row.key for row in asked),
+        *layout.where,
+        *(key for figure in layout.figures for key in figure.where),
+    ]:
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
