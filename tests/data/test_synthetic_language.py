@@ -186,3 +186,9 @@ def test_more_sentences_than_there_are_is_one_clear_error() -> None:
 def test_more_words_than_there_are_is_one_clear_error() -> None:
     with pytest.raises(DataError, match=r"43,2.. words; expected .* of at most 43,200"):
         generate(replace(SMALL, nouns=43_200))
+
+
+def test_test_sentences_may_be_longer_than_those_of_training() -> None:
+    pairs = generate(SyntheticTranslationConfig(clauses=1, test_clauses=4, train_pairs=60, val_pairs=20, test_pairs=40))
+    longest = {name: max(len(pair.source.split()) for pair in found) for name, found in pairs.items()}
+    assert longest["test"] > 2 * max(longest["train"], longest["val"])

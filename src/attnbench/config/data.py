@@ -150,6 +150,7 @@ class SyntheticTranslationConfig(ParallelTextConfig):
     verbs: int = number(16, at_least=1)
     adjectives: int = number(12, at_least=1)
     clauses: int = number(2, at_least=1)  # most clauses a sentence can have
+    test_clauses: int | None = number(None, at_least=1)  # most clauses of a test sentence; null: as in training
     reordering: bool = True  # verb-final clauses, adjectives behind nouns
     agreement: bool = True  # number and gender show on articles, adjectives and verbs
     drop_insert: bool = True  # words with no counterpart on the other side

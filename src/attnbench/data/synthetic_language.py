@@ -78,9 +78,9 @@ class Grammar:
         self.adjectives = list(zip(source[ends[1] :], target[ends[1] :], strict=True))
         self.genders = [index % 2 for index in range(config.nouns)]
 
-    def draw(self, rng: random.Random) -> tuple[Statement, ...]:
-        """A sentence of one to `clauses` clauses, main clauses and `that` clauses about their subjects."""
-        clauses = rng.randint(1, self._config.clauses)
+    def draw(self, rng: random.Random, most: int) -> tuple[Statement, ...]:
+        """A sentence of one to `most` clauses, main clauses and `that` clauses about their subjects."""
+        clauses = rng.randint(1, most)
         statements = rng.randint((clauses + 1) // 2, clauses)
         described = set(rng.sample(range(statements), clauses - statements))
         return tuple(
@@ -215,7 +215,8 @@ def generate(config: SyntheticTranslationConfig) -> dict[str, list[Pair]]:
     repeats = 0
     while len(seen) < wanted:
         before = len(seen)
-        seen[grammar.draw(rng)] = None
+        most = config.test_clauses if before < config.test_pairs else None
+        seen[grammar.draw(rng, most or config.clauses)] = None
         repeats = repeats + 1 if len(seen) == before else 0
         if repeats == _GIVE_UP:
             raise DataError(

@@ -18,6 +18,7 @@ import torch
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint, Timer
 from pytorch_lightning.utilities import rank_zero_only
 
+from attnbench.callbacks.gradients import InitialGradients
 from attnbench.callbacks.performance import Performance
 from attnbench.callbacks.pictures import Pictures
 from attnbench.callbacks.progress import Progress
@@ -111,7 +112,7 @@ def train_and_test(config: Config, task: Task, data: pl.LightningDataModule, rec
         config,
         folder,
         logger.logger,
-        [performance, run_record, *observers(config, performance, folder), *keepers],
+        [performance, run_record, InitialGradients(record), *observers(config, performance, folder), *keepers],
     )
     if config.trainer.compile:
         task.network.compile(dynamic=True)
