@@ -46,6 +46,13 @@ def test_stdin_keeps_its_lines_and_empty_ones_stay_empty(
     assert capsys.readouterr().out.splitlines() == [said[0], "", "", said[1]]
 
 
+def test_pictures_of_what_each_translation_attends_to(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "two.txt").write_text("\n".join(["", lines(run / "outputs" / "test.source.txt")[0]]))
+    assert main([str(run), str(tmp_path / "two.txt"), "--pictures", str(tmp_path / "maps")]) == 0
+    found = sorted(path.name for path in (tmp_path / "maps").iterdir())
+    assert found == ["cross-1.png", "decoder-1.png", "encoder-1.png"]
+
+
 def test_references_add_a_column_of_bleu(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     outputs = run / "outputs"
     assert main([str(run), str(outputs / "test.source.txt"), "--references", str(outputs / "test.hypothesis.txt")]) == 0

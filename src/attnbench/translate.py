@@ -23,7 +23,7 @@ def main(argv: list[str] | None = None) -> int:
         references = None if args.references is None else _read(args.references)
         if references is not None and len(references) != len(lines):
             raise ValueError(f"{args.references}: {len(references)} lines for {len(lines)} sentences")
-        hypotheses = translate(task, lines, beam_size=args.beam_size, moses=args.moses)
+        hypotheses = translate(task, lines, beam_size=args.beam_size, moses=args.moses, pictures=args.pictures)
     except Exception as error:
         if not _users_fault(error):
             raise
@@ -46,6 +46,7 @@ def _arguments() -> argparse.ArgumentParser:
         nargs=2,
         help="ordinary text in and out, for a model of tokenised text: en de",
     )
+    parser.add_argument("--pictures", type=Path, metavar="DIR", help="draw what each translation attends to, as PNG")
     parser.add_argument("--references", help="a file of references; adds a column of sentence BLEU as d2l.ai has it")
     parser.add_argument("--k", type=int, default=2, help="longest n-gram of that BLEU (default: 2)")
     return parser
@@ -86,15 +87,21 @@ def load(path: Path, device: str) -> Translation:
 
 
 def translate(
-    task: Translation, lines: list[str], *, beam_size: int | None = None, moses: Sequence[str] | None = None
+    task: Translation,
+    lines: list[str],
+    *,
+    beam_size: int | None = None,
+    moses: Sequence[str] | None = None,
+    pictures: Path | None = None,
 ) -> list[str]:
     """The translation of each line, in order; an empty line stays empty.
 
     `beam_size` None: what the run was tested with. `moses`: the languages of ordinary text, in and out, that is
-    tokenised before and detokenised after.
+    tokenised before and detokenised after. `pictures`: a folder for `cross-0.png`, ..., the number being the line's.
     """
     import torch
 
+    from attnbench.data.tokenizer import PAD
     from attnbench.metrics.text import detokenise, tokenise
 
     beams = beam_size or task.task_config.beam_size
@@ -104,8 +111,12 @@ def translate(
     with torch.inference_mode():
         for numbers, source_BS in batches(task, lines, beams):
             decoded = task.decode(source_BS.to(task.device), beams)
-            for number, ids in zip(numbers, decoded, strict=True):
+            for number, source, ids in zip(numbers, source_BS.tolist(), decoded, strict=True):
                 found[number] = task.codec.target.decode(ids)
+                if pictures is not None:
+                    real = [token for token in source if token != PAD]
+                    for picture in task.attention_maps(number, real, ids):
+                        picture.draw(pictures / f"{picture.name}.png")
     return detokenise(found, moses[1]) if moses else found
 
 

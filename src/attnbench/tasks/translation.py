@@ -155,18 +155,20 @@ class Translation(Task):
     def pictures(self, examples: int) -> list[AttentionMap]:
         """The attention of the first validation pairs, the reference given: encoder, decoder, cross."""
         val = self.data.split("val")
-        pairs = zip(val.source[:examples], val.target[:examples], strict=True)
-        return [maps for number, pair in enumerate(pairs) for maps in self._attention_maps(number, *pair)]
+        sources = encode(self.codec.source, val.source[:examples], backwards=self.codec.reverse_source)
+        targets = encode(self.codec.target, val.target[:examples])
+        return [
+            picture
+            for number in range(len(sources))
+            for picture in self.attention_maps(number, sources[number].tolist(), targets[number].tolist()[:-1])
+        ]
 
-    def _attention_maps(self, number: int, source: str, target: str) -> list[AttentionMap]:
-        source_ids = encode(self.codec.source, [source], backwards=self.codec.reverse_source)[0]
-        target_ids = encode(self.codec.target, [target], begin=True)[0][:-1]
-        source_1S, target_1T = (
-            torch.from_numpy(ids.astype("int64"))[None].to(self.device) for ids in (source_ids, target_ids)
-        )
+    @torch.inference_mode()
+    def attention_maps(self, number: int, source: list[int], target: list[int]) -> list[AttentionMap]:
+        """All attention while `target`, without BOS and EOS, is said of `source`, EOS included: both as token ids."""
+        source_1S, target_1T = (torch.tensor([ids], device=self.device) for ids in (source, [BOS, *target]))
         attention = self.network(source_1S, target_1T, need_weights=True).attention
-        rows = self.codec.source.tokens(source_ids.tolist())
-        columns = self.codec.target.tokens(target_ids.tolist())
+        rows, columns = self.codec.source.tokens(source), self.codec.target.tokens([BOS, *target])
         axes = {"encoder": (rows, rows), "decoder": (columns, columns), "cross": (columns, rows)}
         return [
             AttentionMap(f"{name}-{number}", weights_L1HQK[:, 0].float().cpu().numpy(), *axes[name])
