@@ -97,3 +97,16 @@ def test_words_are_shown_as_they_are(make_record: MakeRecord) -> None:
 )
 def test_numbers_are_written_as_the_column_says(value: float, column: Column, text: str) -> None:
     assert number_text(value, column) == text
+
+
+@pytest.mark.parametrize(
+    ("losses", "told"), [([2.0], "(n=1)"), ([4.0], "(n=1, diverged)"), ([2.0, 4.0, 5.0], "± 1.53 (n=3, 2 diverged)")]
+)
+def test_a_value_above_what_it_should_stay_under_is_told(
+    make_record: MakeRecord, losses: list[float], told: str
+) -> None:
+    column = Column("metrics.test.loss", above="metrics.test.yardsticks.unigram_loss")
+    records = [make_record({}, seed=seed) for seed, _ in enumerate(losses)]
+    for record, loss in zip(records, losses, strict=True):
+        record.metrics["test"] |= {"loss": loss, "yardsticks": {"unigram_loss": 3.5}}
+    assert cell_of(records, column).spread == told

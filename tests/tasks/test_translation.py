@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,25 +23,23 @@ from attnbench.tasks.build import CheckpointError, build_task, load_task
 from attnbench.tasks.run import MODEL, execute
 from attnbench.tasks.translation import Translation, score_translations
 
+from ..conftest import one_at_a_time
 from .conftest import Small
 
 OVERFIT = [
     "debug.overfit_batches=1", "model.d_model=32", "model.d_ff=64", "model.dropout=0", "data.batch_tokens=128",
     "optim.lr=0.01", "schedule.warmup_steps=20", "task.label_smoothing=0",
-    "trainer.max_epochs=120", "trainer.validate_every_epochs=120", "trainer.final_weights=last",
+    "trainer.max_epochs=80", "trainer.validate_every_epochs=80", "trainer.final_weights=last",
 ]  # fmt: skip
 
 
-VARIANTS = [
-    *(f"attention.score={score.name}" for score in Score),
-    *(f"position={position.name}" for position in Position),
-    *(f"model.norm={norm.name}" for norm in Norm),
-]
+# Every part that a model can be made of, one at a time.
+VARIANTS = one_at_a_time({"attention.score": Score.scaled_dot, "position": Position.sinusoidal, "model.norm": Norm.pre})
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_every_variant_overfits_a_batch(small: Small, tmp_path: Path, variant: str) -> None:
-    record = execute(small(*OVERFIT, variant), tmp_path, [])
+@pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
+def test_every_variant_overfits_a_batch(small: Small, tmp_path: Path, variant: dict[str, Any]) -> None:
+    record = execute(small(*OVERFIT, *(f"{key}={value.name}" for key, value in variant.items())), tmp_path, [])
     assert record.metrics["final"]["bleu"] > 90
     assert record.metrics["final"]["loss"] < 0.1
 
@@ -49,6 +48,7 @@ def test_every_variant_overfits_a_batch(small: Small, tmp_path: Path, variant: s
 def test_every_recurrent_model_overfits_a_batch_and_is_drawn(small: Small, tmp_path: Path, model: str) -> None:
     sizes = ["model.d_embedding=32", "model.d_hidden=32", "model.dropout=0", "model.teacher_forcing=1"]
     choices = [override for override in OVERFIT if not override.startswith("model.")]
+    choices += ["trainer.max_epochs=120", "trainer.validate_every_epochs=120"]
     drawn = ["callbacks.pictures=true", "callbacks.probe_size=1"]
     record = execute(small(*choices, f"model={model}", *sizes, *drawn, task="recurrent"), tmp_path, [])
     assert record.metrics["final"]["bleu"] > 90
@@ -74,6 +74,7 @@ def test_a_record_says_what_was_found_and_where_it_came_from(small: Small, tmp_p
     record = read(tmp_path / "run.json")
     assert record.status is Status.finished
     assert record.overrides == ["seed=1"]
+    assert 0 < record.metrics["test"]["yardsticks"]["unigram_loss"] < math.log(record.config["data"]["vocab_size"])
     for part in ("final", "best", "test"):
         assert {"loss", "perplexity", "bleu", "chrf", "bleu_signature", "chrf_signature"} <= set(record.metrics[part])
     lengths = [len(line.split()) for line in (tmp_path / "outputs" / "test.source.txt").read_text().splitlines()]

@@ -141,6 +141,8 @@ def _notes(rows: Sequence[Row], runs: Sequence[Run], columns: Sequence[Column]) 
         said = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
         yield f"{len(runs) - len(finished)} of {len(runs)} runs do not count: {said}."
     for column in columns:
+        if any(column.flag in cell.spread for row in rows for cell in row.cells) and column.above is not None:
+            yield f"{column.flag.capitalize()}: {column.key} is above {column.above}."
         signatures = {lookup(record, f"{column.key}_signature") for record in finished} - {None}
         if signatures:
             yield f"{column.heading}: sacreBLEU {', '.join(sorted(map(str, signatures)))}."

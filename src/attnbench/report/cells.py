@@ -40,11 +40,13 @@ def lookup(record: Record, key: str) -> Any:
 def build_cell(runs: Sequence[Run], column: Column) -> Cell:
     """The cell of `runs`, which differ in their seed only."""
     values: dict[str, Any] = {}
+    flagged = 0
     reasons: Counter[str] = Counter()
     for run in runs:
         reason, value = _value(run, column)
         if reason is None:
             values[run.run_id] = value
+            flagged += _is_above(run, value, column)
         else:
             reasons[reason] += 1
     missing = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
@@ -52,6 +54,8 @@ def build_cell(runs: Sequence[Run], column: Column) -> Cell:
         alone = next(iter(reasons)) if len(reasons) == 1 else missing
         return Cell(summary=None, value=alone, spread="", missing=missing, run_ids=())
     counted = f"{len(values)}/{len(runs)} seeds" if reasons else f"n={len(values)}"
+    if flagged:
+        counted += f", {column.flag}" if flagged == len(values) else f", {flagged} {column.flag}"
     numbers = [value for value in values.values() if is_number(value)]
     if len(numbers) < len(values):
         text = ", ".join(sorted({str(value) for value in values.values()}))
@@ -90,6 +94,12 @@ def _value(run: Run, column: Column) -> tuple[str | None, Any]:
     if isinstance(value, float) and not math.isfinite(value):
         return "not finite", None
     return None, value
+
+
+def _is_above(run: Run, value: Any, column: Column) -> bool:
+    """Whether a run's value exceeds what the column says it should stay under."""
+    limit = None if column.above is None or run.record is None else lookup(run.record, column.above)
+    return is_number(limit) and is_number(value) and bool(value > limit)
 
 
 def is_number(value: Any) -> bool:

@@ -57,6 +57,8 @@ class Column:
     digits: int | None = None  # after the point; null: 2, and whole numbers whole
     scale: float = 1.0  # what is shown is the value times this: 1.0e-6 for millions
     best: Best | None = None  # which end is set in bold
+    above: str | None = None  # a place in the record too: where the value exceeds it, the cell says `flag`
+    flag: str = "diverged"
 
     @property
     def heading(self) -> str:

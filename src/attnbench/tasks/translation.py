@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -143,9 +144,17 @@ class Translation(Task):
         ]
         nll_sum, tokens = (sum(column) for column in zip(*self.gather([(self._nll_sum, self._tokens)]), strict=True))
         loss = nll_sum / tokens
-        report = {"loss": loss, "perplexity": math.exp(min(loss, 700.0))}
+        report: dict[str, Any] = {"loss": loss, "perplexity": math.exp(min(loss, 700.0))}
+        if stage == "test":
+            report["yardsticks"] = {"unigram_loss": self._unigram_loss()}
         sources = [split.source[i] for i in order] if stage == "test" else None
         self.publish(stage, report | score_translations(hypotheses, references, self.data.text, sources))
+
+    def _unigram_loss(self) -> float:
+        """The test set's loss under the frequencies of training's target tokens, plus one each: knowing no more."""
+        train_N, test_N = (self.data.pairs[name].target.flat_T for name in ("train", "test"))
+        counts_V = np.bincount(train_N[train_N != BOS], minlength=self.codec.target.size) + 1.0
+        return float(-np.log(counts_V / counts_V.sum())[test_N[test_N != BOS]].mean())
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse to go on from a checkpoint with another vocabulary."""
