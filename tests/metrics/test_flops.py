@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from attnbench.config import Config
 from attnbench.config.attention import AttentionConfig, Backend, Score
 from attnbench.config.model import Activation, TransformerConfig
 from attnbench.config.position import Position, PositionConfig
@@ -72,7 +74,7 @@ def test_forward_through_the_fused_kernel_counts_alike() -> None:
 
 @pytest.mark.parametrize("position", Position)
 def test_the_hand_count_is_torchs_for_every_position_and_any_width_of_heads(position: Position) -> None:
-    mine = size(d_k=6, d_v=10, relative=position is Position.relative)
+    mine = size(d_k=6, d_v=10, distances=33 if position is Position.relative else 0)
     assert B * mine.forward_flops(S, T) == counted(position=position, d_k=6, d_v=10)[0]
 
 
@@ -81,6 +83,11 @@ def test_the_base_model_is_about_six_per_parameter_and_token() -> None:
     base = size(d_model=512, d_ff=2048, num_heads=8, encoder_depth=6, decoder_depth=6, target_vocab=37000)
     encoder, decoder = 6 * (4 * 512**2 + 2 * 512 * 2048), 6 * (8 * 512**2 + 2 * 512 * 2048) + 37000 * 512
     assert training_flops(base, 25, 25) == pytest.approx(6 * 25 * (encoder + decoder), rel=0.02)
+
+
+@pytest.fixture(scope="module")
+def joint() -> Config:
+    return compose(["data.joint_vocabulary=true"])
 
 
 @pytest.mark.parametrize("score", [Score.scaled_dot, Score.general, Score.uniform, Score.concat])
@@ -93,8 +100,10 @@ def test_the_base_model_is_about_six_per_parameter_and_token() -> None:
 )  # fmt: skip
 @pytest.mark.parametrize("cell", Cell)
 @pytest.mark.filterwarnings("ignore:TF32 acceleration")  # of torch, when oneDNN is switched
-def test_a_recurrent_hand_count_is_torchs(cell: Cell, attend: Attend, options: dict[str, Any], score: Score) -> None:
-    config = compose(["data.joint_vocabulary=true"])
+def test_a_recurrent_hand_count_is_torchs(
+    joint: Config, cell: Cell, attend: Attend, options: dict[str, Any], score: Score
+) -> None:
+    config = replace(joint)
     config.model = RecurrentConfig(cell=cell, depth=2, d_embedding=6, d_hidden=8, dropout=0.0, attend=attend, **options)
     config.attention = AttentionConfig(score=score, hidden=5, backend=Backend.explicit)
     mine = size_of(config, V)

@@ -56,7 +56,7 @@ class TransformerSize:
     score: ScoreSize = ScoreSize()
     d_k: int | None = None  # of a head's keys and values; None: d_model / num_heads
     d_v: int | None = None
-    relative: bool = False  # self-attention with keys and values of its own for each distance
+    distances: int = 0  # that self-attention has keys and values of their own for
 
     def forward_flops(self, source_len: float, target_len: float) -> float:
         """FLOPs of one forward pass over a pair of so many tokens."""
@@ -65,21 +65,21 @@ class TransformerSize:
         into_key, into_value = (2.0 * self.d_model * self.num_heads * width for width in (d_k, d_v))
         # Queries and keys; values, and the way out.
         own = 2 * into_key + 2 * into_value
-        encoder = source_len * (own + feed_forward) + self._attention(source_len, source_len, d_k, d_v, self.relative)
+        encoder = source_len * (own + feed_forward) + self._attention(source_len, source_len, d_k, d_v, self.distances)
         decoder = (
             target_len * (own + into_key + into_value + feed_forward)
             + source_len * (into_key + into_value)  # of the memory
-            + self._attention(target_len, target_len, d_k, d_v, self.relative)
+            + self._attention(target_len, target_len, d_k, d_v, self.distances)
             + self._attention(target_len, source_len, d_k, d_v)
         )
         output = 2.0 * target_len * self.d_model * self.target_vocab
         return self.encoder_depth * encoder + self.decoder_depth * decoder + output
 
-    def _attention(self, queries: float, keys: float, d_k: float, d_v: float, relative: bool = False) -> float:
+    def _attention(self, queries: float, keys: float, d_k: float, d_v: float, distances: int = 0) -> float:
         """Scores of all heads, and the weighted sum of values."""
-        of_distances = 2.0 * queries * keys * d_k * self.num_heads if relative else 0.0
-        of_values = (2 if relative else 1) * 2.0 * queries * keys * d_v * self.num_heads
-        return self.score.flops(queries, keys, d_k, d_k, self.num_heads) + of_distances + of_values
+        of_distances = 2.0 * queries * distances * (d_k + d_v) * self.num_heads
+        of_values = 2.0 * queries * keys * d_v * self.num_heads
+        return self.score.flops(queries, keys, d_k, d_k, self.num_heads) + of_values + of_distances
 
 
 @dataclass(frozen=True)

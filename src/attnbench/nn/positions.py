@@ -1,6 +1,7 @@
 """Positions: how a model that sees a set knows the order of its input, in embeddings or inside self-attention."""
 
-# Shapes: B batch, L length, D d_model or the width of a head, H heads, Q queries, K keys, A axes of the layout
+# Shapes: B batch, L length, D d_model or the width of a head, H heads, Q queries, K keys, A axes of the layout,
+#         P pairs of coordinates, R distances there are vectors for, those of all axes
 
 from __future__ import annotations
 
@@ -191,20 +192,31 @@ class Relative(RelativePosition, kind=Position.relative):
         self.key, self.value = nn.Embedding(rows, d_k), nn.Embedding(rows, d_v)
 
     def bias(self, q_BHQD: Tensor, keys: int) -> Tensor:
-        """The scores of queries with the distances' own keys."""
-        a_QKD = self._look_up(self.key.weight, q_BHQD.shape[2], keys)
-        return torch.einsum("bhqd,qkd->bhqk", q_BHQD * self.scale, a_QKD.to(q_BHQD.dtype))
+        """The scores of queries with the distances' own keys: computed once a distance, then looked up for each key."""
+        scores_BHQR = (q_BHQD * self.scale) @ self.key.weight.T.to(q_BHQD.dtype)
+        rows_QKA, placed_QK = self._rows(q_BHQD.shape[2], keys, q_BHQD.device)
+        bias_BHQK = sum(_along(scores_BHQR, rows_QK) for rows_QK in rows_QKA.unbind(2))
+        return bias_BHQK * placed_QK
 
     def values(self, weights_BHQK: Tensor) -> Tensor:
-        """The distances' own values, weighted."""
-        a_QKD = self._look_up(self.value.weight, *weights_BHQK.shape[2:])
-        return torch.einsum("bhqk,qkd->bhqd", weights_BHQK, a_QKD.to(weights_BHQK.dtype))
+        """The distances' own values: weights are summed over the keys of a distance first."""
+        rows_QKA, placed_QK = self._rows(weights_BHQK.shape[2], weights_BHQK.shape[3], weights_BHQK.device)
+        weights_BHQK = weights_BHQK * placed_QK
+        sums_BHQR = weights_BHQK.new_zeros(*weights_BHQK.shape[:3], len(self.value.weight))
+        for rows_QK in rows_QKA.unbind(2):
+            sums_BHQR = sums_BHQR.scatter_add(-1, rows_QK.expand_as(weights_BHQK), weights_BHQK)
+        return sums_BHQR @ self.value.weight.to(weights_BHQK.dtype)
 
-    def _look_up(self, table_RD: Tensor, queries: int, keys: int) -> Tensor:
-        offset_QKA, placed_QK = self.layout.offsets(queries, keys, table_RD.device)
-        row_QKA = offset_QKA.clamp(-self.max_distance, self.max_distance) + self.max_distance
-        row_QKA = row_QKA + (2 * self.max_distance + 1) * torch.arange(self.layout.axes, device=table_RD.device)
-        return nn.functional.embedding(row_QKA, table_RD).sum(2) * placed_QK.unsqueeze(2)
+    def _rows(self, queries: int, keys: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        """rows_QKA, the row of the tables that holds each distance, and placed_QK."""
+        offset_QKA, placed_QK = self.layout.offsets(queries, keys, device)
+        rows_QKA = offset_QKA.clamp(-self.max_distance, self.max_distance) + self.max_distance
+        return rows_QKA + (2 * self.max_distance + 1) * torch.arange(self.layout.axes, device=device), placed_QK
+
+
+def _along(scores_BHQR: Tensor, rows_QK: Tensor) -> Tensor:
+    """scores_BHQK: of each query's row of R numbers, those that stand at `rows_QK`."""
+    return scores_BHQR.gather(-1, rows_QK.expand(*scores_BHQR.shape[:3], -1))
 
 
 class Rotary(RelativePosition, kind=Position.rotary):

@@ -28,7 +28,7 @@ def size_of(config: Config, target_vocab: int) -> Size:
             score=_score(config, model.head_widths[0]),
             d_k=model.d_k,
             d_v=model.d_v,
-            relative=config.position.kind is Position.relative,
+            distances=2 * config.position.max_distance + 1 if config.position.kind is Position.relative else 0,
         )
     if isinstance(model, RecurrentConfig):
         directions = 1 + model.bidirectional
