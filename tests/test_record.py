@@ -11,6 +11,7 @@ import pytest
 
 from attnbench.record import (
     PLAN,
+    PROGRESS,
     RECORD,
     SCHEMA_VERSION,
     Plan,
@@ -22,7 +23,9 @@ from attnbench.record import (
     read,
     read_all,
     read_plan,
+    read_progress,
     write,
+    write_progress,
 )
 
 
@@ -62,6 +65,21 @@ def test_a_record_comes_back_as_it_was(tmp_path: Path, status: Status) -> None:
 def test_a_plan_comes_back_as_it_was(tmp_path: Path) -> None:
     assert write(A_PLAN, tmp_path) == tmp_path / PLAN
     assert read_plan(tmp_path / PLAN) == A_PLAN
+
+
+def test_a_record_of_the_first_version_is_read(tmp_path: Path) -> None:
+    old = stored(schema_version=1, error={"type": "E", "message": "m", "traceback": "t"}, status="failed")
+    del old["attempts"]
+    (tmp_path / RECORD).write_text(json.dumps(old))
+    record = read(tmp_path / RECORD)
+    assert (record.schema_version, record.attempts, record.state) == (SCHEMA_VERSION, 1, "failed")
+
+
+def test_progress_is_told_and_not_missed(tmp_path: Path) -> None:
+    assert read_progress(tmp_path) is None
+    write_progress(tmp_path, 3, None)
+    assert read_progress(tmp_path) == (3, None)
+    assert [path.name for path in tmp_path.iterdir()] == [PROGRESS]
 
 
 def test_numbers_that_json_lacks_come_back(tmp_path: Path) -> None:
@@ -105,8 +123,8 @@ def stored(**changes: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (json.dumps(stored(schema_version=2)), "schema version 2, where this attnbench reads 1"),
-        (json.dumps({}), "schema version None, where this attnbench reads 1"),
+        (json.dumps(stored(schema_version=3)), "schema version 3, where this attnbench reads 1 and 2;"),
+        (json.dumps({}), "schema version None, where this attnbench reads 1 and 2;"),
         ("[]", "schema version None"),
         (json.dumps(stored(colour="red")), "no such field: colour; expected schema_version, run_id"),
         (json.dumps({k: v for k, v in stored().items() if k != "seed"}), "the field seed is missing"),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import resource
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from attnbench.record import RECORD, Status, read, read_plan
+from attnbench.sweep.lease import Lease, take
 
 DOOR = Path(__file__).parent / "sweep" / "sweep_door.py"
 
@@ -37,7 +40,7 @@ def test_everything_wrong_is_named_at_once_and_quickly(tmp_path: Path) -> None:
     assert done.stderr.splitlines() == [
         "attnbench: attention.score=cosin: expected one of "
         "additive, concat, cosine, distance, dot, general, scaled_dot, uniform",
-        "attnbench: model.num_heads=3: expected a divisor of model.d_model=64",
+        "attnbench: model.num_heads=3: expected a divisor of model.d_model=64, or model.d_k and model.d_v to be set",
         "attnbench: optim.lr=-1: expected a number above 0",
     ]
     assert took < 3
@@ -73,7 +76,7 @@ def test_cfg_shows_what_would_run(tmp_path: Path) -> None:
 def test_a_sweep_from_plan_to_table_and_again(tmp_path: Path) -> None:
     command = ("-m", "seed=1,2,3", "sweep.name=small")
     folder = tmp_path / "multirun" / "small"
-    (tmp_path / "fail").touch()
+    (tmp_path / "2.fail").touch()
     done = train(*command, cwd=tmp_path, script=DOOR)
     plan = read_plan(folder / "plan.json")
     assert [run.overrides for run in plan.runs] == [[f"seed={n}", "sweep.name=small"] for n in (1, 2, 3)]
@@ -87,7 +90,7 @@ def test_a_sweep_from_plan_to_table_and_again(tmp_path: Path) -> None:
     assert done.stderr == f"attnbench: failed: {plan.runs[1].run_id} seed=2: boom\n"
     assert (folder / plan.runs[0].run_id / ".hydra" / "overrides.yaml").read_text() == "- seed=1\n- sweep.name=small\n"
 
-    (tmp_path / "fail").unlink()
+    (tmp_path / "2.fail").unlink()
     done = train(*command, cwd=tmp_path, script=DOOR)
     assert done.returncode == 0
     assert done.stderr == ""
@@ -96,7 +99,7 @@ def test_a_sweep_from_plan_to_table_and_again(tmp_path: Path) -> None:
 
 
 def test_a_batch_of_the_sweeper_that_failed_does_not_stop_the_next(tmp_path: Path) -> None:
-    (tmp_path / "fail").touch()
+    (tmp_path / "2.fail").touch()
     done = train("-m", "seed=2,3", "sweep.name=small", "hydra.sweeper.max_batch_size=1", cwd=tmp_path, script=DOOR)
     assert done.returncode == 1
     plan = read_plan(tmp_path / "multirun" / "small" / "plan.json")
@@ -118,4 +121,15 @@ def test_a_record_of_another_version_stops_a_single_run(tmp_path: Path) -> None:
     done = train("seed=1", cwd=tmp_path)
     assert done.returncode == 2
     assert "schema version 99" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_run_that_goes_on_elsewhere_is_left_alone(tmp_path: Path) -> None:
+    assert train("-m", "seed=1", cwd=tmp_path, script=DOOR).returncode == 0
+    (record,) = tmp_path.rglob(RECORD)
+    record.unlink()
+    assert isinstance(take(record.parent, 60.0), Lease)
+    done = train("seed=1", "logger=none", cwd=tmp_path)
+    assert done.returncode == 2
+    assert f"running elsewhere: host {socket.gethostname()}, pid {os.getpid()}" in done.stderr
     assert len(done.stderr.splitlines()) == 1

@@ -71,7 +71,7 @@ def provenance(
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in _PACKAGES},
         "platform": platform.platform(),
         "cpu": _cpu(),
-        "cpu_cores": _cores(),
+        "cpu_cores": cores(),
         "threads": threads,
         "device": device,
         "data": dict(data_checksums),
@@ -122,7 +122,7 @@ def _cpu() -> str:
     return next(named, platform.processor() or platform.machine())
 
 
-def _cores() -> int:
+def cores() -> int:
     """Those this process may use, where the system tells."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))

@@ -9,14 +9,16 @@ import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import Enum
+from enum import Enum, StrEnum
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+_READS = (1, 2)  # 1: no attempts, no kind of error
 RECORD = "run.json"
 PLAN = "plan.json"
+PROGRESS = "progress.json"  # there while a run trains
 
 # JSON has no such numbers; these are the names that JavaScript's Number() reads too.
 _NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
@@ -37,6 +39,21 @@ class Status(Enum):
     interrupted = "interrupted"
 
 
+class Kind(StrEnum):
+    """Why a run ended without a result: `Record.error["kind"]`."""
+
+    diverged = "diverged"  # NaN or infinite loss
+    memory = "out of memory"
+    perhaps_memory = "killed (out of memory?)"  # by the kernel, which had run short of memory
+    killed = "killed"  # by a signal that nobody here sent, or an exit without a word
+    hung = "hung"  # no sign of progress for sweep.hung_minutes
+    disk_full = "disk full"
+    not_writable = "not writable"  # a folder or file system that may not be written to
+    refused = "refused"  # a config or data that trying again does not mend
+    interrupted = "interrupted"
+    raised = "raised"  # any other exception
+
+
 @dataclass
 class Record:
     """What one run leaves: the truth that tables are made from."""
@@ -55,8 +72,15 @@ class Record:
     performance: dict[str, Any]  # units stand in the keys
     notes: list[str]  # what a reader of the numbers must know; a table prints them
     tracker: dict[str, Any] | None  # where the mirror is
-    error: dict[str, str] | None  # type, message, traceback
+    error: dict[str, str] | None  # kind, type, message, traceback
     time: dict[str, Any]  # started, ended (ISO 8601, UTC), train_seconds
+    attempts: int = 1  # how often it was begun or gone on with
+
+    @property
+    def state(self) -> str:
+        """The status; of a failed run why it failed, where that is known."""
+        kind = (self.error or {}).get("kind", Kind.raised)
+        return self.status.name if self.status is not Status.failed or kind == Kind.raised else kind
 
 
 @dataclass
@@ -97,6 +121,22 @@ def write(content: Record | Plan, folder: Path) -> Path:
     finally:
         draft.unlink(missing_ok=True)
     return path
+
+
+def write_progress(folder: Path, update: int, of: int | None) -> None:
+    """Leave word in a run's folder of how far training has come: update `update`, of `of` if that is known."""
+    draft = folder / f".{PROGRESS}.{os.getpid()}.tmp"
+    draft.write_text(json.dumps([update, of]), encoding="utf-8")
+    os.replace(draft, folder / PROGRESS)
+
+
+def read_progress(folder: Path) -> tuple[int, int | None] | None:
+    """What `write_progress` wrote, or None where there is nothing to read."""
+    try:
+        update, of = json.loads((folder / PROGRESS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return update, of
 
 
 def read(path: Path) -> Record:
@@ -203,12 +243,12 @@ def _read(cls: type[T], path: Path) -> T:
     except ValueError as error:
         raise RecordError(f"{path}: not valid JSON: {error}") from error
     version = content.get("schema_version") if isinstance(content, dict) else None
-    if version != SCHEMA_VERSION:
+    if version not in _READS:
         raise RecordError(
-            f"{path}: schema version {version}, where this attnbench reads {SCHEMA_VERSION}; "
+            f"{path}: schema version {version}, where this attnbench reads {' and '.join(map(str, _READS))}; "
             "read it with the version that wrote it"
         )
-    return build(cls, _from_json(content), str(path))
+    return build(cls, _from_json(content | {"schema_version": SCHEMA_VERSION}), str(path))
 
 
 def _refuse(constant: str) -> Any:

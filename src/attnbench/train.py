@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import hydra
 from hydra._internal.utils import get_args_parser
@@ -13,12 +17,14 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from attnbench.config import ConfigError, check
-from attnbench.record import Plan, RecordError, Status, write
+from attnbench.record import Kind, Plan, RecordError, Status, write
 from attnbench.report.tables import write_tables
 from attnbench.sweep.compose import CONFIG_NAME, CONFIG_PATH, VERSION_BASE, register
-from attnbench.sweep.plan import expand, sweep_folder, titles
-from attnbench.sweep.records import is_finished, last_record
-from attnbench.sweep.supervise import exit_on_sigterm
+from attnbench.sweep.lease import Holder, take
+from attnbench.sweep.plan import expand, sweep_folder
+from attnbench.sweep.records import error_of, is_finished, last_record, tidy
+from attnbench.sweep.signals import exit_on_sigterm
+from attnbench.sweep.telling import titles
 
 
 def main() -> int:
@@ -48,7 +54,11 @@ def command() -> int:
         app(run_alone)()
         return 0
     folder = sweep_folder(plan.runs[0].config)
-    write(plan, folder)
+    try:
+        write(plan, folder)
+    except OSError as error:
+        _complain(error_of(error, folder)["message"])
+        return 2
     print(f"sweep {plan.sweep}: {len(plan.runs)} runs in {folder}", flush=True)
     app(run)()
     return conclude(plan, folder)
@@ -70,26 +80,44 @@ def run_alone(cfg: DictConfig) -> None:
         if is_finished(folder):
             print(f"finished before: {folder}\nTo run it anew, delete that folder.")
             return
-        from attnbench.callbacks.resumable import Interrupted
-        from attnbench.data.errors import DataError
-        from attnbench.tasks.base import TrainingError
-    except RecordError as error:
-        _complain(error)
-        raise SystemExit(2) from error
-    try:
-        run(cfg)
-    except (ConfigError, DataError) as error:
-        _complain(error)
-        raise SystemExit(2) from error
-    except TrainingError as error:
-        _complain(error)
-        raise SystemExit(1) from error
+        with _lease(folder, check(cfg).sweep.lease_seconds):
+            run(cfg)
+    except KeyboardInterrupt:
+        raise
     except SystemExit as error:  # ours, or Lightning's, whose status says success
         _complain("stopped by SIGTERM; the same command goes on from there")
         raise SystemExit(128 + signal.SIGTERM) from error
-    except Interrupted as error:
-        _complain(f"{error}; the same command goes on from there")
-        raise SystemExit(128 + signal.SIGINT) from error
+    except BaseException as error:
+        _explain(error, folder)
+
+
+@contextlib.contextmanager
+def _lease(folder: Path, term: float) -> Iterator[None]:
+    """Nobody else in a run's folder meanwhile; of several ranks, the first one sees to it."""
+    if os.environ.get("RANK", "0") != "0":
+        yield
+        return
+    lease = take(folder, term)
+    if isinstance(lease, Holder):
+        raise RecordError(f"{folder}: running elsewhere: {lease}")
+    try:
+        tidy(folder)
+        with lease.kept():
+            yield
+    finally:
+        lease.release()
+
+
+def _explain(error: BaseException, folder: Path) -> NoReturn:
+    """End the command with a sentence where one says all; other errors show where they come from."""
+    said = error_of(error, folder)
+    statuses = {Kind.refused: 2, Kind.interrupted: 128 + signal.SIGINT, Kind.raised: None}
+    status = statuses.get(Kind(said["kind"]), 1)
+    if status is None:
+        raise error
+    way_on = "; the same command goes on from there" if said["kind"] == Kind.interrupted else ""
+    _complain(said["message"] + way_on)
+    raise SystemExit(status) from error
 
 
 def conclude(plan: Plan, folder: Path) -> int:
@@ -97,8 +125,8 @@ def conclude(plan: Plan, folder: Path) -> int:
     status = 0
     try:
         print(f"\n{write_tables(folder, Path('experiments'))}")
-    except RecordError as error:
-        _complain(error)
+    except (RecordError, OSError) as error:
+        _complain(error_of(error, folder)["message"])
         status = 2
     for planned, title in zip(plan.runs, titles([run.overrides for run in plan.runs]), strict=True):
         try:
@@ -109,7 +137,7 @@ def conclude(plan: Plan, folder: Path) -> int:
             continue
         if record is None or record.status is not Status.finished:
             why = record.error["message"] if record is not None and record.error else "no record"
-            state = record.status.value if record is not None else "not run"
+            state = record.state if record is not None else "not run"
             _complain(f"{state}: {planned.run_id} {title}: {why}")
             status = 1
     return status

@@ -1,4 +1,4 @@
-"""The train door with `sweep_fakes.hydra_run` for a run, and nothing preloaded: all but the training is real."""
+"""The train door with `sweep_fakes.hydra_run` for a run, and without torch: all but the training is real."""
 
 from __future__ import annotations
 
@@ -14,6 +14,6 @@ from attnbench.sweep.compose import register
 if __name__ == "__main__":
     register()
     Plugins.instance()  # now, because it runs the plugin's module once more
-    launcher.PRELOAD = ()
+    launcher.PRELOAD = ("attnbench.sweep.warm",)
     attnbench.train.run = sweep_fakes.hydra_run
     sys.exit(attnbench.train.main())

@@ -2,53 +2,57 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from attnbench.config import Config, check
+from attnbench.data.errors import DataError
 from attnbench.record import Status, write
+from attnbench.sweep.children import Job
 from attnbench.sweep.plan import compose
-from attnbench.sweep.records import close, new_record
-from attnbench.sweep.supervise import Job, supervise
+from attnbench.sweep.records import close, last_record, new_record
+from attnbench.sweep.supervise import supervise
 
 
-def finish(config: Config, folder: Path) -> None:
-    record = new_record(config, [])
+def finish(config: Config, folder: Path, added: Sequence[str] = ()) -> None:
+    record = new_record(config, list(added), last_record(folder))
     record.status = Status.finished
     write(record, folder)
 
 
-def fail(config: Config, folder: Path) -> None:
+def fail(config: Config, folder: Path, added: Sequence[str] = ()) -> None:
     """As attnbench.tasks.run does: recorded, then raised."""
-    record = new_record(config, [])
+    record = new_record(config, [], last_record(folder))
     close(record, folder, Status.failed, {"type": "RuntimeError", "message": "boom", "traceback": "there"})
     raise RuntimeError("boom")
 
 
-def fail_early(config: Config, folder: Path) -> None:
+def fail_early(config: Config, folder: Path, added: Sequence[str] = ()) -> None:
     raise ImportError("no module named torch")
 
 
-def fail_at_length(config: Config, folder: Path) -> None:
+def fail_at_length(config: Config, folder: Path, added: Sequence[str] = ()) -> None:
     raise ValueError("x" * 1_000_000)
 
 
-def killed(config: Config, folder: Path) -> None:
-    write(new_record(config, []), folder)
+def killed(config: Config, folder: Path, added: Sequence[str] = ()) -> None:
+    write(new_record(config, [], last_record(folder)), folder)
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def leave(config: Config, folder: Path) -> None:
+def leave(config: Config, folder: Path, added: Sequence[str] = ()) -> None:
     os._exit(3)
 
 
-def wait(config: Config, folder: Path) -> None:
+def wait(config: Config, folder: Path, added: Sequence[str] = ()) -> None:
     """Say who this is, and wait for a signal; what it was becomes the record."""
     record = new_record(config, [])
     write(record, folder)
@@ -65,7 +69,7 @@ def wait(config: Config, folder: Path) -> None:
         raise
 
 
-def deaf(config: Config, folder: Path) -> None:
+def deaf(config: Config, folder: Path, added: Sequence[str] = ()) -> None:
     """A run that does not stop when asked."""
     write(new_record(config, []), folder)
     signal.signal(signal.SIGTERM, lambda *_: print("no", flush=True))
@@ -74,19 +78,69 @@ def deaf(config: Config, folder: Path) -> None:
         signal.pause()
 
 
-def hydra_run(cfg: DictConfig) -> None:
-    """In the place of attnbench.train.run: seed 2 fails for as long as a file says so."""
-    folder = Path(HydraConfig.get().runtime.output_dir)
-    config = check(cfg)
-    if config.seed == 2 and Path("fail").exists():
-        fail(config, folder)
+def killed_once(config: Config, folder: Path, added: Sequence[str] = ()) -> None:
+    """A run that another attempt mends."""
+    record = new_record(config, [], last_record(folder))
+    write(record, folder)
+    if record.attempts == 1:
+        print("so far so good", flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+    record.status = Status.finished
+    write(record, folder)
+
+
+def diverge(config: Config, folder: Path, added: Sequence[str] = ()) -> None:
+    class TrainingError(Exception):
+        """As attnbench.tasks.base has it; recognised by name."""
+
+    raise TrainingError("the loss is nan at update 7")
+
+
+def refuse(config: Config, folder: Path, added: Sequence[str] = ()) -> None:
+    raise DataError("train.en:3: an empty line")
+
+
+def hungry(config: Config, folder: Path, added: Sequence[str] = ()) -> None:
+    """A run that needs more memory than there is, unless an update comes in parts of at most 1000."""
+    if not any(int(item.partition("=")[2]) <= 1000 for item in added if item.startswith("trainer.micro_batch=")):
+        write(new_record(config, [*added], last_record(folder)), folder)
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.")
+    finish(config, folder, added)
+
+
+def hold(config: Config, folder: Path, added: Sequence[str] = ()) -> None:
+    """A run that goes on until somebody opens its pipe."""
+    print(f"ready {os.getpid()}", flush=True)
+    with (folder.parent / "pipe").open("rb"):
+        finish_once(config, folder)
+
+
+def meet(config: Config, folder: Path, added: Sequence[str] = ()) -> None:
+    """A run that ends only beside another one: each end of a pipe waits for the other to be opened."""
+    with (folder.parent / "pipe").open("rb" if config.seed == 0 else "wb"):
+        finish(config, folder, added)
+
+
+def finish_once(config: Config, folder: Path, added: Sequence[str] = ()) -> None:
+    """A run that nobody may run again."""
+    (folder / "done").touch(exist_ok=False)
     finish(config, folder)
 
 
-def jobs(folder: Path, *runs: Callable[[Config, Path], None]) -> list[Job]:
+def hydra_run(cfg: DictConfig) -> None:
+    """In the place of attnbench.train.run: for as long as there is a file named so, `<seed>.<name>` is a run's fate."""
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    config = check(cfg)
+    fate = next((path.suffix[1:] for path in Path().glob(f"{config.seed}.*")), "finish")
+    globals()[fate](config, folder)
+
+
+def jobs(folder: Path, *runs: Callable[..., None], **sweep: Any) -> list[Job]:
     config = compose([])
+    config.sweep = dataclasses.replace(config.sweep, **sweep)
+    configs = [dataclasses.replace(config, seed=n) for n in range(len(runs))]
     return [
-        Job(f"seed={n}", [f"seed={n}"], config, folder / str(n), run, (config, folder / str(n)))
+        Job(f"seed={n}", [f"seed={n}"], configs[n], folder / str(n), run, (configs[n], folder / str(n)))
         for n, run in enumerate(runs)
     ]
 
@@ -95,5 +149,8 @@ if __name__ == "__main__":
     import sweep_fakes  # not __main__: a process of its own must find these functions
 
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever runs the tests may have it ignored, as nohup does
-    where, names = Path(sys.argv[1]), sys.argv[2:]
-    supervise(jobs(where, *(getattr(sweep_fakes, name) for name in names)), len(names))
+    where, workers, *names = sys.argv[1:]
+    supervise(
+        jobs(Path(where), *(getattr(sweep_fakes, name) for name in names), workers=int(workers)),
+        len(names),
+    )

@@ -13,7 +13,8 @@ from attnbench.config.attention import Score
 from attnbench.identity import run_id
 from attnbench.sweep import plan as plan_module
 from attnbench.sweep.compose import Composer
-from attnbench.sweep.plan import compose, expand, sweep_folder, titles
+from attnbench.sweep.plan import compose, expand, sweep_folder
+from attnbench.sweep.telling import titles
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -33,7 +34,7 @@ def refused(command: str, *, multirun: bool = True) -> list[str]:
 def test_the_whole_sweep_is_refused_at_once() -> None:
     assert refused("model.num_heads=3 attention.score=cosin optim.lr=-1") == [
         "attention.score=cosin: expected one of additive, concat, cosine, distance, dot, general, scaled_dot, uniform",
-        "model.num_heads=3: expected a divisor of model.d_model=64",
+        "model.num_heads=3: expected a divisor of model.d_model=64, or model.d_k and model.d_v to be set",
         "optim.lr=-1: expected a number above 0",
     ]
 
@@ -41,8 +42,8 @@ def test_the_whole_sweep_is_refused_at_once() -> None:
 def test_each_fault_is_told_once_however_many_combinations_have_it() -> None:
     assert sorted(refused("model.num_heads=3,4,5 optim.lr=-1,0.1 seed=range(10) model.norm=pre,mid")) == [
         "model.norm=mid: expected one of deepnorm, post, pre, sandwich",
-        "model.num_heads=3: expected a divisor of model.d_model=64",
-        "model.num_heads=5: expected a divisor of model.d_model=64",
+        "model.num_heads=3: expected a divisor of model.d_model=64, or model.d_k and model.d_v to be set",
+        "model.num_heads=5: expected a divisor of model.d_model=64, or model.d_k and model.d_v to be set",
         "optim.lr=-1: expected a number above 0",
     ]
 
@@ -59,7 +60,7 @@ def test_each_fault_is_told_once_however_many_combinations_have_it() -> None:
         ("+model.zzz=3", "model.zzz=3: no such key. model has init, depth,"),
         ("~seed", "~seed: a key cannot be taken away"),
         ("model=tinny", "model=tinny: expected one of bahdanau, "),
-        ("experiment=nope", "experiment=nope: expected one of bahdanau_tatoeba, rnn_tatoeba,"),
+        ("experiment=nope", "experiment=nope: expected one of bahdanau_multi30k, bahdanau_tatoeba,"),
         ("hydra/launcher=nope", "hydra/launcher=nope: expected one of attnbench, basic"),
         ("hydra.nope=1", "hydra.nope=1: Could not override 'hydra.nope'"),
         ("model.depth=two", "model.depth=two: expected a whole number"),
@@ -81,6 +82,8 @@ def test_each_fault_is_told_once_however_many_combinations_have_it() -> None:
         ("hydra.run.dir=x", "hydra.run.dir=x: a run lies in <paths.output>/<sweep.name>/<run_id>: set those"),
         ("hydra.verbose=true,false", "hydra.verbose=true,false: expected one value"),
         ("position=learned position.max_len=8", "position.max_len=8: expected at least data.max_len=64"),
+        ("position=rotary attention=additive", "attention.score=additive: expected one of scaled_dot, dot, cos"),
+        ("position=rotary model.d_k=3", "model.num_heads=4 (of width 3): expected heads whose width is a multi"),
         ("schedule=cosine trainer.max_epochs=null trainer.max_minutes=1", "trainer.max_steps=null: expected it or"),
         ("experiment=transformer_multi30k,transformer_tatoeba", "sweep.name="),
     ],

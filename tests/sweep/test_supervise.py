@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -29,17 +30,17 @@ def fakes() -> ModuleType:
     return sweep_fakes
 
 
-def run(folder: Path, module: ModuleType, *names: str) -> tuple[list[Outcome], list[str]]:
+def run(folder: Path, module: ModuleType, *names: str, **sweep: Any) -> tuple[list[Outcome], list[str]]:
     lines: list[str] = []
-    jobs = module.jobs(folder, *(getattr(module, name) for name in names))
+    jobs = module.jobs(folder, *(getattr(module, name) for name in names), **sweep)
     return supervise(jobs, len(jobs), tell=lines.append), lines
 
 
 @contextmanager
-def supervisor(folder: Path, *names: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
+def supervisor(folder: Path, *names: str, workers: int = 1) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """A supervisor in a process group of its own, and the id of its first job's process, which waits."""
     process = subprocess.Popen(
-        [sys.executable, str(SCRIPT), str(folder), *names],
+        [sys.executable, str(SCRIPT), str(folder), str(workers), *names],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
@@ -49,9 +50,9 @@ def supervisor(folder: Path, *names: str) -> Iterator[tuple[subprocess.Popen[str
     watchdog.start()
     assert process.stdout is not None
     try:
-        said = next((line for line in process.stdout if line.startswith("ready")), "")
+        said = next((line for line in process.stdout if "ready" in line), "")
         assert said, "no job began"
-        yield process, int(said.split()[1])
+        yield process, int(said.split()[-1])
     finally:
         watchdog.cancel()
         process.kill()

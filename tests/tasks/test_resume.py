@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 from pathlib import Path
@@ -10,11 +11,12 @@ from typing import Any
 import pytest
 import torch
 
+from attnbench.callbacks.checkpoints import LAST
 from attnbench.callbacks.resumable import Interrupted
 from attnbench.config import Config
 from attnbench.record import Record, Status, read
 from attnbench.tasks.build import TASKS
-from attnbench.tasks.run import LAST, MODEL, execute
+from attnbench.tasks.run import MODEL, execute
 
 from .conftest import Small
 
@@ -109,3 +111,100 @@ def test_the_same_seed_gives_the_same_run_and_another_does_not(small: Small, tmp
     )
     assert_same(first, tmp_path / "a", again, tmp_path / "b")
     assert first.metrics["final"]["loss"] != other.metrics["final"]["loss"]
+
+
+def test_a_full_disk_and_then_a_cut_off_checkpoint_cost_no_bit(
+    small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = small("trainer.validate_every_epochs=1", "trainer.final_weights=last")
+    undisturbed = execute(config, tmp_path / "a", [])
+    saves = 0
+    save = torch.save
+
+    def full(content: Any, file: Any) -> None:
+        nonlocal saves
+        saves += 1
+        save(content, file)
+        if saves == 3:
+            file.truncate(100)
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", full)
+        with pytest.raises(OSError, match="No space"):
+            execute(config, tmp_path / "b", [])
+    stopped = read(tmp_path / "b" / "run.json")
+    assert stopped.state == "disk full"
+    assert sorted(path.name for path in (tmp_path / "b" / LAST).parent.iterdir()) == ["last.ckpt", "previous.ckpt"]
+    os.truncate(tmp_path / "b" / LAST, 1000)
+    resumed = execute(config, tmp_path / "b", [])
+    assert resumed.notes[-1] == "checkpoint last.ckpt was damaged: went on from previous.ckpt"
+    assert resumed.attempts == 2
+    assert_same(resumed, tmp_path / "b", undisturbed, tmp_path / "a")
+
+
+@pytest.mark.parametrize(("task", "share"), [("translation", 128), ("classification", 15)])
+def test_out_of_memory_and_gone_on_in_halves_is_the_same_run(
+    small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: str, share: int
+) -> None:
+    """Halved in the middle of an epoch: its batches are counted anew, and no update is lost or done twice."""
+    plain = ["model.dropout=0", "trainer.final_weights=last", "trainer.save_every_minutes=1e-9"]
+    whole, halved = small(*plain, task=task), small(*plain, f"trainer.micro_batch={share}", task=task)
+    undisturbed = execute(whole, tmp_path / "a", [])
+    task_type, calls = TASKS[type(whole.task)][0], 0
+    step = task_type.training_step
+
+    def hungry(self: Any, *args: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 5:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return step(self, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(task_type, "training_step", hungry)
+        with pytest.raises(torch.OutOfMemoryError):
+            execute(whole, tmp_path / "b", [])
+    assert read(tmp_path / "b" / "run.json").state == "out of memory"
+    resumed = execute(halved, tmp_path / "b", [])
+    assert resumed.metrics["final"]["update"] == undisturbed.metrics["final"]["update"]
+    assert resumed.metrics["final"]["loss"] == pytest.approx(undisturbed.metrics["final"]["loss"], rel=1e-4)
+
+
+class Crash(Exception):
+    """A run that is gone between one line and the next."""
+
+
+def test_a_run_that_is_killed_over_and_over_is_bit_identical(
+    small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In every third step, and in the beginning of each validation, from checkpoints taken as often as can be."""
+    config = small("trainer.save_every_minutes=1e-9", "trainer.final_weights=average", "trainer.average_last=2")
+    undisturbed = execute(config, tmp_path / "a", [])
+    task_type = TASKS[type(config.task)][0]
+    train, validate = task_type.training_step, task_type.validation_step
+    steps, validated = 0, set()
+
+    def third(self: Any, *args: Any) -> Any:
+        nonlocal steps
+        steps += 1
+        if steps % 3 == 0:
+            raise Crash
+        return train(self, *args)
+
+    def first(self: Any, *args: Any) -> Any:
+        if self.global_step not in validated:
+            validated.add(self.global_step)
+            raise Crash
+        return validate(self, *args)
+
+    monkeypatch.setattr(task_type, "training_step", third)
+    monkeypatch.setattr(task_type, "validation_step", first)
+    for _ in range(20):
+        try:
+            resumed = execute(config, tmp_path / "b", [])
+            break
+        except Crash:
+            continue
+    assert len(validated) == 2
+    assert_same(resumed, tmp_path / "b", undisturbed, tmp_path / "a")

@@ -58,9 +58,18 @@ class Resumable(Checkpoint):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save between two updates if it is time to, and stop if somebody asked."""
+        """Save between two updates of an epoch if it is time to, and stop if somebody asked.
+
+        Not after an epoch's last update, nor training's: from there Lightning would go on behind a validation that has
+        not been, and count epochs wrongly when it is resumed a second time. A validation or another update is next.
+        """
         if (batch_idx + 1) % trainer.accumulate_grad_batches:
             return  # half an update is not a place to stop
+        over = trainer.should_stop or 0 < trainer.max_steps <= trainer.global_step
+        if over or batch_idx + 1 >= trainer.num_training_batches:
+            if trainer.num_training_batches <= trainer.accumulate_grad_batches:  # every update is an epoch's last
+                self._stop_if_asked(trainer)
+            return
         due = self.wanted is not None or time.monotonic() - self._saved >= self.seconds
         if trainer.strategy.reduce_boolean_decision(due, all=False):
             self._save(trainer)

@@ -1,7 +1,8 @@
-"""Keeps run.json true while a run goes on."""
+"""Keeps run.json true while a run goes on, and tells how far it has come."""
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from pathlib import Path
@@ -10,7 +11,9 @@ from typing import Any, Protocol, cast
 import pytorch_lightning as pl
 
 from attnbench.callbacks.performance import Performance
-from attnbench.record import Record, write
+from attnbench.record import Record, write, write_progress
+
+_PROGRESS_SECONDS = 2.0  # between two words of it
 
 
 class Reporting(Protocol):
@@ -35,6 +38,8 @@ class RunRecord(pl.Callback):
         self._best: dict[str, Any] = {}
         self._before = 0.0
         self._started: float | None = None
+        self._steps: int | None = None  # of all training, if that is known
+        self._told = -math.inf
 
     @property
     def train_seconds(self) -> float:
@@ -53,6 +58,29 @@ class RunRecord(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock."""
         self._started = time.monotonic()
+        steps = trainer.estimated_stepping_batches
+        self._steps = int(steps) if math.isfinite(steps) else None
+        self._progress(trainer)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Tell how far training has come."""
+        self._progress(trainer)
+
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """The same word anew: a sign that the run goes on."""
+        self._progress(trainer)
+
+    on_test_batch_end = on_validation_batch_end
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Stop the clock."""
@@ -83,6 +111,12 @@ class RunRecord(pl.Callback):
         """The test set, once."""
         self.record.metrics["test"] = dict(cast(Reporting, pl_module).report)
         self._write(trainer)
+
+    def _progress(self, trainer: pl.Trainer) -> None:
+        if trainer.is_global_zero and time.monotonic() - self._told >= _PROGRESS_SECONDS:
+            self._told = time.monotonic()
+            with contextlib.suppress(OSError):  # no reason to end a run
+                write_progress(self.folder, trainer.global_step, self._steps)
 
     def _write(self, trainer: pl.Trainer) -> None:
         self.record.time["train_seconds"] = self.train_seconds

@@ -1,4 +1,4 @@
-"""Where numbers and pictures go: loggers, callbacks, folders, the sweep's name."""
+"""Where numbers and pictures go: loggers, callbacks, folders; and how a sweep is run."""
 
 from __future__ import annotations
 
@@ -57,12 +57,24 @@ class PathsConfig:
     cache: str = ".cache/attnbench"
 
 
+class OnMemory(Enum):
+    """What becomes of a run that runs out of memory."""
+
+    fail = "fail"
+    halve_batch = "halve_batch"  # again with half of trainer.micro_batch, until it fits: the same updates
+
+
 @dataclass
 class SweepConfig:
-    """The folder and table that runs belong to."""
+    """The folder and table that runs belong to, and how a multirun goes about them; no result hangs on it."""
 
     name: str = "default"
     table: str | None = None  # experiments/<table>/table.yaml; null: the sweep's own name
+    workers: int = number(1, at_least=1)  # runs at once on this machine, its cores divided among them
+    retries: int = number(0, at_least=0)  # further attempts in one command at a run that was killed, hung or raised
+    on_oom: OnMemory = OnMemory.fail
+    lease_seconds: float = number(120.0, above=0)  # without a sign of life from another machine, its run is free
+    hung_minutes: float | None = number(None, above=0)  # without progress, a run is killed; null: never
 
     def faults(self) -> Iterator[Fault]:
         """The name is a folder's."""

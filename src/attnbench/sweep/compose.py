@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ VERSION_BASE = "1.3"
 _REFUSALS = (HydraException, OmegaConfBaseException, ValueError, yaml.YAMLError)  # what composing may raise
 
 
+@functools.cache
 def register() -> None:
     """Make the schema and our resolvers known to Hydra, in this process; a second time changes nothing."""
     version.setbase(VERSION_BASE)

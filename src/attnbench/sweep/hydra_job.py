@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from hydra.core.utils import JobStatus, run_job
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from attnbench.sweep.compose import register
 
 
-def run_hydra_job(context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-    """Call the task function as Hydra does (its folder, `.hydra`, logging), and raise what it raises."""
+def run_hydra_job(context: HydraContext, task_function: TaskFunction, config: DictConfig, added: list[str]) -> None:
+    """Call the task function as Hydra does (its folder, `.hydra`, logging), and raise what it raises.
+
+    `added` are overrides of the run's placement, which do not change its folder.
+    """
     register()  # a new process knows neither schema nor resolvers
+    for override in added:
+        key, _, value = override.partition("=")
+        OmegaConf.update(config, key, int(value))
+    with open_dict(config):
+        config.hydra.overrides.task.extend(added)
     returned = run_job(
         hydra_context=context,
         task_function=task_function,

@@ -66,12 +66,6 @@ def sweep_folder(config: Mapping[str, Any]) -> Path:
     return Path(config["paths"]["output"], config["sweep"]["name"])
 
 
-def titles(overrides: Sequence[Sequence[str]]) -> list[str]:
-    """What to call each job of a sweep: the overrides that not all of them share."""
-    shared = set.intersection(*map(set, overrides)) if len(overrides) > 1 else set()
-    return [" ".join(item for item in one if item not in shared) for one in overrides]
-
-
 def _refuse(found: Iterable[Fault]) -> None:
     once = list(dict.fromkeys(found))
     if once:

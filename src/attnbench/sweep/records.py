@@ -2,19 +2,53 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import errno
+import re
 import signal
+import traceback
 from pathlib import Path
 
 from attnbench.config import Config
 from attnbench.identity import provenance, resolved, run_id
-from attnbench.record import RECORD, SCHEMA_VERSION, Record, Status, read, write
+from attnbench.record import PROGRESS, RECORD, SCHEMA_VERSION, Kind, Record, Status, read, write
 
 _WAY_ON: dict[int, str] = {
     # Seen with bf16 on virtual machines that pass on the CPU's AMX flags and not its AMX.
     signal.SIGILL: ": the CPU does not carry out an instruction it announces; "
     "ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16 in the environment does without AMX",
 }
+# Exceptions by the name of their class, or of one it comes from: what raises them needs torch.
+_KINDS = {
+    "TrainingError": Kind.diverged,
+    "FloatingPointError": Kind.diverged,
+    "OutOfMemoryError": Kind.memory,  # torch's, of every accelerator
+    "MemoryError": Kind.memory,
+    "ConfigError": Kind.refused,
+    "DataError": Kind.refused,
+    "RecordError": Kind.refused,
+    "Interrupted": Kind.interrupted,
+    "KeyboardInterrupt": Kind.interrupted,
+    "SystemExit": Kind.interrupted,
+}
+_SAID = (  # and what a RuntimeError says that should have been one of those
+    (re.compile("can't allocate memory|out of memory|_ALLOC_FAILED"), Kind.memory),
+    (re.compile("returned nan values"), Kind.diverged),  # debug.detect_anomaly
+)
+_ERRNO = {
+    errno.ENOSPC: Kind.disk_full,
+    errno.EDQUOT: Kind.disk_full,
+    errno.EROFS: Kind.not_writable,
+    errno.EACCES: Kind.not_writable,
+    errno.EPERM: Kind.not_writable,
+    errno.ENOMEM: Kind.memory,
+}
+_FILES_WAY_ON = {
+    Kind.disk_full: "make room there, and the same command goes on",
+    Kind.not_writable: "see to its permissions, or name another folder with paths.output, paths.cache or paths.data",
+}
+_MEMORY_WAY_ON = "; with -m, sweep.on_oom=halve_batch goes on in smaller parts of an update"
 
 
 def now() -> str:
@@ -22,8 +56,8 @@ def now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
-def new_record(config: Config, overrides: list[str]) -> Record:
-    """A record of a run that has begun and knows nothing yet."""
+def new_record(config: Config, overrides: list[str], before: Record | None = None) -> Record:
+    """A record of a run that has begun and knows nothing yet; `before`: of its last attempt."""
     return Record(
         schema_version=SCHEMA_VERSION,
         run_id=run_id(config),
@@ -41,6 +75,7 @@ def new_record(config: Config, overrides: list[str]) -> Record:
         tracker=None,
         error=None,
         time={"started": now(), "ended": None, "train_seconds": 0.0},
+        attempts=1 if before is None else before.attempts + 1,
     )
 
 
@@ -67,14 +102,78 @@ def close(record: Record, folder: Path, status: Status, error: dict[str, str]) -
     write(record, folder)
 
 
+def tidy(folder: Path) -> None:
+    """Take away what a run that was killed left half-written; only for who has the folder's lease."""
+    for draft in (*folder.glob(".*.tmp"), *folder.glob("checkpoints/.*.tmp"), folder / PROGRESS):
+        with contextlib.suppress(OSError):
+            draft.unlink()
+
+
 def stop(number: int) -> dict[str, str]:
     """The error of a process that was asked to stop by signal `number`, and said nothing itself."""
-    return {"type": "Interrupted", "message": f"stopped by {signal.Signals(number).name}", "traceback": ""}
+    return _error(Kind.interrupted, "Interrupted", f"stopped by {signal.Signals(number).name}")
 
 
-def death(exitcode: int) -> dict[str, str]:
-    """The error of a process that ended without a word; `exitcode` as multiprocessing has it."""
+def hung(minutes: float) -> dict[str, str]:
+    """The error of a process that was killed since it went nowhere."""
+    return _error(Kind.hung, "Hung", f"no progress for {minutes:g} minutes (sweep.hung_minutes)")
+
+
+def death(exitcode: int, *, short: bool = False) -> dict[str, str]:
+    """The error of a process that ended without a word.
+
+    Args:
+        exitcode: as multiprocessing has it.
+        short: whether the kernel killed some process for want of memory meanwhile.
+    """
     if exitcode >= 0:
-        return {"type": "Exited", "message": f"exited with status {exitcode}", "traceback": ""}
+        return _error(Kind.killed, "Exited", f"exited with status {exitcode}")
     name, way_on = signal.strsignal(-exitcode), _WAY_ON.get(-exitcode, "")
-    return {"type": "Killed", "message": f"killed by signal {-exitcode} ({name}){way_on}", "traceback": ""}
+    kind = Kind.killed
+    if short and -exitcode == signal.SIGKILL:
+        kind, way_on = Kind.perhaps_memory, f", as the kernel did when memory ran short{_MEMORY_WAY_ON}"
+    return _error(kind, "Killed", f"killed by signal {-exitcode} ({name}){way_on}")
+
+
+def error_of(error: BaseException, folder: Path | None = None) -> dict[str, str]:
+    """What a record says of the exception that ended a run in `folder`."""
+    kind, cause = _kind_of(error)
+    message = str(error) or type(error).__name__
+    if isinstance(cause, OSError) and kind in _FILES_WAY_ON:
+        where = cause.filename or folder or "a folder"
+        message = f"{where}: {(cause.strerror or 'cannot be written').lower()}; {_FILES_WAY_ON[kind]}"
+    elif kind is Kind.memory:
+        message = f"out of memory: {message.strip().splitlines()[0]}{_MEMORY_WAY_ON}"
+    quiet = kind is Kind.interrupted
+    return _error(kind, type(error).__name__, message, "" if quiet else "".join(traceback.format_exception(error)))
+
+
+def kernel_kills() -> int:
+    """How many processes the kernel has killed for want of memory, here or in this control group; 0 if unknown."""
+    found = 0
+    for path in ("/proc/vmstat", "/sys/fs/cgroup/memory.events"):
+        with contextlib.suppress(OSError):
+            counted = re.search(r"^oom_kill (\d+)", Path(path).read_text(encoding="ascii"), re.MULTILINE)
+            found += int(counted[1]) if counted else 0
+    return found
+
+
+def _kind_of(error: BaseException) -> tuple[Kind, BaseException]:
+    """Why a run ended, and the exception, `error` or what it came of, that tells."""
+    for base in type(error).__mro__:
+        if base.__name__ in _KINDS:
+            return _KINDS[base.__name__], error
+    if isinstance(error, RuntimeError):
+        for pattern, kind in _SAID:
+            if pattern.search(str(error)):
+                return kind, error
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in _ERRNO:
+            return _ERRNO[cause.errno], cause
+        cause = cause.__cause__ or cause.__context__
+    return Kind.raised, error
+
+
+def _error(kind: Kind, name: str, message: str, text: str = "") -> dict[str, str]:
+    return {"kind": kind.value, "type": name, "message": message, "traceback": text}

@@ -1,48 +1,38 @@
-"""Runs the jobs of a sweep, one after another, each in a process that cannot take the others with it."""
+"""Runs the jobs of a sweep, several at once, each in a process that cannot take the others with it.
+
+Where jobs are handed elsewhere (a queue, another machine), what runs there is `supervise` of one job: lease, retries
+and records are then the same as here.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import multiprocessing
-import os
 import signal
-import threading
 import time
-import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from multiprocessing import forkserver, resource_tracker
-from multiprocessing.connection import Connection
+from multiprocessing.connection import wait
 from pathlib import Path
-from types import FrameType
-from typing import Any, NoReturn
+from typing import NoReturn
 
-from attnbench.config import Config
-from attnbench.record import Record, RecordError, Status
-from attnbench.sweep.records import close, death, last_record, new_record, stop
+from attnbench.identity import cores
+from attnbench.record import RECORD, Record, RecordError, Status
+from attnbench.sweep import policy
+from attnbench.sweep.children import Child, Job, serve
+from attnbench.sweep.lease import Holder, Lease, take
+from attnbench.sweep.policy import Task
+from attnbench.sweep.records import error_of, last_record, tidy
+from attnbench.sweep.signals import Watch, blocked
+from attnbench.sweep.telling import Board, Counts, Running, lasted, why
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_PATIENCE = 2  # signals that a run may take its time over; the next one kills it
-
-
-@dataclass(frozen=True)
-class Job:
-    """One run: where its record goes, and what to call (picklable) in a process of its own."""
-
-    title: str  # what tells it from the others
-    overrides: list[str]
-    config: Config
-    folder: Path
-    target: Callable[..., object]
-    args: tuple[Any, ...] = ()
+_LOOK = 1.0  # seconds between looks at what goes on elsewhere, and between two drawings of the table
 
 
 class Outcome(Enum):
     """What became of a job."""
 
     finished = "finished"
-    skipped = "skipped"  # finished before
+    skipped = "skipped"  # finished before, or by another command
     failed = "failed"
     interrupted = "interrupted"
 
@@ -53,189 +43,258 @@ def supervise(
     *,
     preload: Sequence[str] = (),
     first: int = 1,
-    tell: Callable[[str], None] = lambda line: print(line, flush=True),
+    tell: Callable[[str], None] | None = None,
 ) -> list[Outcome]:
     """Run what is not finished, and say what became of each job; a failure does not stop the others.
 
-    What is costly to import is imported once, into a fork server from which every job's process starts.
+    What is costly to import is imported once, into a fork server from which every job's process starts. How many run
+    at once and what is done about failures stands in `sweep` of each job's config. A run that another command has the
+    lease of is left for the end, and waited for.
 
     Args:
         jobs: taken one by one, as they are started.
         total: how many there are, for "job k of n".
         preload: modules that every job needs; they must start no thread when imported.
         first: the number of the first job.
-        tell: prints a line.
+        tell: prints a line; None: print it, on a terminal above a live table.
 
     Raises:
-        SystemExit: Ctrl-C, SIGTERM or SIGHUP was passed on to the running job, which has ended; status
+        SystemExit: Ctrl-C, SIGTERM or SIGHUP was passed on to the running jobs, which have ended; status
             128 + signal.
     """
-    forkserver.set_forkserver_preload(list(preload))
-    outcomes: list[Outcome] = []
-    done: dict[Path, str] = {}
-    with _Supervisor() as supervisor:
-        for number, job in enumerate(jobs, first):
-            label = f"[{number}/{total}]"
-            if supervisor.stopped is not None:
-                _leave(supervisor.stopped, f"before run {number} of {total}", tell)
-            if job.folder in done:
-                tell(f"{label} {job.title}: the same run as {done[job.folder]}")
-                outcomes.append(Outcome.skipped)
-                continue
-            done[job.folder] = label
-            outcomes.append(_one(supervisor, job, label, tell))
-            if supervisor.stopped is not None:
-                _leave(supervisor.stopped, f"in run {number} of {total} ({job.folder})", tell)
-    return outcomes
+    tasks = (Task(number, f"[{number}/{total}]", job) for number, job in enumerate(jobs, first))
+    with _Supervisor(tasks, total, Board(tell)) as supervisor:
+        serve(preload)
+        return supervisor.run()
 
 
-def exit_on_sigterm() -> None:
-    """Let SIGTERM unwind this process as Ctrl-C does, so that what must be written at the end is written."""
+@dataclass(frozen=True)
+class _Active:
+    """A task with the process that it has now."""
 
-    def leave(number: int, frame: FrameType | None) -> NoReturn:
-        raise SystemExit(128 + number)
-
-    signal.signal(signal.SIGTERM, leave)
-
-
-def _leave(number: int, where: str, tell: Callable[[str], None]) -> NoReturn:
-    tell(f"stopped by {signal.Signals(number).name} {where}; the same command goes on from there")
-    raise SystemExit(128 + number)
-
-
-def _one(supervisor: _Supervisor, job: Job, label: str, tell: Callable[[str], None]) -> Outcome:
-    """Run one job if it needs to be, and tell how it went."""
-    name = f"{label} {job.folder.name} {job.title}".rstrip()
-    try:
-        before = last_record(job.folder)
-        if before is not None and before.status is Status.finished:
-            tell(f"{name}: skipped: finished")
-            return Outcome.skipped
-        tell(name)
-        started = time.monotonic()
-        exitcode, said = supervisor.run(job)
-        record = _settle(job, before, exitcode, said, supervisor.stopped)
-    except RecordError as error:
-        tell(f"{label} failed: {error}")
-        return Outcome.failed
-    took = _lasted(time.monotonic() - started)
-    if record.status is Status.finished:
-        tell(f"{label} finished in {took}")
-        return Outcome.finished
-    why = record.error or {"type": "", "message": ""}
-    tell(f"{label} {record.status.value} after {took}: {why['type']}: {why['message']} ({job.folder})")
-    return Outcome.interrupted if record.status is Status.interrupted else Outcome.failed
-
-
-def _settle(job: Job, before: Record | None, exitcode: int, said: dict[str, str] | None, stopped: int | None) -> Record:
-    """The record of a job whose process has ended, completed where the process could not do so."""
-    record = last_record(job.folder)
-    if record is not None and record != before and record.status is not Status.running:
-        return record
-    if record is None:
-        record = new_record(job.config, job.overrides)
-    if stopped is not None:
-        close(record, job.folder, Status.interrupted, stop(stopped))
-    else:
-        close(record, job.folder, Status.failed, said or death(exitcode))
-    return record
-
-
-def _lasted(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.1f} min"
+    task: Task
+    lease: Lease
+    child: Child
 
 
 class _Supervisor:
-    """One child at a time, and the signals: the child gets each once, from here and not from the terminal."""
+    """The children, an event loop over them, and the signals: each child gets each once, from here alone."""
 
-    def __init__(self) -> None:
-        self.stopped: int | None = None
-        self._pid: int | None = None
-        self._asked = 0
-        self._handlers: dict[int, Any] = {}
-        self._context = multiprocessing.get_context("forkserver")
+    def __init__(self, tasks: Iterator[Task], total: int, board: Board) -> None:
+        self._tasks, self._more = tasks, True
+        self._next: Task | None = None
+        self._board, self._counts = board, Counts(total)
+        self._watch = Watch(self._ask)
+        self._active: tuple[_Active, ...] = ()  # replaced, never changed: a signal may come at any time
+        self._elsewhere: list[Task] = []
+        self._outcomes: dict[int, Outcome] = {}
+        self._known: dict[Path, str] = {}  # folders, by who has them here
+        self._records: dict[Path, int] | None = None  # when each was last written, as this command began
+        self._workers = 1
+        self._last = 0  # number of the last task taken
+        self._cut: list[Task] = []  # what a signal has ended
 
     def __enter__(self) -> _Supervisor:
-        for number in _SIGNALS:
-            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup
-                self._handlers[number] = signal.signal(number, self._pass_on)
-        # The fork server inherits the mask and keeps it, so that a signal to the whole process group does not
-        # end it under a job; each job unblocks them when it is ready to be stopped, and until then they wait.
-        resource_tracker.ensure_running()  # first: it unblocks signals when it starts
-        with _blocked():
-            forkserver.ensure_running()
+        self._watch.__enter__()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
+        for active in self._active:  # something went wrong here: nobody would look after them
+            active.child.kill()
+        self._board.draw()
+        self._watch.__exit__(*exception)
 
-    def run(self, job: Job) -> tuple[int, dict[str, str] | None]:
-        """Start, wait; the exit code as multiprocessing has it, and the exception, if one ended it."""
-        receiver, sender = self._context.Pipe(duplex=False)
-        process = self._context.Process(target=_child, args=(sender, job.target, job.args))
-        with receiver:
-            with sender:
-                process.start()
-            with _blocked():
-                self._pid = process.pid
-                if self.stopped is not None:  # while it was being started
-                    self._send(self.stopped)
-            process.join()
-            self._pid = None
-            try:
-                said = receiver.recv() if receiver.poll() else None
-            except EOFError:
-                said = None
-        assert process.exitcode is not None
-        return process.exitcode, said
+    def run(self) -> list[Outcome]:
+        """Every job, until none is left or a signal says so."""
+        self._fill()
+        while self._active or (self._elsewhere and self._watch.stopped is None):
+            self._wait()
+            self._fill()
+        if self._watch.stopped is not None:
+            self._leave(self._watch.stopped)
+        return [self._outcomes[number] for number in sorted(self._outcomes)]
 
-    def _pass_on(self, number: int, frame: FrameType | None) -> None:
-        self.stopped = self.stopped or number
-        # Not print: it may be print that was interrupted.
-        os.write(2, b"\nattnbench: stopping once the run is saved; once more to hurry\n")
-        if self._pid is not None:
-            self._send(number)
+    def _fill(self) -> None:
+        """Start what there is room for; what runs elsewhere is looked at again when nothing else is left."""
+        while self._watch.stopped is None and self._more and len(self._active) < self._workers:
+            self._look_ahead()
+            task, self._next = self._next, None
+            if task is None:
+                break
+            self._last = task.number
+            self._workers = task.job.config.sweep.workers
+            if task.job.folder in self._known:
+                same = self._known[task.job.folder]
+                self._settle(task, Outcome.skipped, f"{task.label} {task.job.title}: the same run as {same}")
+                continue
+            self._known[task.job.folder] = task.label
+            self._begin(task)
+        if not self._more:
+            for task in tuple(self._elsewhere):
+                if self._watch.stopped is None and len(self._active) < self._workers:
+                    self._begin(task)
+        self._draw()
 
-    def _send(self, number: int) -> None:
-        assert self._pid is not None
-        self._asked += 1
-        gentle = signal.SIGINT if number == signal.SIGINT else signal.SIGTERM
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self._pid, gentle if self._asked <= _PATIENCE else signal.SIGKILL)
+    def _look_ahead(self) -> None:
+        """Have the next task ready: composing its config takes a while, best spent while others run."""
+        if self._next is None and self._more:
+            self._next = next(self._tasks, None)
+            self._more = self._next is not None
 
-
-@contextlib.contextmanager
-def _blocked() -> Iterator[None]:
-    """Hold our signals back for a moment."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _child(sender: Connection, target: Callable[..., object], args: tuple[Any, ...]) -> None:
-    """A job's process, from its first line to its last."""
-    os.setpgid(0, 0)  # out of reach of the terminal's Ctrl-C: the supervisor passes it on
-    threading.Thread(target=_die_with_parent, daemon=True).start()
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    exit_on_sigterm()
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-    with sender:
+    def _begin(self, task: Task) -> None:
+        """Start a task, unless it is finished or somebody else has it."""
+        folder, lease = task.job.folder, None
         try:
-            target(*args)
-        except KeyboardInterrupt:
-            raise SystemExit(128 + signal.SIGINT) from None
-        except Exception as error:
-            text = "".join(traceback.format_exception(error))[-10_000:]  # so that a pipe holds it unread
-            sender.send({"type": type(error).__name__, "message": str(error)[:2_000], "traceback": text})
-            raise SystemExit(1) from None
+            if self._is_over(task):
+                return
+            lease = take(folder, task.job.config.sweep.lease_seconds)
+            if isinstance(lease, Holder):
+                self._defer(task, lease)
+                return
+            if self._is_over(task):  # since: by whoever had the lease
+                lease.release()
+                return
+            tidy(folder)
+            task.before = last_record(folder)
+            task.micro_batch = policy.halved_before(task.job, task.before)
+            self._board.line(f"{task.name}{policy.again(task.before)}")
+            self._launch(task, lease)
+        except (RecordError, OSError, EOFError) as error:  # EOFError: the fork server has just died
+            if isinstance(lease, Lease):
+                lease.release()
+            self._settle(task, Outcome.failed, f"{task.label} failed: {_said(error, task)}")
+
+    def _is_over(self, task: Task) -> bool:
+        """Whether there is nothing to do, since it is finished, or failed under another command during this one."""
+        path = task.job.folder / RECORD
+        if self._records is None:
+            self._records = {found: found.stat().st_mtime_ns for found in task.job.folder.parent.glob(f"*/{RECORD}")}
+        record = last_record(task.job.folder)
+        if record is not None and record.status is Status.finished:
+            elsewhere = " elsewhere" if task in self._elsewhere else ""
+            self._settle(task, Outcome.skipped, f"{task.name}: skipped: finished{elsewhere}")
+        elif (
+            record is not None and record.status is Status.failed and self._records.get(path) != path.stat().st_mtime_ns
+        ):
+            self._settle(task, Outcome.failed, f"{task.name}: failed elsewhere: {(record.error or {}).get('message')}")
+        else:
+            return False
+        return True
+
+    def _defer(self, task: Task, holder: Holder) -> None:
+        if task not in self._elsewhere:
+            self._elsewhere.append(task)
+            self._board.line(f"{task.name}: running elsewhere: {holder}; left for the end")
+
+    def _launch(self, task: Task, lease: Lease) -> None:
+        """Start a task's process; its lease is ours."""
+        if task in self._elsewhere:
+            self._elsewhere.remove(task)
+        task.attempt += 1
+        active = _Active(task, lease, Child(task.job, policy.added(task, cores()), lease))
+        task.since = time.monotonic()  # the first one has waited for the fork server
+        with blocked():
+            self._active = (*self._active, active)
+            if self._watch.stopped is not None:  # while it was being started
+                active.child.ask(self._watch.stopped)
+
+    def _wait(self) -> None:
+        """Until something happens: a child prints or ends, a signal comes, it is time to look."""
+        self._look_ahead()
+        children = [active.child for active in self._active]
+        outputs = [child.output for child in children if not child.silent]
+        ready = wait([self._watch.awake, *(child.sentinel for child in children), *outputs], self._patience())
+        self._watch.calm()
+        for active in self._active:
+            minutes = active.task.job.config.sweep.hung_minutes
+            if minutes is not None:
+                active.child.kill_if_stuck(active.task.job.folder, minutes)
+            self._pass_lines(active.child, active.task)
+            if active.child.sentinel in ready:
+                self._end(active)
+
+    def _patience(self) -> float | None:
+        """Seconds after which to look even if nothing happens."""
+        limits = [active.task.job.config.sweep.hung_minutes for active in self._active]
+        looks = [min(10.0, 6 * minutes) for minutes in limits if minutes is not None]
+        if self._board.live or (self._elsewhere and not self._more and len(self._active) < self._workers):
+            looks.append(_LOOK)
+        return min(looks, default=None)
+
+    def _pass_lines(self, child: Child, task: Task, last: bool = False) -> None:
+        labelled = self._workers > 1 or self._board.live
+        for line in child.lines(last):
+            self._board.line(f"{task.label} {line}" if labelled else line)
+
+    def _end(self, active: _Active) -> None:
+        """What is to be done now that a process has ended: again, or done with."""
+        task, lease = active.task, active.lease
+        self._pass_lines(active.child, task, last=True)
+        ended = active.child.end()
+        with blocked():
+            self._active = tuple(other for other in self._active if other is not active)
+        if not lease.renew():
+            self._elsewhere.append(task)
+            self._board.line(f"{task.label} taken over by another command: this one gave no sign of life")
+            return
+        try:
+            tidy(task.job.folder)
+            record = policy.record_of(task, ended, self._watch.stopped)
+            took = f"after {lasted(task.seconds)}"
+            once_more = policy.once_more(task, record)
+            if once_more is None or self._watch.stopped is not None:
+                self._conclude(task, record, took, active.child.tail)
+            else:
+                why_again = (record.error or {}).get("message")
+                self._board.line(f"{task.label} {record.status.value} {took}: {why_again}; {once_more.said}")
+                task.before, task.micro_batch = record, once_more.micro_batch
+                self._launch(task, lease)
+                return
+        except (RecordError, OSError, EOFError) as error:
+            self._settle(task, Outcome.failed, f"{task.label} failed: {_said(error, task)}")
+        lease.release()
+
+    def _conclude(self, task: Task, record: Record, took: str, tail: Sequence[str]) -> None:
+        """Say how a task ended."""
+        if record.status is Status.finished:
+            self._counts.seconds.append(task.seconds)
+            self._settle(task, Outcome.finished, f"{task.label} finished in {took.removeprefix('after ')}")
+            return
+        error = record.error or {"type": "", "message": ""}
+        line = f"{task.label} {record.status.value} {took}: {error['type']}: {error['message']} ({task.job.folder})"
+        stopped = record.status is Status.interrupted
+        if self._watch.stopped is not None:
+            self._cut.append(task)
+        self._settle(
+            task, Outcome.interrupted if stopped else Outcome.failed, line, [] if stopped else why(error, tail)
+        )
+
+    def _settle(self, task: Task, outcome: Outcome, line: str, more: Sequence[str] = ()) -> None:
+        """This is what became of a task."""
+        if task in self._elsewhere:
+            self._elsewhere.remove(task)
+        self._outcomes[task.number] = outcome
+        over = outcome in (Outcome.finished, Outcome.skipped)
+        self._counts.done += over
+        self._counts.failed += not over
+        for text in (line, *more):
+            self._board.line(text)
+
+    def _draw(self) -> None:
+        if self._board.live:
+            rows = [Running(a.task.label, a.task.job.title, a.task.job.folder, a.task.seconds) for a in self._active]
+            self._board.draw(self._counts.line([row.seconds for row in rows], self._workers), rows)
+
+    def _leave(self, number: int) -> NoReturn:
+        cut = [(task.number, str(task.job.folder)) for task in self._cut]
+        where = policy.stopped_where(cut, self._last, self._counts.total)
+        self._board.line(f"stopped by {signal.Signals(number).name} {where}; the same command goes on from there")
+        raise SystemExit(128 + number)
+
+    def _ask(self, number: int) -> None:
+        for active in self._active:
+            active.child.ask(number)
 
 
-def _die_with_parent() -> None:
-    """A run whose supervisor is gone would train on unseen, and beside the next command's."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os.kill(os.getpid(), signal.SIGKILL)
+def _said(error: Exception, task: Task) -> str:
+    return error_of(error, task.job.folder)["message"]

@@ -6,10 +6,10 @@ import datetime
 import logging
 import math
 import os
-import traceback
+import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +18,19 @@ import torch
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint, Timer
 from pytorch_lightning.utilities import rank_zero_only
 
+from attnbench.callbacks.checkpoints import LAST, WholeCheckpoints, latest
 from attnbench.callbacks.gradients import InitialGradients
 from attnbench.callbacks.performance import Performance
 from attnbench.callbacks.pictures import Pictures
 from attnbench.callbacks.progress import Progress
-from attnbench.callbacks.resumable import Interrupted, Resumable
+from attnbench.callbacks.resumable import Resumable
 from attnbench.callbacks.run_record import RunRecord
 from attnbench.callbacks.samples import Samples
 from attnbench.config import Config, ConfigError, Fault
 from attnbench.config.trainer import Accelerator, FinalWeights, Precision
 from attnbench.identity import provenance
-from attnbench.record import Record, Status, write
-from attnbench.sweep.records import last_record, new_record, now
+from attnbench.record import PROGRESS, Kind, Record, Status, write
+from attnbench.sweep.records import error_of, last_record, new_record, now
 from attnbench.tasks.base import Task
 from attnbench.tasks.build import build_task
 from attnbench.tasks.optimisation import average
@@ -47,7 +48,6 @@ _NOISE = (
     # Lightning against newer torch.
     ".*isinstance\\(treespec, LeafSpec\\).*",
 )
-LAST = Path("checkpoints", "last.ckpt")
 MODEL = "model.ckpt"
 
 
@@ -58,8 +58,8 @@ def execute(config: Config, folder: Path, overrides: list[str]) -> Record:
     again afterwards.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    record = new_record(config, overrides)
     before = last_record(folder)
+    record = new_record(config, overrides, before)
     if before is not None and (folder / LAST).is_file():
         # Where training was already over, this session has nothing of its own to say of its speed.
         record.performance = before.performance
@@ -88,16 +88,14 @@ def recorded(record: Record, folder: Path) -> Iterator[None]:
         yield
         record.status = Status.finished
     except BaseException as error:
-        stopped = isinstance(error, (Interrupted, KeyboardInterrupt, SystemExit))
+        record.error = error_of(error, folder)
+        stopped = record.error["kind"] == Kind.interrupted
         record.status = Status.interrupted if stopped else Status.failed
-        record.error = {
-            "type": type(error).__name__,
-            "message": str(error),
-            "traceback": "" if stopped else "".join(traceback.format_exception(error)),
-        }
         raise
     finally:
         record.time["ended"] = now()
+        with suppress(OSError):
+            (folder / PROGRESS).unlink()
         _write(record, folder)
 
 
@@ -116,11 +114,14 @@ def train_and_test(config: Config, task: Task, data: pl.LightningDataModule, rec
     )
     if config.trainer.compile:
         task.network.compile(dynamic=True)
-    last = folder / LAST
+    whole, damaged = latest(folder)
+    for note in damaged:
+        print(f"attnbench: {note}", file=sys.stderr)
+    record.notes += damaged
     failed = True
     try:
-        trainer.fit(task, datamodule=data, ckpt_path=last if last.is_file() else None, weights_only=True)
-        task.load_state_dict(final_weights(config, keepers, last))
+        trainer.fit(task, datamodule=data, ckpt_path=whole, weights_only=True)
+        task.load_state_dict(final_weights(config, keepers, folder / LAST))
         trainer.save_checkpoint(folder / MODEL, weights_only=True)
         trainer.test(task, datamodule=data, verbose=False)
         logger.summarise(record)
@@ -237,6 +238,7 @@ def build_trainer(config: Config, folder: Path, logger: Any, callbacks: list[pl.
         enable_progress_bar=False,
         enable_model_summary=False,
         default_root_dir=folder,
+        plugins=[WholeCheckpoints(shares_per_update(config))],
         logger=logger,
         callbacks=callbacks,
     )

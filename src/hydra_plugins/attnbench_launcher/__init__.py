@@ -12,14 +12,15 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
 from attnbench.config import check
+from attnbench.sweep.children import Job
 from attnbench.sweep.compose import without_hydra
 from attnbench.sweep.hydra_job import run_hydra_job
-from attnbench.sweep.plan import titles
-from attnbench.sweep.supervise import Job, supervise
+from attnbench.sweep.supervise import supervise
+from attnbench.sweep.telling import titles
 
 # What every run imports before its first step, by name: nothing of it is wanted in this process. Without
 # attnbench.train, which a new process runs under another name, as multiprocessing does with a main module.
-PRELOAD = ("attnbench.sweep.plan", "attnbench.sweep.hydra_job", "attnbench.tasks.run")
+PRELOAD = ("attnbench.report.tables", "attnbench.tasks.run", "attnbench.sweep.warm")
 
 ConfigStore.instance().store(
     group="hydra/launcher",

@@ -1,0 +1,19 @@
+"""What a sweep's fork server does last before runs are forked from it: importing this does it, once for all of them."""
+
+from __future__ import annotations
+
+import atexit
+import gc
+
+from hydra.core.plugins import Plugins
+
+import attnbench.sweep.hydra_job  # noqa: F401
+from attnbench.sweep.compose import register
+
+register()
+Plugins.instance()
+# Else the first collection in each run walks over everything that is imported, which takes longer than the rest of
+# its start; and writes to it, so that no page of memory is shared any more.
+gc.collect()
+gc.freeze()
+atexit.register(gc.unfreeze)  # libraries that look for leaks at the end find none

@@ -1,0 +1,129 @@
+"""One holder at a time: over commands, machines, and what is left of those that died."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from attnbench.sweep import lease as module
+from attnbench.sweep.lease import Holder, Lease, holder_of, take
+
+
+def taken(folder: Path, term: float = 60.0) -> Lease:
+    found = take(folder, term)
+    assert isinstance(found, Lease)
+    return found
+
+
+def left_behind(folder: Path, *, age: float = 0.0, **changes: Any) -> Path:
+    """A lease that somebody else took, so many seconds ago."""
+    lease = taken(folder)
+    content = json.loads(lease.path.read_text()) | {"token": "theirs"} | changes
+    lease.path.write_text(json.dumps(content))
+    then = lease.path.stat().st_mtime - age
+    os.utime(lease.path, (then, then))
+    return lease.path
+
+
+def test_who_comes_second_is_told_who_has_it(tmp_path: Path) -> None:
+    first = taken(tmp_path)
+    second = take(tmp_path, 60.0)
+    assert isinstance(second, Holder)
+    assert f"pid {os.getpid()}" in str(second)
+    first.release()
+    assert holder_of(tmp_path) is None
+    assert not list(tmp_path.iterdir())
+    assert taken(tmp_path).renew()
+
+
+def test_a_dead_process_of_this_machine_is_known_at_once(tmp_path: Path) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    left_behind(tmp_path, processes={dead.pid: "1"})
+    assert taken(tmp_path).held()
+
+
+@pytest.mark.parametrize("name", ["the command", "the run"])
+def test_a_lease_lives_as_long_as_its_command_or_its_run(tmp_path: Path, name: str) -> None:
+    me = module._started(os.getpid())
+    living = {os.getpid(): me, 999_999_999: "1"} if name == "the command" else {999_999_999: "1", os.getpid(): me}
+    left_behind(tmp_path, processes=living, age=1000.0)
+    assert isinstance(take(tmp_path, 60.0), Holder)
+
+
+def test_another_machine_has_its_term(tmp_path: Path) -> None:
+    left_behind(tmp_path, place="there", age=50.0)
+    assert isinstance(take(tmp_path, 10.0), Holder), "the term is the holder's"
+    (tmp_path / "lease.json").unlink()
+    left_behind(tmp_path, place="there", age=70.0)
+    assert taken(tmp_path).held()
+
+
+def test_a_lease_that_was_cut_off_has_a_term_too(tmp_path: Path) -> None:
+    path = left_behind(tmp_path)
+    path.write_text("{")
+    assert isinstance(take(tmp_path, 60.0), Holder)
+    os.utime(path, (0, 0))
+    assert taken(tmp_path).held()
+
+
+@pytest.mark.parametrize("stale", [False, True])
+def test_of_many_takers_one_wins(tmp_path: Path, stale: bool) -> None:
+    for number in range(20):
+        folder = tmp_path / str(number)
+        if stale:
+            left_behind(folder, place="there", age=70.0)
+        found: list[Lease | Holder] = []
+        barrier = threading.Barrier(4)
+
+        def one(
+            folder: Path = folder, barrier: threading.Barrier = barrier, found: list[Lease | Holder] = found
+        ) -> None:
+            barrier.wait()
+            found.append(take(folder, 60.0))
+
+        takers = [threading.Thread(target=one) for _ in range(4)]
+        for taker in takers:
+            taker.start()
+        for taker in takers:
+            taker.join()
+        won = [lease for lease in found if isinstance(lease, Lease)]
+        assert len(found) == 4
+        assert len(won) == 1
+        won[0].release()
+        assert not list(folder.iterdir())
+
+
+def test_who_lost_a_lease_learns_of_it_and_leaves_the_new_one_alone(tmp_path: Path) -> None:
+    slow = taken(tmp_path)
+    slow.path.write_text(slow.path.read_text().replace(slow.holder.place, "there"))
+    os.utime(slow.path, (0, 0))
+    quick = taken(tmp_path)
+    assert not slow.renew()
+    slow.release()
+    assert quick.renew()
+
+
+def test_a_taker_who_is_late_follows_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between its look and its move another one took the run over, did it, and gave it back; a third has it now."""
+    left_behind(tmp_path, place="there", age=70.0)
+    clock, third = module._clock, []
+
+    def meanwhile(folder: Path, token: str) -> float:
+        monkeypatch.setattr(module, "_clock", clock)
+        now = clock(folder, token)
+        taken(folder).release()
+        third.append(taken(folder))
+        return now
+
+    monkeypatch.setattr(module, "_clock", meanwhile)
+    assert isinstance(take(tmp_path, 60.0), Holder)
+    assert third[0].held()
+    assert [path.name for path in tmp_path.iterdir()] == ["lease.json"]
