@@ -9,7 +9,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep table test test-full lint format type sync lock clean
+.PHONY: help setup sweep table bench test test-full lint format type sync lock clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,11 +36,14 @@ sweep: $(READY) ## train SWEEP (on EXPERIMENT) and print its table; what is fini
 table: $(READY) ## print TABLE from the records there are
 	$(BIN)/python -m attnbench.table $(TABLE) $(ARGS)
 
+bench: $(READY) ## measure speed and memory, as ratios: ARGS='attention --lengths 64,256' (ARGS=--help)
+	$(BIN)/python -m attnbench.bench $(ARGS)
+
 test: $(READY) ## the fast tests, with coverage
-	$(BIN)/python -m pytest -n 2 --cov --cov-report=term $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report=term $(ARGS)
 
 test-full: $(READY) ## all tests, the slow ones too
-	$(BIN)/python -m pytest -n 2 -m "slow or not slow" --cov --cov-report=term $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "slow or not slow" --cov --cov-report=term $(ARGS)
 
 lint: $(READY) ## ruff: rules and format
 	$(BIN)/ruff check src tests

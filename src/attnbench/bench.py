@@ -1,0 +1,158 @@
+"""The door to measurements: `python -m attnbench.bench attention` prints times and memory as ratios to a baseline."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from attnbench.benchmark.configs import DECODED, PRECISION, TRAINED, decoded, trained
+from attnbench.benchmark.measuring import measure
+from attnbench.benchmark.results import SCHEMA_VERSION, SUITES, Benchmark, Settings, Suite, read, write
+from attnbench.benchmark.table import render
+from attnbench.config import Config, ConfigError, Fault
+from attnbench.identity import provenance
+from attnbench.record import RecordError
+
+if TYPE_CHECKING:
+    from attnbench.benchmark.measuring import Plan
+
+Configs = dict[str, dict[str, Config]]  # by suite, then by model
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure, or with --render read; print the tables.
+
+    Returns the exit status: 2 after a sentence about what is wrong with the command, 1 where a row failed.
+    """
+    arguments = vars(_parser().parse_args(argv))
+    output, rendered = arguments.pop("output"), arguments.pop("render")
+    try:
+        if rendered is not None:
+            print(render(read(rendered)), end="")
+            return 0
+        settings = Settings(**arguments | {"suites": list(dict.fromkeys(arguments["suites"]))})
+        configs = {"training": trained, "decoding": decoded}
+        composed = {name: compose(settings) for name, compose in configs.items() if name in settings.suites}
+        benchmark = run(settings, composed, output)
+    except ConfigError as error:
+        for fault in error.faults:
+            _tell(f"attnbench: {fault}")
+        return 2
+    except (RecordError, OSError) as error:
+        _tell(f"attnbench: {error}")
+        return 2
+    except KeyboardInterrupt:
+        _tell(f"attnbench: stopped; suites that were done are in {output}")
+        return 130
+    print(render(benchmark), end="", flush=True)
+    return int(any(row.error is not None for suite in benchmark.suites for row in suite.rows))
+
+
+def run(settings: Settings, configs: Configs, output: Path) -> Benchmark:
+    """Measure every suite that is asked for; the record grows suite by suite.
+
+    Raises:
+        ConfigError: the device is not there.
+        OSError: `output` cannot be written.
+    """
+    output.parent.mkdir(parents=True, exist_ok=True)
+    # The profiler that counts memory else says in five lines that it starts and stops.
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+    import torch
+
+    gpu = settings.device == "cuda"
+    if gpu and not torch.cuda.is_available():
+        raise ConfigError([Fault("--device", "cuda", "torch finds no GPU here; expected cpu")])
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+    device = torch.cuda.get_device_name() if gpu else "cpu"
+    where = provenance({}, device=device, threads=torch.get_num_threads())
+    benchmark = Benchmark(SCHEMA_VERSION, settings, where, [])
+    for name in settings.suites:
+        _tell(f"{name} ...")
+        suite = plan(name, settings, configs.get(name, {}))
+        benchmark.suites.append(Suite(name, suite.groups, suite.notes, measure(suite, settings.repeats, _tell)))
+        write(benchmark, output)
+    return benchmark
+
+
+def plan(name: str, settings: Settings, configs: dict[str, Config]) -> Plan:
+    """What the suite `name` measures; `configs` by model, of the suites that have models."""
+    # Each suite imports no more than it measures: Lightning alone takes seconds.
+    if name == "attention":
+        from attnbench.benchmark import attention
+
+        return attention.plan(settings)
+    if name == "training":
+        from attnbench.benchmark import training
+
+        return training.plan(settings, configs)
+    if name == "decoding":
+        from attnbench.benchmark import decoding
+
+        return decoding.plan(settings, configs)
+    from attnbench.benchmark import startup
+
+    return startup.plan(settings)
+
+
+def _tell(what: str) -> None:
+    print(what, file=sys.stderr, flush=True)
+
+
+def _suite(text: str) -> str:
+    if text not in SUITES:
+        raise argparse.ArgumentTypeError(f"given {text}; expected some of {', '.join(SUITES)}")
+    return text
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"given {text}; expected a whole number of at least 1")
+    return int(text)
+
+
+def _counts(text: str) -> list[int]:
+    return [_count(part) for part in text.split(",")]
+
+
+def _names(text: str) -> list[str]:
+    return list(dict.fromkeys(text.split(",")))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m attnbench.bench",
+        description="Measure speed and memory; print each suite as a table, every row with its ratio to a baseline.",
+    )
+
+    def add(name: str, says: str, **how: Any) -> None:
+        shown = " (default: %(default)s)" if how.get("default") is not None and name.startswith("--") else ""
+        parser.add_argument(name, help=says + shown, **how)
+
+    add("suites", f"of {', '.join(SUITES)}; none: all", nargs="*", metavar="SUITE", type=_suite, default=list(SUITES))
+    add("--lengths", "attention: of queries and keys", type=_counts, default="64,256,1024")
+    add("--batch", "attention: sequences", type=_count, default=1)
+    add("--heads", "attention: heads", type=_count, default=4)
+    add("--width", "attention: of a head", type=_count, default=32)
+    add("--max-gib", "attention: the naive score is left out where it would hold more", type=float, default=4.0)
+    add("--models", f"training: {','.join(TRAINED)}; decoding: {','.join(DECODED)}; or these", type=_names)
+    add("--data", "training: a data set in place of the embedded one, found in $ATTNBENCH_DATA")
+    add("--updates", "training: in each repeat, beyond --warmup", type=_count, default=20)
+    add("--sentences", "decoding: in one batch", type=_count, default=64)
+    add("--warmup", "repeats that do not count; training: updates of each repeat", type=_count, default=2)
+    add("--repeats", "of every row; rows take turns", type=_count, default=5)
+    add("--dtype", "of attention; of models: mixed with float32", choices=tuple(PRECISION), default="float32")
+    add("--device", "where to measure", choices=("cpu", "cuda"), default="cpu")
+    add("--threads", "that torch computes with; none: what it chooses", type=_count)
+    add("--output", "the record", type=Path, default=Path("multirun/bench.json"))
+    add("--render", "print the tables of a record and measure nothing", type=Path, metavar="RECORD")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,83 @@
+"""A benchmark's record as Markdown tables: a pure function, so that a record gives the same tables again."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from attnbench.benchmark.results import Benchmark, Row, Settings, Suite
+from attnbench.report import aggregate
+from attnbench.report.cells import Cell, number_text
+from attnbench.report.formats import markdown
+from attnbench.report.layout import Column, RowKey
+from attnbench.report.runs import ABSENT
+
+MEDIAN, LOWER, UPPER = "_p50", "_p25", "_p75"
+_DIGITS = 3  # significant ones
+_TIMES = "\N{MULTIPLICATION SIGN}"
+
+
+def render(benchmark: Benchmark) -> str:
+    """A table a suite."""
+    where = measured_on(benchmark.provenance, benchmark.settings)
+    return "\n".join(markdown(_table(suite, where)) for suite in benchmark.suites)
+
+
+def measured_on(provenance: dict[str, Any], settings: Settings) -> str:
+    """Versions, device and settings in a sentence."""
+    versions, git = provenance["versions"], provenance["git"]
+    code = "" if git is None else f" at commit {git['commit'][:12]}{', changed since' * git['dirty']}"
+    device, cpu, threads = provenance["device"], provenance["cpu"], provenance["threads"]
+    on = f"{cpu}, {threads} of {provenance['cpu_cores']} cores"
+    return (
+        f"attnbench {versions['attnbench']}{code}, torch {versions['torch']}, Python {versions['python']}; "
+        f"{on if device == 'cpu' else f'{device}, {on}'}; {settings.dtype}."
+    )
+
+
+def _table(suite: Suite, where: str) -> aggregate.Table:
+    keys = list(dict.fromkeys(key for row in suite.rows for key in row.values if not key.endswith((LOWER, UPPER))))
+    grouped = any(row.group for row in suite.rows)
+    labels = [RowKey(suite.groups)] * grouped + [RowKey("row"), RowKey("baseline")]
+    columns = [column for key in keys for column in (Column(key, label=_heading(key)), Column(f"{key}_ratio", _TIMES))]
+    rows = tuple(
+        aggregate.Row(
+            labels=(*[row.group] * grouped, row.name, row.baseline),
+            cells=tuple(cell for key in keys for cell in (_value(row, key), _ratio(suite, row, key))),
+            published=((),) * len(columns),
+        )
+        for row in suite.rows
+    )
+    failed = [
+        f"{' '.join(filter(None, (suite.groups, row.group, row.name)))}: {row.error}"
+        for row in suite.rows
+        if row.error is not None
+    ]
+    notes = (where, *suite.notes, f"{_TIMES}: over the baseline's, which took turns with it.", *failed)
+    return aggregate.Table(suite.name, tuple(labels), tuple(columns), rows, notes, marks=())
+
+
+def _heading(key: str) -> str:
+    return f"{key} [p25, p75]" if key.endswith(MEDIAN) else key
+
+
+def _value(row: Row, key: str) -> Cell:
+    if key not in row.values:
+        return _cell(ABSENT if row.error is None else "failed")
+    stem = key.removesuffix(MEDIAN)
+    ends = [_text(row.values[stem + end]) for end in (LOWER, UPPER) if stem + end in row.values]
+    return _cell(_text(row.values[key]), f"[{', '.join(ends)}]" if ends else "")
+
+
+def _ratio(suite: Suite, row: Row, key: str) -> Cell:
+    ratio = suite.ratio(row, key)
+    return _cell(ABSENT if ratio is None else _text(ratio))
+
+
+def _cell(value: str, spread: str = "") -> Cell:
+    return Cell(summary=None, value=value, spread=spread, missing="", run_ids=())
+
+
+def _text(value: float) -> str:
+    digits = _DIGITS - 1 - math.floor(math.log10(abs(value))) if value else 0
+    return number_text(value, Column("", digits=max(0, digits)))

@@ -1,0 +1,77 @@
+"""Training, decoding and startup: each measures what it says, on as little as there is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from attnbench.benchmark import decoding, device, startup, training
+from attnbench.benchmark.configs import trained
+from attnbench.benchmark.measuring import measure
+from attnbench.benchmark.results import Settings
+from attnbench.config import Config
+from attnbench.sweep.plan import compose
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
+    return compose([
+        "model.depth=1", "model.d_model=16", "model.d_ff=32", "model.num_heads=2", "data.train_pairs=48",
+        "data.val_pairs=3", "data.test_pairs=3", "data.batch_tokens=128", "trainer.max_steps=3",
+        "trainer.max_epochs=null", "trainer.accelerator=cpu", "logger=none", "callbacks=quiet",
+        f"paths.cache={tmp_path_factory.mktemp('cache')}",
+    ])  # fmt: skip
+
+
+def test_training_is_measured_by_the_meter_of_records(asked: Callable[..., Settings], config: Config) -> None:
+    found = training.plan(asked(warmup=1), {"first": config, "second": config})
+    rows = measure(found, repeats=1, tell=lambda said: None)
+    assert [(row.name, row.baseline, row.error) for row in rows] == [
+        ("first", "first", None), ("second", "first", None),
+    ]  # fmt: skip
+    for row in rows:
+        assert row.values["target_tokens_per_sec_p50"] > 0
+        assert row.values["update_ms_p50"] > 0
+    assert found.notes[0].startswith("Data: synthetic_translation. 2 updates a repeat, after 1 others")
+
+
+def test_decoding_finds_the_same_with_a_cache(
+    asked: Callable[..., Settings], config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device, "SAMPLE_MS", 0.001)
+    rows = measure(decoding.plan(asked(), {"tiny": config}), repeats=1, tell=lambda said: None)
+    assert [(row.name, row.baseline, row.error) for row in rows] == [
+        (f"{search}, {how}", f"{search}, recomputing", None)
+        for search in ("greedy", "beam 5")
+        for how in ("recomputing", "cached")
+    ]
+    lengths = [row.values["tokens_per_sentence"] for row in rows]
+    assert lengths[0] == lengths[1]
+    assert lengths[2] == lengths[3]
+    assert all(row.values["sentences_per_sec_p50"] > 0 for row in rows)
+
+
+def test_a_model_of_pictures_is_trained_on_pictures(asked: Callable[..., Settings]) -> None:
+    found = trained(asked(models=["toy", "cnn"], warmup=2, updates=3, dtype="bfloat16"))
+    assert {model: config.data.family for model, config in found.items()} == {
+        "toy": "synthetic_translation", "cnn": "synthetic_garments",
+    }  # fmt: skip
+    assert {(config.trainer.max_steps, config.trainer.precision.name) for config in found.values()} == {
+        (5, "bf16_mixed")
+    }
+
+
+def test_startup_waits_for_the_answer_that_is_expected(asked: Callable[..., Settings]) -> None:
+    subjects = startup.plan(asked()).subjects
+    assert {subject.baseline for subject in subjects} == {subjects[0].name}
+    assert subjects[0].sample()["seconds"] > 0
+    assert startup.table()["seconds"] > 0
+    with pytest.raises(RuntimeError, match=r"^ended with status 1: not today$"):
+        startup.answer(["-c", "raise SystemExit('oh\\nnot today')"])
+
+
+@pytest.mark.slow
+def test_startup_waits_for_the_first_update(asked: Callable[..., Settings]) -> None:
+    for subject in startup.plan(asked()).subjects:
+        assert subject.sample()["seconds"] > 0, subject.name

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from attnbench import bench
+from attnbench.bench import main
+from attnbench.benchmark import device
+from attnbench.benchmark.results import read
+
+
+def test_measures_and_prints_what_the_record_prints_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KINETO_LOG_LEVEL", "99")
+    monkeypatch.setattr(device, "SAMPLE_MS", 0.001)
+    record = tmp_path / "bench.json"
+    sizes = ["--lengths=2,3", "--batch=1", "--heads=1", "--width=3", "--warmup=1", "--repeats=1", "--threads=1"]
+    # A width of three is no width for rotary: a row that fails, and says so.
+    assert main(["attention", "attention", *sizes, "--output", str(record)]) == 1
+    printed = capsys.readouterr()
+    assert printed.err.splitlines() == ["attention ...", "length 2: 22 rows, 1 repeats", "length 3: 22 rows, 1 repeats"]
+    assert "- length 2 scaled_dot rotary fused: ValueError: " in printed.out
+    assert read(record).settings.lengths == [2, 3]
+    assert main(["--render", str(record)]) == 0
+    assert capsys.readouterr().out == printed.out
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (["speed"], "argument SUITE: given speed; expected some of attention, training, decoding, startup"),
+        (["--lengths", "64,0"], "argument --lengths: given 0; expected a whole number of at least 1"),
+    ],
+)
+def test_a_wrong_argument_is_refused(capsys: pytest.CaptureFixture[str], command: list[str], said: str) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(command)
+    assert capsys.readouterr().err.splitlines()[-1] == f"python -m attnbench.bench: error: {said}"
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (["training", "--models", "tinny", "--data", "cats"], ["model=tinny: expected one", "data=cats: expected one"]),
+        (["decoding", "--models", "cnn"], ["model=cnn: expected one of recurrent, transformer for"]),
+        (["--render", "nowhere.json"], ["nowhere.json: cannot be read: No such file or directory; expected what"]),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_before_torch(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, command: list[str], said: list[str]
+) -> None:
+    monkeypatch.setattr(bench, "run", lambda *_: pytest.fail("measured"))
+    assert main(command) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == len(said)
+    for line, begins in zip(lines, said, strict=True):
+        assert line.startswith(f"attnbench: {begins}")
+
+
+def test_no_gpu_is_a_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KINETO_LOG_LEVEL", "99")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert main(["attention", "--device", "cuda", "--output", str(tmp_path / "bench.json")]) == 2
+    assert capsys.readouterr().err == "attnbench: --device=cuda: torch finds no GPU here; expected cpu\n"
