@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,15 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
         connect(self, address)
 
     monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+def one_at_a_time(plain: dict[str, Enum]) -> dict[str, dict[str, Any]]:
+    """The plain choice, and for each other member of each value's Enum what differs where it alone is chosen, by name.
+
+    Tests of what holds of every part run over these: a product of registries would grow with each of them.
+    """
+    choices = [plain, *({key: other} for key, value in plain.items() for other in type(value) if other is not value)]
+    return {",".join(f"{key}={value.name}" for key, value in choice.items()): choice for choice in choices}
 
 
 @pytest.fixture(scope="session")

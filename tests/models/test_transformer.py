@@ -15,18 +15,21 @@ from attnbench.models.transformer import Transformer
 from attnbench.nn.loss import linear_cross_entropy
 from attnbench.nn.normalisers import choices
 
+from ..conftest import one_at_a_time
+
 PAD, BOS = 0, 1
 B, S, T, V, D = 4, 7, 6, 13, 8
 
 # Every part that a model can be made of, one at a time.
 PARTS: list[dict[str, Any]] = [
-    *({"norm": norm} for norm in Norm),
-    *({"norm_kind": kind} for kind in NormKind),
-    *({"score": score} for score in Score),
-    *({"normaliser": normaliser} for normaliser in Normaliser),
-    *({"position": position} for position in Position),
+    *one_at_a_time(
+        {
+            "norm": Norm.pre, "norm_kind": NormKind.layer, "score": Score.scaled_dot,
+            "normaliser": Normaliser.softmax, "position": Position.sinusoidal,
+        }
+    ).values(),
     {"d_k": 6, "d_v": 2},
-]
+]  # fmt: skip
 HARD = (Normaliser.gumbel, Normaliser.reinforce)
 
 

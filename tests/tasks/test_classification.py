@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,20 +16,21 @@ from attnbench.config.position import Position
 from attnbench.config.root import FITS
 from attnbench.config.task import ClassificationConfig
 from attnbench.record import read
-from attnbench.sweep.plan import compose
 from attnbench.tasks.build import build_task, load_task
 from attnbench.tasks.classification import Classification
 from attnbench.tasks.classification_data import ClassificationData
 from attnbench.tasks.run import MODEL, execute
 
-from .conftest import SMALL, Small
+from ..conftest import one_at_a_time
+from .conftest import SMALL, Small, compose
 
 BASELINES = sorted(FITS[ClassificationConfig]["model"] - {"vit"})
 OVERFIT = [
     "debug.overfit_batches=1", "data.batch_size=16", "data.crop_padding=0", "data.flip=false", "optim.lr=5e-3",
-    "schedule.warmup_steps=5", "trainer.max_epochs=100", "trainer.validate_every_epochs=100",
+    "schedule.warmup_steps=5", "trainer.max_epochs=60", "trainer.validate_every_epochs=60",
     "trainer.final_weights=last",
 ]  # fmt: skip
+ONCE = ["data.train_images=32", "trainer.max_epochs=1", "trainer.validate_every_epochs=1"]
 
 
 def baseline(*overrides: str, model: str) -> list[str]:
@@ -38,17 +40,18 @@ def baseline(*overrides: str, model: str) -> list[str]:
     return [*kept, f"model={model}", *small, *overrides]
 
 
-VARIANTS = [
-    *(f"attention.score={score.name}" for score in Score),
-    *(f"position={position.name}" for position in Position),
-    *(f"model.norm={norm.name}" for norm in Norm),
-    *(f"model.pool={pool.name}" for pool in Pool),
-]
+# Every part that a model can be made of, one at a time.
+VARIANTS = one_at_a_time(
+    {
+        "attention.score": Score.scaled_dot, "position": Position.learned, "model.norm": Norm.pre,
+        "model.pool": Pool.cls,
+    }
+)  # fmt: skip
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_every_variant_overfits_a_batch(small: Small, tmp_path: Path, variant: str) -> None:
-    choices = ["model.dropout=0", "model.d_model=32", variant]
+@pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
+def test_every_variant_overfits_a_batch(small: Small, tmp_path: Path, variant: dict[str, Any]) -> None:
+    choices = ["model.dropout=0", "model.d_model=32", *(f"{key}={value.name}" for key, value in variant.items())]
     record = execute(small(*OVERFIT, *choices, task="classification"), tmp_path, [])
     assert record.metrics["final"]["accuracy"] == 100
     assert record.metrics["final"]["loss"] < 0.3
@@ -56,7 +59,9 @@ def test_every_variant_overfits_a_batch(small: Small, tmp_path: Path, variant: s
 
 @pytest.mark.parametrize("model", BASELINES)
 def test_every_baseline_overfits_a_batch(tmp_path: Path, model: str) -> None:
-    record = execute(compose(baseline(*OVERFIT, model=model)), tmp_path, [])
+    # One is large, the others are slow to tell pictures apart by the statistics that they ran up.
+    size = ["data.batch_size=8", "trainer.max_epochs=40"] if model == "resnet18" else ["trainer.max_epochs=100"]
+    record = execute(compose(*baseline(*OVERFIT, *size, model=model)), tmp_path, [])
     assert record.metrics["final"]["accuracy"] == 100
     assert record.performance["flops_per_unit"] > 0
 
@@ -96,7 +101,8 @@ def test_a_checkpoint_reloads_alone_and_classifies_the_same(small: Small, tmp_pa
 
 @pytest.mark.parametrize("pool", Pool, ids=lambda p: p.name)
 def test_pictures_of_a_vision_transformer(small: Small, tmp_path: Path, pool: Pool) -> None:
-    choices = ["callbacks=default", "callbacks.probe_size=4", "callbacks.progress_bar=false", f"model.pool={pool.name}"]
+    choices = ["callbacks=default", "callbacks.probe_size=4", "callbacks.progress_bar=false", f"model.pool={pool.name}",
+               *ONCE]  # fmt: skip
     execute(small(*choices, task="classification"), tmp_path, [])
     folder = tmp_path / "pictures" / "final"
     assert {path.stem for path in folder.glob("*.png")} == {
@@ -110,8 +116,8 @@ def test_pictures_of_a_vision_transformer(small: Small, tmp_path: Path, pool: Po
 
 @pytest.mark.parametrize("model", BASELINES)
 def test_pictures_of_a_model_without_attention(tmp_path: Path, model: str) -> None:
-    choices = ["callbacks=default", "callbacks.progress_bar=false"]
-    execute(compose(baseline(*choices, model=model)), tmp_path, [])
+    choices = ["callbacks=default", "callbacks.progress_bar=false", *ONCE]
+    execute(compose(*baseline(*choices, model=model)), tmp_path, [])
     assert [path.stem for path in (tmp_path / "pictures" / "final").glob("*.png")] == ["confusion"]
 
 

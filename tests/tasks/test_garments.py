@@ -8,11 +8,13 @@ from attnbench.sweep.plan import compose
 from attnbench.tasks.run import execute
 
 RUN = ["experiment=vit_synthetic_garments", "trainer.accelerator=cpu", "trainer.threads=1", "logger=none",
-       "callbacks=quiet", "trainer.validate_every_epochs=4"]  # fmt: skip
+       "callbacks=quiet", "optim.lr=3e-3", "schedule.warmup_steps=30", "trainer.max_epochs=8",
+       "trainer.validate_every_epochs=8"]  # fmt: skip
 
 
 def test_a_small_vision_transformer_is_far_ahead_of_a_linear_model(tmp_path: Path) -> None:
-    linear = execute(compose([*RUN, "model=linear"]), tmp_path / "linear", []).metrics["test"]["accuracy"]
-    vit = execute(compose(RUN), tmp_path / "vit", []).metrics["test"]["accuracy"]
+    run = [*RUN, f"paths.cache={tmp_path}/cache"]
+    linear = execute(compose([*run, "model=linear"]), tmp_path / "linear", []).metrics["test"]["accuracy"]
+    vit = execute(compose([*run, "model.patch_size=7"]), tmp_path / "vit", []).metrics["test"]["accuracy"]
     assert 50 < linear < 85
     assert vit > linear + 8
