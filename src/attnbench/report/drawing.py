@@ -78,6 +78,7 @@ def _sheet(figure: Figure) -> Sheet:
     axes.set_ylabel(_wrapped(figure.y_label, 30, lines=2))
     if figure.layout.log_y:
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")  # powers would be formulas, which are not parsed
     if legend:
         sheet.legend(loc="outside right upper", frameon=False, fontsize=8, title=_wrapped(figure.legend, 26))
     sheet.supxlabel(
