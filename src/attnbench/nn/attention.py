@@ -211,4 +211,5 @@ class MultiHeadAttention(nn.Module):
 
     def _heads(self, parts: Sequence[Tensor]) -> list[Tensor]:
         """Views BHLD of BLW, which holds the heads side by side."""
-        return [part_BLW.view(*part_BLW.shape[:2], self.num_heads, -1).transpose(1, 2) for part_BLW in parts]
+        heads = self.num_heads
+        return [part.view(*part.shape[:2], heads, part.shape[2] // heads).transpose(1, 2) for part in parts]
