@@ -155,6 +155,15 @@ def test_two_commands_on_one_folder_do_each_run_once(tmp_path: Path, fakes: Modu
     assert {read(tmp_path / str(n) / RECORD).attempts for n in range(3)} == {1}
 
 
+def test_a_run_does_not_outlive_the_fork_server_that_alone_knew_of_its_end(tmp_path: Path) -> None:
+    with supervisor(tmp_path, "wait", "finish") as (process, child):
+        server = int(Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[1])
+        os.kill(server, signal.SIGKILL)
+        process.communicate(timeout=30)
+    assert_gone(child)
+    assert [read(tmp_path / n / RECORD).state for n in ("0", "1")] == ["killed", "finished"]
+
+
 def test_a_run_that_goes_nowhere_is_killed(tmp_path: Path, fakes: ModuleType) -> None:
     assert run(tmp_path, fakes, "deaf", hung_minutes=0.002)[0] == [Outcome.failed]
     error = read(tmp_path / "0" / RECORD).error
