@@ -8,8 +8,9 @@ import pytest
 
 from attnbench.record import Record, RecordError, Status, write
 from attnbench.report.drawing import draw
+from attnbench.report.figure_layout import FigureKind, FigureLayout
 from attnbench.report.figures import Figure, build_figure
-from attnbench.report.layout import FigureKind, FigureLayout, RowKey
+from attnbench.report.keys import RowKey
 from attnbench.report.runs import gather
 from attnbench.report.tables import write_tables
 from attnbench.table import main

@@ -11,7 +11,8 @@ import pytest
 from attnbench.report.aggregate import Row, Table
 from attnbench.report.cells import Cell
 from attnbench.report.formats import csv_text, latex, markdown
-from attnbench.report.layout import Column, RowKey
+from attnbench.report.keys import RowKey
+from attnbench.report.layout import Column
 from attnbench.report.statistics import Summary
 
 TABLE = Table(

@@ -6,7 +6,8 @@ from collections.abc import Callable
 import pytest
 
 from attnbench.record import Record, RecordError
-from attnbench.report.layout import Column, Layout, RowKey
+from attnbench.report.keys import RowKey
+from attnbench.report.layout import Column, Layout
 from attnbench.report.runs import ABSENT, flatten, gather, select, sort_into_rows
 
 MakeRecord = Callable[..., Record]

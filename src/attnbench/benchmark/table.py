@@ -9,7 +9,8 @@ from attnbench.benchmark.results import Benchmark, Row, Settings, Suite
 from attnbench.report import aggregate
 from attnbench.report.cells import Cell, number_text
 from attnbench.report.formats import markdown
-from attnbench.report.layout import Column, RowKey
+from attnbench.report.keys import RowKey
+from attnbench.report.layout import Column
 from attnbench.report.runs import ABSENT
 
 MEDIAN, LOWER, UPPER = "_p50", "_p25", "_p75"

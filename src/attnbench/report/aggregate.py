@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from attnbench.record import Plan, Record, RecordError
 from attnbench.report.cells import Cell, build_cell, is_number, lookup
 from attnbench.report.figures import Figure, build_figure
-from attnbench.report.layout import LAYOUT, Best, Column, Layout, Paper, RowKey, agrees
+from attnbench.report.keys import RowKey
+from attnbench.report.layout import LAYOUT, Best, Column, Layout, Paper, agrees
 from attnbench.report.runs import ABSENT, Run, gather, select, sort_into_rows
 
 _RATE = "_per_sec_global"  # how a record's key for throughput ends, behind the unit

@@ -8,8 +8,8 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from attnbench.report.figure_layout import FigureKind
 from attnbench.report.figures import Figure, Line
-from attnbench.report.layout import FigureKind
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

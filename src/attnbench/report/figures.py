@@ -9,7 +9,9 @@ from typing import Any
 
 from attnbench.record import RecordError
 from attnbench.report.cells import build_cell, is_number, lookup
-from attnbench.report.layout import Column, FigureKind, FigureLayout, RowKey
+from attnbench.report.figure_layout import FigureKind, FigureLayout
+from attnbench.report.keys import RowKey
+from attnbench.report.layout import Column
 from attnbench.report.runs import ABSENT, Run, sort_into_rows
 from attnbench.report.statistics import Summary
 

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from attnbench.record import Record, RecordError, build
+from attnbench.record import RecordError, build
+from attnbench.report.figure_layout import FigureLayout, check_figures
+from attnbench.report.keys import EXPECTED, ROOTS, RowKey, same
 
 LAYOUT = "table.yaml"
-_ROOTS = frozenset(field.name for field in fields(Record))
-_EXPECTED = f"expected a path that begins with {', '.join(sorted(_ROOTS))}"
 
 
 class Best(Enum):
@@ -23,28 +22,6 @@ class Best(Enum):
 
     max = "max"
     min = "min"
-
-
-@dataclass(frozen=True)
-class RowKey:
-    """A config key, such as model.num_heads, whose values name the rows, or the lines of a figure."""
-
-    key: str
-    label: str | None = None  # null: the key
-    values: dict[Any, str] = field(default_factory=dict)  # what a value is called; these come first, in this order
-
-    def text(self, value: Any) -> str:
-        """What a config value is called: its name here, else as it is typed."""
-        named = [name for asked, name in self.values.items() if _same(value, asked)]
-        if named:
-            return named[0]
-        if value is None:
-            return "null"
-        return str(value).lower() if isinstance(value, bool) else str(value)
-
-    def rank(self, value: Any) -> int:
-        """The place of a value among those that have a name here, or the one behind them."""
-        return next((place for place, asked in enumerate(self.values) if _same(value, asked)), len(self.values))
 
 
 @dataclass(frozen=True)
@@ -65,50 +42,6 @@ class Column:
         """Label and unit."""
         label = self.label or self.key.rpartition(".")[2].replace("_", " ")
         return f"{label} ({self.unit})" if self.unit else label
-
-
-class FigureKind(Enum):
-    """What stands along the axis of a figure."""
-
-    bins = "bins"  # what stands at the * in y's key: bins of lengths, or layers
-    lines = "lines"  # the values of a config key
-
-
-@dataclass(frozen=True)
-class FigureLayout:
-    """A drawing beside the table, a line for each setting of everything but the seed."""
-
-    name: str  # its files are <name>.pdf and <name>.png
-    kind: FigureKind
-    y: str  # a place in a record: metrics.test.bleu, or metrics.test.by_source_words.*.bleu
-    x: str | None = None  # lines: a config key
-    group: list[RowKey] = field(default_factory=list)  # whose values make a line each; none: every key that differs
-    where: dict[str, Any] = field(default_factory=dict)  # config key: value; other runs are left out
-    title: str | None = None  # null: none
-    x_label: str | None = None  # null: the key's last part, or the mapping's name
-    y_label: str | None = None  # null: the key's last part
-    log: bool = False  # lines: a logarithmic axis
-    log_y: bool = False
-
-    @property
-    def keys(self) -> list[RowKey]:
-        """The config keys that part its points."""
-        return self.group if self.x is None else [*self.group, RowKey(self.x)]
-
-    def fault(self) -> str | None:
-        """What cannot be drawn, in words, or None."""
-        if re.fullmatch(r"[\w-]+", self.name) is None:
-            return "name: expected letters, digits, - and _"
-        if self.y.partition(".")[0] not in _ROOTS:
-            return f"y: {self.y}: {_EXPECTED}"
-        wanted = 1 if self.kind is FigureKind.bins else 0
-        if self.y.split(".").count("*") != wanted:
-            return f"y: {self.y}: kind {self.kind.name} expects {'one' if wanted else 'no'} * in it"
-        if (self.x is None) is not (self.kind is FigureKind.bins):
-            return "x: lines has one, bins has none"
-        if self.log and self.x is None:
-            return "log: bins has no numbers along its axis"
-        return None
 
 
 @dataclass(frozen=True)
@@ -171,19 +104,15 @@ def read_layout(folder: Path) -> tuple[Layout, Paper]:
             holder[part] = [{"key": item} if isinstance(item, str) else item for item in holder[part]]
     layout = build(Layout, content, str(path))
     for column in layout.columns:
-        if column.key.partition(".")[0] not in _ROOTS:
-            raise RecordError(f"{path}: columns: {column.key}: {_EXPECTED}")
-    for index, figure in enumerate(layout.figures):
-        twice = figure.name in [other.name for other in layout.figures[:index]]
-        fault = "name: another figure has it" if twice else figure.fault()
-        if fault is not None:
-            raise RecordError(f"{path}: figures[{index}]: {figure.name}: {fault}")
+        if column.key.partition(".")[0] not in ROOTS:
+            raise RecordError(f"{path}: columns: {column.key}: {EXPECTED}")
+    check_figures(layout.figures, path)
     return layout, Paper() if layout.paper is None else _read_paper(folder / layout.paper)
 
 
 def agrees(config: Mapping[str, Any], where: Mapping[str, Any]) -> bool:
     """Whether a flat config has every value that `where` asks for."""
-    return all(key in config and _same(config[key], value) for key, value in where.items())
+    return all(key in config and same(config[key], value) for key, value in where.items())
 
 
 def _read_paper(path: Path) -> Paper:
@@ -205,13 +134,3 @@ def _load(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise RecordError(f"{path}: expected keys with values, given {content!r:.60}")
     return content
-
-
-def _same(ours: Any, asked: Any) -> bool:
-    """Equality; YAML 1.1 takes 1e-3 for text, and true is no 1."""
-    if isinstance(asked, str) and isinstance(ours, float):
-        try:
-            return ours == float(asked)
-        except ValueError:
-            return False
-    return isinstance(ours, bool) == isinstance(asked, bool) and bool(ours == asked)

@@ -9,7 +9,8 @@ from typing import Any
 
 from attnbench.identity import identity_part
 from attnbench.record import Plan, Record, RecordError, Status
-from attnbench.report.layout import Column, Layout, RowKey, agrees
+from attnbench.report.keys import RowKey
+from attnbench.report.layout import Column, Layout, agrees
 
 ABSENT = "\N{EN DASH}"  # a key that this run's kind of config does not have
 _SEED = "seed"
