@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from attnbench import history
 from attnbench.callbacks.checkpoints import LAST
 from attnbench.callbacks.resumable import Interrupted
 from attnbench.config import Config
@@ -45,8 +46,15 @@ def stop_at(monkeypatch: pytest.MonkeyPatch, config: Config, step: str, count: i
 def assert_same(record: Record, folder: Path, other: Record, other_folder: Path) -> None:
     assert record.status is other.status is Status.finished
     assert record.metrics == other.metrics
+    assert curves(folder) == curves(other_folder)
+    assert len(curves(folder)) > 1
     for name, tensor in weights(folder).items():
         assert torch.equal(tensor, weights(other_folder)[name]), name
+
+
+def curves(folder: Path) -> list[dict[str, float]]:
+    """The history, but for the clock."""
+    return [{key: value for key, value in entry.items() if key != "seconds"} for entry in history.read(folder)]
 
 
 @pytest.mark.parametrize(
@@ -81,6 +89,7 @@ def test_interrupted_and_resumed_is_bit_identical(
     config = small(
         f"trainer.final_weights={final}",
         "trainer.average_last=2",
+        "logger.every_steps=2",
         *(["task.decode_tokens=128"] * (task != "classification")),
         *([f"trainer.micro_batch={share}"] * accumulated),
         task=task,
@@ -179,7 +188,8 @@ def test_a_run_that_is_killed_over_and_over_is_bit_identical(
     small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In every third step, and in the beginning of each validation, from checkpoints taken as often as can be."""
-    config = small("trainer.save_every_minutes=1e-9", "trainer.final_weights=average", "trainer.average_last=2")
+    often = ["trainer.save_every_minutes=1e-9", "logger.every_steps=2"]
+    config = small(*often, "trainer.final_weights=average", "trainer.average_last=2")
     undisturbed = execute(config, tmp_path / "a", [])
     task_type = TASKS[type(config.task)][0]
     train, validate = task_type.training_step, task_type.validation_step

@@ -10,6 +10,8 @@ from typing import Protocol, runtime_checkable
 
 import pytorch_lightning as pl
 
+from attnbench.history import read_lines, rewind
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -36,17 +38,21 @@ class Samples(pl.Callback):
     def __init__(self, folder: Path, count: int) -> None:
         self.folder = folder
         self.count = count
-        self._rows: list[list[str | int]] = []
+        self._file = folder / "samples.jsonl"
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Forget what a session before this one said beyond its last checkpoint."""
+        if trainer.is_global_zero:
+            rewind(self._file, trainer.global_step)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep the first few."""
         if trainer.state.fn != "fit" or not trainer.is_global_zero or not isinstance(pl_module, HasOutputs):
             return
         chosen = pl_module.outputs[: self.count]
-        with (self.folder / "samples.jsonl").open("a", encoding="utf-8") as file:
+        with self._file.open("a", encoding="utf-8") as file:
             for sample in chosen:
                 file.write(json.dumps({"update": trainer.global_step, **asdict(sample)}, ensure_ascii=False) + "\n")
-        self._rows += [[trainer.global_step, s.source, s.reference, s.hypothesis] for s in chosen]
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep all, and hand the table over."""
@@ -60,5 +66,5 @@ class Samples(pl.Callback):
         from pytorch_lightning.loggers import WandbLogger
 
         for logger in trainer.loggers:
-            if isinstance(logger, WandbLogger) and self._rows:
-                logger.log_table("samples", columns=["update", "source", "reference", "hypothesis"], data=self._rows)
+            if isinstance(logger, WandbLogger) and (said := read_lines(self._file)):
+                logger.log_table("samples", columns=list(said[0]), data=[list(one.values()) for one in said])

@@ -40,6 +40,11 @@ class Batch:
         return self.num_tokens
 
     @property
+    def update_units(self) -> float:
+        """How many of them the whole update has."""
+        return self.update_tokens
+
+    @property
     def places(self) -> tuple[int, int]:
         """Places in source and target that hold a token, and all places, padding included."""
         real = self.num_source_tokens + self.num_tokens

@@ -40,6 +40,11 @@ class ImageBatch:
         return self.num_images
 
     @property
+    def update_units(self) -> float:
+        """How many of them the whole update has."""
+        return self.update_images
+
+    @property
     def places(self) -> tuple[int, int]:
         """Pictures, and all places: there is no padding."""
         return len(self.labels_B), len(self.labels_B)

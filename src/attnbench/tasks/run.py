@@ -20,6 +20,7 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from attnbench.callbacks.checkpoints import LAST, WholeCheckpoints, latest
 from attnbench.callbacks.gradients import InitialGradients
+from attnbench.callbacks.history import History
 from attnbench.callbacks.performance import Performance
 from attnbench.callbacks.pictures import Pictures
 from attnbench.callbacks.progress import Progress
@@ -110,7 +111,14 @@ def train_and_test(config: Config, task: Task, data: pl.LightningDataModule, rec
         config,
         folder,
         logger.logger,
-        [performance, run_record, InitialGradients(record), *observers(config, performance, folder), *keepers],
+        [
+            performance,
+            run_record,
+            History(folder, config.logger.every_steps, run_record, performance),
+            InitialGradients(record),
+            *observers(config, performance, folder),
+            *keepers,
+        ],
     )
     if config.trainer.compile:
         task.network.compile(dynamic=True)

@@ -1,0 +1,64 @@
+"""history.jsonl: how a run's numbers went while it trained, a line an entry."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+HISTORY = "history.jsonl"
+AXES = ("update", "epoch", "seconds", "units", "flops")  # what a curve can be drawn against; the rest are metrics
+
+_DIGITS = 7  # as many as a float32 has
+# JSON has no such numbers; these are the names that Python's float() and JavaScript's Number() read.
+_NOT_FINITE = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
+
+
+def append(folder: Path, entry: Mapping[str, float]) -> None:
+    """Add a line to the history in a run's folder.
+
+    `update`: optimiser steps so far; `epoch`, counted from 1; `seconds` of training and validation so far, all sessions
+    together; `units`: target tokens or pictures trained on so far, over all ranks; `flops` of training on them, absent
+    if unknown; all others are metrics by the name that they are logged under.
+    """
+    with (folder / HISTORY).open("a", encoding="utf-8") as file:
+        file.write(json.dumps({key: _plain(value) for key, value in entry.items()}) + "\n")
+
+
+def read(folder: Path) -> list[dict[str, float]]:
+    """The entries in the order they were made; none where there is no history. A last line cut short is left out."""
+    return [{key: float(value) for key, value in entry.items()} for entry in read_lines(folder / HISTORY)]
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The objects in a file of JSON lines, as far as it is whole: a kill or a power loss may leave half a line."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return []
+    found = []
+    for line in text.split("\n"):  # splitlines would part texts that hold other ends of lines
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            break
+    return found
+
+
+def rewind(path: Path, update: int) -> None:
+    """Take out of a file of JSON lines what came after `update`: a run goes on from there and says it again."""
+    if not path.is_file():
+        return
+    kept = [entry for entry in read_lines(path) if entry["update"] <= update]
+    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    draft.write_text("".join(f"{json.dumps(entry, ensure_ascii=False)}\n" for entry in kept), encoding="utf-8")
+    os.replace(draft, path)
+
+
+def _plain(value: float) -> float | str:
+    if isinstance(value, int):
+        return value
+    return float(f"{value:.{_DIGITS}g}") if math.isfinite(value) else _NOT_FINITE[str(value)]

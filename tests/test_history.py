@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+from attnbench import history
+
+
+@pytest.mark.parametrize("torn", ["", '{"update": 30, "train/lo', '{"update": 30, "train/loss": 1.0', "\0\0\0"])
+def test_what_was_written_to_its_end_is_read(tmp_path: Path, torn: str) -> None:
+    assert history.read(tmp_path) == []
+    history.append(tmp_path, {"update": 10, "train/loss": 0.1234567891, "train/grad_norm": math.inf})
+    history.append(tmp_path, {"update": 20, "train/loss": math.nan})
+    with (tmp_path / history.HISTORY).open("a", encoding="utf-8") as file:
+        file.write(torn)
+    first, second = history.read(tmp_path)
+    assert first == {"update": 10.0, "train/loss": 0.1234568, "train/grad_norm": math.inf}
+    assert second["update"] == 20
+    assert math.isnan(second["train/loss"])
+    history.rewind(tmp_path / history.HISTORY, 20)
+    assert len((tmp_path / history.HISTORY).read_text().splitlines()) == 2
+    history.rewind(tmp_path / history.HISTORY, 19)
+    assert history.read(tmp_path) == [first]
+    assert list(tmp_path.iterdir()) == [tmp_path / history.HISTORY]
