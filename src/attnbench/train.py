@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -19,11 +18,15 @@ from omegaconf import DictConfig
 from attnbench.config import ConfigError, check
 from attnbench.record import Kind, Plan, RecordError, Status, write
 from attnbench.report.tables import write_tables
+from attnbench.sweep.children import Job
 from attnbench.sweep.compose import CONFIG_NAME, CONFIG_PATH, VERSION_BASE, register
+from attnbench.sweep.hydra_job import place
 from attnbench.sweep.lease import Holder, take
 from attnbench.sweep.plan import expand, sweep_folder
+from attnbench.sweep.ranks import fault_of, rank, started
 from attnbench.sweep.records import error_of, is_finished, last_record, tidy
 from attnbench.sweep.signals import exit_on_sigterm
+from attnbench.sweep.supervise import Outcome, supervise
 from attnbench.sweep.telling import titles
 
 
@@ -50,6 +53,12 @@ def command() -> int:
         for fault in error.faults:
             _complain(fault)
         return 2
+    asked = {(run.config["trainer"]["devices"], run.config["trainer"]["num_nodes"]) for run in plan.runs}
+    refused = [found for each in sorted(asked) if (found := fault_of(*each, multirun=arguments.multirun)) is not None]
+    if refused:
+        for found in refused:
+            _complain(found)
+        return 2
     if not arguments.multirun:
         app(run_alone)()
         return 0
@@ -74,7 +83,11 @@ def run(cfg: DictConfig) -> None:
 
 def run_alone(cfg: DictConfig) -> None:
     """The same for a single run in this process: what a person did is told in a line, not in a traceback."""
-    folder = Path(HydraConfig.get().runtime.output_dir)
+    hydra_config = HydraConfig.get()
+    folder = Path(hydra_config.runtime.output_dir)
+    if check(cfg).trainer.devices > 1 and started() == 1:
+        run_on_ranks(cfg, folder, list(hydra_config.overrides.task))
+        return
     exit_on_sigterm()
     try:
         if is_finished(folder):
@@ -91,10 +104,26 @@ def run_alone(cfg: DictConfig) -> None:
         _explain(error, folder)
 
 
+def run_on_ranks(cfg: DictConfig, folder: Path, overrides: list[str]) -> None:
+    """A single run on several devices: a sweep of one, whose supervisor starts a process for each."""
+    job = Job("", overrides, check(cfg), folder, run_rank, (cfg, folder, overrides))
+    if supervise([job], 1, preload=("attnbench.tasks.run",)) == [Outcome.failed]:
+        raise SystemExit(1)
+
+
+def run_rank(cfg: DictConfig, folder: Path, overrides: list[str], added: list[str]) -> None:
+    """One rank of it, in a process of its own."""
+    from attnbench.tasks.run import execute
+
+    register()
+    place(cfg, added)
+    execute(check(cfg), folder, [*overrides, *added])
+
+
 @contextlib.contextmanager
 def _lease(folder: Path, term: float) -> Iterator[None]:
     """Nobody else in a run's folder meanwhile; of several ranks, the first one sees to it."""
-    if os.environ.get("RANK", "0") != "0":
+    if rank() > 0:
         yield
         return
     lease = take(folder, term)

@@ -18,7 +18,8 @@ from attnbench.data.errors import DataError
 from attnbench.record import Status, write
 from attnbench.sweep.children import Job
 from attnbench.sweep.plan import compose
-from attnbench.sweep.records import close, last_record, new_record
+from attnbench.sweep.ranks import here, rank
+from attnbench.sweep.records import close, error_of, last_record, new_record
 from attnbench.sweep.supervise import supervise
 
 
@@ -125,6 +126,66 @@ def finish_once(config: Config, folder: Path, added: Sequence[str] = ()) -> None
     """A run that nobody may run again."""
     (folder / "done").touch(exist_ok=False)
     finish(config, folder)
+
+
+def meet_ranks(config: Config, folder: Path, added: Sequence[str] = ()) -> None:
+    """Ranks that agree on a port, and write down which they are."""
+    place = here()
+    assert place is not None
+    port = place.agree(4711 if rank() == 0 else None)
+    (folder / f"rank{rank()}").write_text(f"{place.rank} of {place.world_size}, {port}")
+    if rank() == 0:
+        finish(config, folder)
+
+
+def _drawn_along(config: Config, folder: Path, fate: Callable[[], None]) -> None:
+    """Rank 1 meets its fate; rank 0 records what its library says once the other is gone."""
+    place = here()
+    assert place is not None
+    if rank() == 1:
+        fate()
+    record = new_record(config, [])
+    write(record, folder)
+    try:
+        place.pipes[0].send("a" * 10_000_000)
+    except OSError as error:
+        gone = RuntimeError("Connection closed by peer [127.0.0.1]:1234")
+        close(record, folder, Status.failed, error_of(gone, folder))
+        raise gone from error
+
+
+def second_raises(config: Config, folder: Path, added: Sequence[str] = ()) -> None:
+    _drawn_along(config, folder, lambda: fail_at_once(ValueError("boom")))
+
+
+def second_killed(config: Config, folder: Path, added: Sequence[str] = ()) -> None:
+    _drawn_along(config, folder, lambda: os.kill(os.getpid(), signal.SIGKILL))
+
+
+def second_diverges(config: Config, folder: Path, added: Sequence[str] = ()) -> None:
+    _drawn_along(config, folder, lambda: diverge(config, folder))
+
+
+def first_waits_forever(config: Config, folder: Path, added: Sequence[str] = ()) -> None:
+    if rank() == 1:
+        fail_at_once(ValueError("boom"))
+    write(new_record(config, []), folder)
+    while True:
+        signal.pause()
+
+
+def second_stops(config: Config, folder: Path, added: Sequence[str] = ()) -> None:
+    """Rank 1 is stopped as a debugger stops a process, and rank 0 waits for it."""
+    place = here()
+    assert place is not None
+    if rank() == 1:
+        os.kill(os.getpid(), signal.SIGSTOP)
+    write(new_record(config, []), folder)
+    place.pipes[0].send("a" * 10_000_000)
+
+
+def fail_at_once(error: Exception) -> None:
+    raise error
 
 
 def hydra_run(cfg: DictConfig) -> None:

@@ -23,13 +23,6 @@ from attnbench.sweep.supervise import Outcome, supervise
 SCRIPT = Path(__file__).with_name("sweep_fakes.py")
 
 
-@pytest.fixture
-def fakes() -> ModuleType:
-    import sweep_fakes
-
-    return sweep_fakes
-
-
 def run(folder: Path, module: ModuleType, *names: str, **sweep: Any) -> tuple[list[Outcome], list[str]]:
     lines: list[str] = []
     jobs = module.jobs(folder, *(getattr(module, name) for name in names), **sweep)

@@ -26,13 +26,6 @@ from .test_supervise import assert_gone, run, supervisor
 DOOR = Path(__file__).with_name("sweep_door.py")
 
 
-@pytest.fixture
-def fakes() -> ModuleType:
-    import sweep_fakes
-
-    return sweep_fakes
-
-
 def test_whatever_befalls_a_run_the_table_says_and_the_same_command_mends(tmp_path: Path) -> None:
     fates = ("2.fail", "3.killed", "4.diverge", "5.hungry", "6.refuse")
     for fate in fates:

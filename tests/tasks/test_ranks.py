@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from attnbench import history
 from attnbench.config import ConfigError
 from attnbench.record import Record, read
 from attnbench.tasks.run import execute
@@ -38,41 +38,62 @@ def test_accumulated_shares_give_the_same_updates(
     assert_alike(shares, whole, score)
 
 
-@pytest.fixture(scope="module")
-def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of each task's run on two ranks: all that takes an interpreter with everything imported, in one."""
-    folder = tmp_path_factory.mktemp("ranks")
-    commands = [
-        [
-            *(*SMALL[task], *SURE, "trainer=ddp_cpu", "trainer.max_epochs=4", "callbacks.samples=1"),
-            *(f"paths.output={folder / task}", f"paths.cache={folder}/cache"),
-        ]
-        for task, _, _ in TASKS
-    ]
+def command(*arguments: str | Path, **environment: str) -> None:
     done = subprocess.run(
-        [sys.executable, Path(__file__).with_name("torchrun.py")],
-        input=json.dumps(commands), capture_output=True, text=True, check=False,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        [sys.executable, *map(str, arguments)], capture_output=True, text=True, check=False,
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
-    return folder
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
 
 
-@pytest.mark.parametrize(("task", "score", "share"), TASKS)
-def test_two_gloo_processes_give_what_one_gives(
-    small: Small, tmp_path: Path, together: Path, task: str, score: str, share: int
-) -> None:
-    alone = execute(small(*SURE, task=task), tmp_path / "alone", [])
-    records = list((together / task).rglob("run.json"))
-    assert len(records) == 1
-    found = read(records[0])
+def on_two_ranks(folder: Path, task: str) -> list[str]:
+    return [
+        *(*SMALL[task], *SURE, "trainer=ddp_cpu", "trainer.max_epochs=4", "callbacks.samples=1"),
+        *("logger.every_steps=2", f"paths.output={folder}", f"paths.cache={folder}/cache"),
+    ]
+
+
+def test_a_sweep_of_runs_on_two_ranks_each_is_that_of_runs_on_one(small: Small, tmp_path: Path) -> None:
+    arguments = on_two_ranks(tmp_path / "two", "translation")
+    command("-m", "attnbench.train", "-m", *arguments, "seed=1,2,3", "logger=wandb")
+    records = {read(path).seed: path.parent for path in (tmp_path / "two").glob("*/*/run.json")}
+    assert sorted(records) == [1, 2, 3]
+    assert all(len(list(folder.glob("wandb/offline-run-*"))) == 1 for folder in records.values())
+    assert len(list((tmp_path / "two").rglob("offline-run-*"))) == 3
+    alone = execute(small(*SURE, "logger.every_steps=2"), tmp_path / "alone", [])
+    found = read(records[1] / "run.json")
     assert found.performance["devices"] == 2
-    assert_alike(found, alone, score)
-    said = (records[0].parent / "outputs" / "test.hypothesis.txt").read_text().splitlines()
-    assert len(said) == {"translation": 12, "classification": 20}[task]  # each example once, on whichever rank
+    assert_alike(found, alone, "bleu")
+    curve, expected = (
+        [(line["update"], line["train/loss"], line["units"]) for line in history.read(folder) if "train/loss" in line]
+        for folder in (records[1], tmp_path / "alone")
+    )
+    assert len(expected) > 3
+    assert curve == [pytest.approx(point, rel=1e-4) for point in expected]
+    said = (records[1] / "outputs" / "test.hypothesis.txt").read_text().splitlines()
+    assert len(said) == 12  # each sentence once, on whichever rank
+
+
+def test_a_single_run_starts_its_ranks(small: Small, tmp_path: Path) -> None:
+    command("-m", "attnbench.train", *on_two_ranks(tmp_path / "two", "classification"))
+    (path,) = (tmp_path / "two").rglob("run.json")
+    alone = execute(small(*SURE, task="classification"), tmp_path / "alone", [])
+    assert read(path).performance["devices"] == 2
+    assert_alike(read(path), alone, "accuracy")
+    assert len((path.parent / "outputs" / "test.hypothesis.txt").read_text().splitlines()) == 20
+
+
+@pytest.mark.slow
+def test_torchrun_may_start_the_ranks(small: Small, tmp_path: Path) -> None:
+    how = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", "-m"]
+    command(*how, "attnbench.train", *on_two_ranks(tmp_path / "two", "translation"))
+    (path,) = (tmp_path / "two").rglob("run.json")
+    assert_alike(read(path), execute(small(*SURE), tmp_path / "alone", []), "bleu")
 
 
 def test_ranks_that_nobody_started_are_refused(small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    with pytest.raises(ConfigError, match=r"trainer\.devices=2: start the ranks with torchrun"):
+    with pytest.raises(
+        ConfigError, match=r"trainer\.devices=2: expected ranks: python -m"
+    ):
         execute(small("trainer.devices=2", "trainer.strategy=ddp"), tmp_path, [])

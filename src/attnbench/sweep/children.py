@@ -1,4 +1,4 @@
-"""A job's process: out of a fork server, its output labelled, asked to stop once a signal, dead with its parent."""
+"""A job's processes, a rank each: out of a fork server, asked to stop once a signal, dead with their parent."""
 
 from __future__ import annotations
 
@@ -15,17 +15,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 from attnbench.config import Config
 from attnbench.record import PROGRESS, RECORD
 from attnbench.sweep.lease import Lease
-from attnbench.sweep.records import error_of, kernel_kills
+from attnbench.sweep.ranks import Place, started, take_place
+from attnbench.sweep.records import error_of, kernel_kills, of_another_rank
 from attnbench.sweep.signals import SIGNALS, blocked, exit_on_sigterm
 
 _PATIENCE = 2  # signals that a run may take its time over; the next one kills it
 _TAIL = 10  # lines of a run's output that are kept
+_GRACE = 10.0  # seconds that other ranks have to end after one has failed; some library may wait for it forever
 _SERVER_GONE = 255  # what multiprocessing says where the fork server, which alone would know, is dead: the run may live
 
 
@@ -47,10 +51,11 @@ class Job:
 
 @dataclass(frozen=True)
 class Ended:
-    """How a process ended."""
+    """How a job's processes ended; of several ranks, how the one did that drew the others along."""
 
     exitcode: int  # as multiprocessing has it
     said: dict[str, str] | None  # the error of an exception that ended it
+    rank: int
     short: bool  # whether the kernel killed some process for want of memory meanwhile
     hung: bool  # whether it was killed since it went nowhere
 
@@ -66,51 +71,78 @@ def serve(preload: Sequence[str]) -> None:
 
 
 class Child:
-    """A job's process, seen from its supervisor."""
+    """A job's processes, seen from their supervisor."""
 
     def __init__(self, job: Job, added: Sequence[str], lease: Lease) -> None:
         context = multiprocessing.get_context("forkserver")
-        self._said, said = context.Pipe(duplex=False)
         self.output, output = context.Pipe(duplex=False)
-        self._process = context.Process(target=_child, args=(said, output, lease, job, list(added)))
+        self._processes: list[BaseProcess] = []
+        self._said: list[Connection] = []
+        self._codes: dict[int, int] = {}  # exit codes by rank, in the order in which they ended
+        self._failed: float | None = None  # when the first rank did
         self._asked = 0
         self._kills = kernel_kills()
         self._rest = b""
         self.tail: deque[str] = deque(maxlen=_TAIL)
         self.silent = False  # it has closed its output
+        self._folder, self._hung_minutes = job.folder, job.config.sweep.hung_minutes
         self._hung = False
         self._signs: list[int] = []
         self._moved = time.monotonic()
-        with said, output:
-            self._process.start()
-        assert self._process.pid is not None
-        self.pid: int = self._process.pid
+        with output:
+            places = _places(context, job.config.trainer.devices if started() == 1 else 1)
+            try:
+                for place in places:
+                    self._start(context, (output, lease, job, list(added), place))
+            except BaseException:  # the fork server has just died, say: nobody would look after those that live
+                self.kill()
+                raise
+            finally:
+                for place in places:
+                    for pipe in place.pipes if place is not None else ():
+                        pipe.close()
         with contextlib.suppress(OSError):  # a run may end before it is named
-            lease.name(self.pid)
+            lease.name(*(process.pid for process in self._processes if process.pid is not None))
         os.set_blocking(self.output.fileno(), False)
 
+    def _start(self, context: ForkServerContext, given: tuple[Any, ...]) -> None:
+        said, say = context.Pipe(duplex=False)
+        process = context.Process(target=_child, args=(say, *given))
+        with say:
+            process.start()
+        self._processes.append(process)
+        self._said.append(said)
+
     @property
-    def sentinel(self) -> int:
-        """Ready when the process has ended."""
-        return self._process.sentinel
+    def sentinels(self) -> list[int]:
+        """Those that are not known to have ended; each is ready when its process has."""
+        return [process.sentinel for rank, process in enumerate(self._processes) if rank not in self._codes]
+
+    @property
+    def patience(self) -> float | None:
+        """Seconds after which to ask again whether it is over, if no process ends before."""
+        looks = [] if self._hung_minutes is None else [min(10.0, 6 * self._hung_minutes)]
+        if self._failed is not None:
+            looks.append(max(0.0, self._failed + _GRACE - time.monotonic()))
+        return min(looks, default=None)
+
+    def is_over(self) -> bool:
+        """Whether every process has ended; they are killed where they go nowhere, or one has failed for some time."""
+        for rank, process in enumerate(self._processes):
+            if rank not in self._codes and process.exitcode is not None:
+                self._codes[rank] = process.exitcode
+                if process.exitcode and self._failed is None:
+                    self._failed = time.monotonic()
+        if self._failed is not None and time.monotonic() >= self._failed + _GRACE:
+            self.kill()
+        self._kill_if_stuck()
+        return len(self._codes) == len(self._processes)
 
     def ask(self, number: int) -> None:
         """Pass a signal on; the third one kills."""
         self._asked += 1
         gentle = signal.SIGINT if number == signal.SIGINT else signal.SIGTERM
         self._send(gentle if self._asked <= _PATIENCE else signal.SIGKILL)
-
-    def kill_if_stuck(self, folder: Path, minutes: float) -> None:
-        """Kill the process where neither record nor progress has changed for so long, by this process's clock."""
-        signs = []
-        for name in (RECORD, PROGRESS):
-            with contextlib.suppress(OSError):
-                signs.append((folder / name).stat().st_mtime_ns)
-        if signs != self._signs:
-            self._signs, self._moved = signs, time.monotonic()
-        elif time.monotonic() - self._moved > 60 * minutes:
-            self._hung = True
-            self.kill()
 
     def lines(self, last: bool = False) -> list[str]:
         """What it has printed since, line by line; with `last`, what there is of a line that it has not ended."""
@@ -134,27 +166,56 @@ class Child:
         self._send(signal.SIGKILL)
 
     def end(self) -> Ended:
-        """How it ended, once its sentinel is ready."""
-        self._process.join()
-        try:
-            said = self._said.recv() if self._said.poll() else None
-        except EOFError:
-            said = None
-        self._said.close()
+        """How it ended, once it is over."""
+        words: dict[int, dict[str, str] | None] = {}
+        for rank, said in enumerate(self._said):
+            try:
+                words[rank] = said.recv() if said.poll() else None
+            except EOFError:
+                words[rank] = None
+            said.close()
         self.output.close()
-        exitcode = self._process.exitcode
-        assert exitcode is not None
-        if exitcode == _SERVER_GONE:
+        if _SERVER_GONE in self._codes.values():
             self.kill()
-        self._process.close()
-        return Ended(exitcode, said, kernel_kills() > self._kills, self._hung)
+        failed = [rank for rank, code in self._codes.items() if code]
+        drawn = [rank for rank in failed if of_another_rank(words[rank])]
+        cause = next((rank for rank in failed if rank not in drawn), failed[0] if failed else 0)
+        for process in self._processes:
+            process.close()
+        short = kernel_kills() > self._kills
+        return Ended(self._codes[cause], words[cause], cause, short, self._hung)
+
+    def _kill_if_stuck(self) -> None:
+        """Kill it where neither record nor progress has changed for so long, by this process's clock."""
+        if self._hung_minutes is None:
+            return
+        signs = []
+        for name in (RECORD, PROGRESS):
+            with contextlib.suppress(OSError):
+                signs.append((self._folder / name).stat().st_mtime_ns)
+        if signs != self._signs:
+            self._signs, self._moved = signs, time.monotonic()
+        elif time.monotonic() - self._moved > 60 * self._hung_minutes:
+            self._hung = True
+            self.kill()
 
     def _send(self, number: int) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.pid, number)
+        for process in self._processes:
+            with contextlib.suppress(ProcessLookupError):
+                if process.pid is not None:
+                    os.kill(process.pid, number)
 
 
-def _child(said: Connection, output: Connection, lease: Lease, job: Job, added: list[str]) -> None:
+def _places(context: ForkServerContext, count: int) -> list[Place | None]:
+    """For each rank its place, with a pipe from the first to each other; none where it is alone."""
+    if count == 1:
+        return [None]
+    pipes = [context.Pipe(duplex=False) for _ in range(1, count)]
+    first = Place(0, count, tuple(send for _, send in pipes))
+    return [first, *(Place(rank, count, (receive,)) for rank, (receive, _) in enumerate(pipes, 1))]
+
+
+def _child(said: Connection, output: Connection, lease: Lease, job: Job, added: list[str], place: Place | None) -> None:
     """A job's process, from its first line to its last."""
     os.setpgid(0, 0)  # out of reach of the terminal's Ctrl-C: the supervisor passes it on
     threading.Thread(target=_die_with_parent, daemon=True).start()
@@ -167,6 +228,8 @@ def _child(said: Connection, output: Connection, lease: Lease, job: Job, added: 
         key, _, value = override.partition("=")
         if key == "trainer.threads":  # for what reads the environment: libraries loaded later, and other programs
             os.environ["OMP_NUM_THREADS"] = value
+    if place is not None:
+        take_place(place)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     exit_on_sigterm()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)

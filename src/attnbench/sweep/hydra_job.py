@@ -7,6 +7,14 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from attnbench.sweep.compose import register
+from attnbench.sweep.ranks import rank
+
+
+def place(config: DictConfig, added: list[str]) -> None:
+    """Set what a supervisor adds to a run's own overrides: whole numbers, all."""
+    for override in added:
+        key, _, value = override.partition("=")
+        OmegaConf.update(config, key, int(value))
 
 
 def run_hydra_job(context: HydraContext, task_function: TaskFunction, config: DictConfig, added: list[str]) -> None:
@@ -15,11 +23,11 @@ def run_hydra_job(context: HydraContext, task_function: TaskFunction, config: Di
     `added` are overrides of the run's placement, which do not change its folder.
     """
     register()  # a new process knows neither schema nor resolvers
-    for override in added:
-        key, _, value = override.partition("=")
-        OmegaConf.update(config, key, int(value))
+    place(config, added)
     with open_dict(config):
         config.hydra.overrides.task.extend(added)
+        if rank() > 0:  # what Hydra says of a run, the first rank does
+            config.hydra.output_subdir = None
     returned = run_job(
         hydra_context=context,
         task_function=task_function,

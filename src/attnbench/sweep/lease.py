@@ -70,9 +70,9 @@ class Lease:
             pass
         return True
 
-    def name(self, pid: int) -> None:
-        """Let process `pid` be known as the one that works: the lease is not void while it lives."""
-        named = replace(self.holder, processes=self.holder.processes | {pid: _started(pid)})
+    def name(self, *pids: int) -> None:
+        """Let these processes be known as those that work: the lease is not void while one lives."""
+        named = replace(self.holder, processes=self.holder.processes | {pid: _started(pid) for pid in pids})
         draft = self.folder / f".{self.path.name}.{os.getpid()}.tmp"
         draft.write_text(_text(named), encoding="utf-8")
         os.replace(draft, self.path)

@@ -61,7 +61,8 @@ def record_of(task: Task, ended: Ended, stopped: int | None) -> Record:
     """
     job, before = task.job, task.before
     record = last_record(job.folder)
-    if record is not None and record != before and record.status is not Status.running:
+    own = ended.rank == 0 or record is None or record.status is not Status.failed  # not drawn along by another rank
+    if record is not None and record != before and record.status is not Status.running and own:
         return record
     if record is None or record == before:
         record = new_record(job.config, job.overrides, before)
@@ -72,7 +73,10 @@ def record_of(task: Task, ended: Ended, stopped: int | None) -> Record:
     elif stopped is not None:
         close(record, job.folder, Status.interrupted, stop(stopped))
     else:
-        close(record, job.folder, Status.failed, ended.said or death(ended.exitcode, short=ended.short))
+        error = ended.said or death(ended.exitcode, short=ended.short)
+        if ended.rank:
+            error |= {"message": f"rank {ended.rank}: {error['message']}"}
+        close(record, job.folder, Status.failed, error)
     return record
 
 
@@ -106,9 +110,10 @@ def halved_before(job: Job, before: Record | None) -> int | None:
 def added(task: Task, cores: int) -> list[str]:
     """The overrides that a run gets beside its own: its share of the cores, a micro batch that fits."""
     found = []
-    trainer, workers = task.job.config.trainer, task.job.config.sweep.workers
-    if workers > 1 and trainer.threads is None and "OMP_NUM_THREADS" not in os.environ:  # a person's own choice stays
-        found.append(f"trainer.threads={max(1, cores // workers)}")
+    trainer = task.job.config.trainer
+    processes = task.job.config.sweep.workers * trainer.devices
+    if processes > 1 and trainer.threads is None and "OMP_NUM_THREADS" not in os.environ:  # a person's choice stays
+        found.append(f"trainer.threads={max(1, cores // processes)}")
     if task.micro_batch is not None:
         found.append(f"{_MICRO_BATCH}={task.micro_batch}")
     return found

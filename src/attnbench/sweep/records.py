@@ -48,6 +48,8 @@ _FILES_WAY_ON = {
     Kind.disk_full: "make room there, and the same command goes on",
     Kind.not_writable: "see to its permissions, or name another folder with paths.output, paths.cache or paths.data",
 }
+# What a rank says whose only fault is that another one is gone.
+_OF_ANOTHER_RANK = re.compile("closed by peer|reset by peer|Broken pipe|NCCL|another rank|rank 0 ended")
 _MEMORY_WAY_ON = "; with -m, sweep.on_oom=halve_batch goes on in smaller parts of an update"
 
 
@@ -146,6 +148,11 @@ def error_of(error: BaseException, folder: Path | None = None) -> dict[str, str]
         message = f"out of memory: {message.strip().splitlines()[0]}{_MEMORY_WAY_ON}"
     quiet = kind is Kind.interrupted
     return _error(kind, type(error).__name__, message, "" if quiet else "".join(traceback.format_exception(error)))
+
+
+def of_another_rank(error: dict[str, str] | None) -> bool:
+    """Whether this error, of one rank of several, only follows from the end of another rank."""
+    return error is not None and bool(_OF_ANOTHER_RANK.search(error["message"]))
 
 
 def kernel_kills() -> int:

@@ -203,20 +203,16 @@ class _Supervisor:
         self._look_ahead()
         children = [active.child for active in self._active]
         outputs = [child.output for child in children if not child.silent]
-        ready = wait([self._watch.awake, *(child.sentinel for child in children), *outputs], self._patience())
+        wait([self._watch.awake, *(s for child in children for s in child.sentinels), *outputs], self._patience())
         self._watch.calm()
         for active in self._active:
-            minutes = active.task.job.config.sweep.hung_minutes
-            if minutes is not None:
-                active.child.kill_if_stuck(active.task.job.folder, minutes)
             self._pass_lines(active.child, active.task)
-            if active.child.sentinel in ready:
+            if active.child.is_over():
                 self._end(active)
 
     def _patience(self) -> float | None:
         """Seconds after which to look even if nothing happens."""
-        limits = [active.task.job.config.sweep.hung_minutes for active in self._active]
-        looks = [min(10.0, 6 * minutes) for minutes in limits if minutes is not None]
+        looks = [active.child.patience for active in self._active if active.child.patience is not None]
         if self._board.live or (self._elsewhere and not self._more and len(self._active) < self._workers):
             looks.append(_LOOK)
         return min(looks, default=None)

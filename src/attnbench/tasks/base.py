@@ -41,6 +41,7 @@ class Task(pl.LightningModule):
         self.network = self.build_network()
         # The last evaluation, signatures included; the record takes it from here.
         self.report: dict[str, Any] = {}
+        self._sums = torch.empty(0)  # of the shares of an update that is logged, so far
 
     @abstractmethod
     def build_network(self) -> nn.Module:
@@ -69,8 +70,28 @@ class Task(pl.LightningModule):
         """Clip to the configured norm; the norm itself is logged either way."""
         limit = self.config.optim.clip
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), float("inf") if limit is None else limit)
-        self.log("train/grad_norm", norm, batch_size=1)
-        self.log("train/lr", optimizer.param_groups[0]["lr"], batch_size=1)
+        if self._is_logged():
+            self.log("train/grad_norm", norm, batch_size=1)
+            self.log("train/lr", optimizer.param_groups[0]["lr"], batch_size=1)
+
+    def log_update(self, batch_idx: int, update_units: float, **sums: Tensor) -> None:
+        """Log as `train/<name>` what each of `sums` comes to over all shares of an update, divided by its units.
+
+        Only where the update is logged: nothing is added up, or asked of other ranks, for a number that nobody sees.
+        """
+        if not self._is_logged():
+            return
+        accumulate = self.trainer.accumulate_grad_batches
+        share = torch.stack([value.detach().float() for value in sums.values()])
+        self._sums = share if batch_idx % accumulate == 0 else self._sums + share
+        if (batch_idx + 1) % accumulate == 0:
+            whole = self.trainer.strategy.reduce(self._sums, reduce_op="sum")
+            for name, value in zip(sums, whole / update_units, strict=True):
+                self.log(f"train/{name}", value, batch_size=1)
+
+    def _is_logged(self) -> bool:
+        """Whether the update that goes on is one of every `logger.every_steps`."""
+        return (self.global_step + 1) % self.config.logger.every_steps == 0
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Let randomness follow from (seed, epoch, batch, rank), so that a resumed run drops out what it would have."""

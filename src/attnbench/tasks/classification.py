@@ -68,7 +68,7 @@ class Classification(Task):
         with choices() as made:
             loss_B = self._cross_entropy(batch)
         loss_sum = loss_B.sum()
-        self.log("train/loss", loss_sum.detach() / max(1, batch.num_images), batch_size=batch.num_images)
+        self.log_update(batch_idx, batch.update_images, loss=loss_sum)
         if made:
             with torch.no_grad(), greedy_choices():
                 baseline_B = self._cross_entropy(batch)

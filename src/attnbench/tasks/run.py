@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import logging
 import math
-import os
 import sys
 import warnings
 from collections.abc import Iterator
@@ -15,8 +14,8 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint, Timer
-from pytorch_lightning.utilities import rank_zero_only
 
 from attnbench.callbacks.checkpoints import LAST, WholeCheckpoints, latest
 from attnbench.callbacks.gradients import InitialGradients
@@ -27,17 +26,18 @@ from attnbench.callbacks.progress import Progress
 from attnbench.callbacks.resumable import Resumable
 from attnbench.callbacks.run_record import RunRecord
 from attnbench.callbacks.samples import Samples
-from attnbench.config import Config, ConfigError, Fault
+from attnbench.config import Config
 from attnbench.config.trainer import Accelerator, FinalWeights, Precision
 from attnbench.identity import provenance
 from attnbench.record import PROGRESS, Kind, Record, Status, write
+from attnbench.sweep.ranks import here, rank
 from attnbench.sweep.records import error_of, last_record, new_record, now
 from attnbench.tasks.base import Task
 from attnbench.tasks.build import build_task
+from attnbench.tasks.group import among_ranks
 from attnbench.tasks.optimisation import average
 from attnbench.tasks.tracking import build_logger, close_logger
 
-_write = rank_zero_only(write)  # one record, however many ranks
 _PRECISION = {Precision.fp32: "32-true", Precision.bf16_mixed: "bf16-mixed", Precision.fp16_mixed: "16-mixed"}
 _NOISE = (
     # Everything is in memory and a collate costs microseconds: loader workers would only cost.
@@ -64,8 +64,7 @@ def execute(config: Config, folder: Path, overrides: list[str]) -> Record:
     if before is not None and (folder / LAST).is_file():
         # Where training was already over, this session has nothing of its own to say of its speed.
         record.performance = before.performance
-    with recorded(record, folder):
-        refuse_unlaunched(config)
+    with recorded(record, folder), among_ranks(config):
         if config.trainer.threads is not None:
             torch.set_num_threads(config.trainer.threads)
         pl.seed_everything(config.seed, verbose=False)
@@ -212,20 +211,12 @@ def shares_per_update(config: Config) -> int:
     return math.ceil(config.data.update_size / (limit * config.trainer.devices * config.trainer.num_nodes))
 
 
-def refuse_unlaunched(config: Config) -> None:
-    """Refuse several ranks that nobody has started.
-
-    Lightning would start the others by typing this process's command again, which in a multirun is the whole sweep.
-    """
-    ranks = config.trainer.devices * config.trainer.num_nodes
-    if ranks > 1 and "WORLD_SIZE" not in os.environ:
-        how = f"torchrun --nproc-per-node {config.trainer.devices} -m attnbench.train ..."
-        raise ConfigError([Fault("trainer.devices", f"{config.trainer.devices}", f"start the ranks with {how}")])
-
-
 def build_trainer(config: Config, folder: Path, logger: Any, callbacks: list[pl.Callback]) -> pl.Trainer:
     """Lightning's Trainer as the config says."""
     chosen, debug = config.trainer, config.debug
+    plugins: list[Any] = [WholeCheckpoints(shares_per_update(config))]
+    if here() is not None:
+        plugins.append(LightningEnvironment())  # whatever cluster's variables are about
     return pl.Trainer(
         accelerator=chosen.accelerator.name,
         devices=chosen.devices,
@@ -246,10 +237,16 @@ def build_trainer(config: Config, folder: Path, logger: Any, callbacks: list[pl.
         enable_progress_bar=False,
         enable_model_summary=False,
         default_root_dir=folder,
-        plugins=[WholeCheckpoints(shares_per_update(config))],
+        plugins=plugins,
         logger=logger,
         callbacks=callbacks,
     )
+
+
+def _write(record: Record, folder: Path) -> None:
+    """One record, however many ranks."""
+    if rank() == 0:
+        write(record, folder)
 
 
 def _device(config: Config) -> str:

@@ -9,11 +9,11 @@ from typing import Any
 
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger, WandbLogger
 from pytorch_lightning.loggers import Logger as LightningLogger
-from pytorch_lightning.utilities import rank_zero_only
 
 from attnbench.config import Config, ConfigError, Fault
 from attnbench.config.tracking import Logger, LoggerMode
 from attnbench.record import Record
+from attnbench.sweep.ranks import rank
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def _wandb(config: Config, record: Record, folder: Path) -> Tracker:
     chosen = config.logger
     # Even offline, the client would report its own errors home.
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-    if getattr(rank_zero_only, "rank", 0) != 0:
+    if rank() != 0:
         return Tracker(WandbLogger(save_dir=folder, offline=True), None)
     try:
         run = wandb.init(

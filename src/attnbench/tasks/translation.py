@@ -61,9 +61,7 @@ class Translation(Task):
         """Cross-entropy of the update this batch is a share of: its sum over the update's real tokens."""
         with choices() as made:
             loss_sum, nll_N = self._cross_entropy(batch, self.task_config.label_smoothing)
-        tokens = max(1, batch.num_tokens)
-        self.log("train/loss", loss_sum.detach() / tokens, batch_size=tokens)
-        self.log("train/nll", nll_N.sum() / tokens, batch_size=tokens)
+        self.log_update(batch_idx, batch.update_tokens, loss=loss_sum, nll=nll_N.sum())
         if made:
             loss_sum = loss_sum + choice_loss(made, *self._of_choices(batch, nll_N))
         return self.update_loss(loss_sum, batch.update_tokens)

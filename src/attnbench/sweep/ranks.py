@@ -1,0 +1,74 @@
+"""The ranks of one run: a process each, started by who runs it, and told by it where they meet."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+
+from attnbench.config import Fault
+
+
+@dataclass(frozen=True)
+class Place:
+    """A process's place among the ranks of its run, all of them on this machine."""
+
+    rank: int
+    world_size: int
+    pipes: Sequence[Connection]  # rank 0's: one to each other rank; another's: one from rank 0
+
+    def agree(self, port: int | None) -> int:
+        """Let all know the port that rank 0 listens on and says here; the others say None.
+
+        Raises:
+            EOFError: rank 0 ended before it had one.
+        """
+        if port is None:
+            port = int(self.pipes[0].recv())
+        elif self.rank == 0:
+            for pipe in self.pipes:
+                pipe.send(port)
+        for pipe in self.pipes:
+            pipe.close()
+        return port
+
+
+_here: Place | None = None
+
+
+def take_place(place: Place) -> None:
+    """Be this rank from now on."""
+    global _here
+    _here = place
+    # Lightning starts no processes of its own where these are set.
+    os.environ |= {"RANK": str(place.rank), "LOCAL_RANK": str(place.rank), "WORLD_SIZE": str(place.world_size)}
+
+
+def here() -> Place | None:
+    """This process's place; None where it is a run's only one, or somebody else (torchrun) started the ranks."""
+    return _here
+
+
+def rank() -> int:
+    """Of this process, whoever started it."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def started() -> int:
+    """How many ranks there are already, over all nodes: this process is one of them."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def fault_of(devices: int, num_nodes: int, *, multirun: bool = False) -> Fault | None:
+    """Why a run cannot have the ranks that it asks for, if it cannot; one node's are started where there are none."""
+    wanted, there = devices * num_nodes, started()
+    if there > 1 and multirun:
+        return Fault("trainer.devices", f"{devices}", "-m starts ranks itself: leave torchrun out")
+    if there > 1 and there != wanted:
+        nodes = f" on {num_nodes} nodes" if num_nodes > 1 else ""
+        return Fault("trainer.devices", f"{devices}{nodes}", f"torchrun has started {there} ranks")
+    if there == 1 and num_nodes > 1:
+        how = f"torchrun --nnodes {num_nodes} --nproc-per-node {devices} -m attnbench.train ..."
+        return Fault("trainer.num_nodes", f"{num_nodes}", f"start the ranks on each node with {how}")
+    return None

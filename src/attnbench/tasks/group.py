@@ -1,0 +1,56 @@
+"""The ranks of a run, joined: the process group that Lightning then finds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import distributed
+from torch._C._distributed_c10d import TCPStore
+
+from attnbench.config import Config, ConfigError, Fault
+from attnbench.config.trainer import Accelerator
+from attnbench.sweep.ranks import Place, fault_of, here, started
+
+
+@contextmanager
+def among_ranks(config: Config) -> Iterator[None]:
+    """The other ranks at hand meanwhile, where this run has any that a supervisor started.
+
+    Raises:
+        ConfigError: the config asks for ranks that nobody has started.
+    """
+    place, trainer = here(), config.trainer
+    fault = fault_of(trainer.devices, trainer.num_nodes)
+    if fault is None and started() == 1 and trainer.devices > 1:
+        how = "python -m attnbench.train starts them, and so does torchrun"
+        fault = Fault("trainer.devices", f"{trainer.devices}", f"expected ranks: {how}")
+    if fault is not None:
+        raise ConfigError([fault])
+    if place is None:
+        yield
+        return
+    gpu = trainer.accelerator is not Accelerator.cpu and torch.cuda.is_available()
+    if gpu:
+        torch.cuda.set_device(place.rank)
+    store = _meet(place)
+    backend = "nccl" if gpu else "gloo"
+    distributed.init_process_group(backend, store=store, rank=place.rank, world_size=place.world_size)
+    try:
+        yield
+    finally:
+        distributed.destroy_process_group()
+
+
+def _meet(place: Place) -> TCPStore:
+    """A store that all ranks see, on a port that the system gave to the first: no two runs ever ask for the same."""
+    if place.rank > 0:
+        try:
+            port = place.agree(None)
+        except EOFError:
+            raise RuntimeError("rank 0 ended before the ranks had met") from None
+        return TCPStore("127.0.0.1", port, place.world_size)
+    store = TCPStore("127.0.0.1", 0, place.world_size, is_master=True, wait_for_workers=False)
+    place.agree(store.port)
+    return store
