@@ -9,7 +9,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep table bench test test-full lint format type sync lock clean
+.PHONY: help setup sweep table bench test test-full lint format type sync wandb-sweep lock clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,10 +56,11 @@ format: $(READY) ## let ruff mend what it can
 type: $(READY) ## mypy, strict, on src
 	$(BIN)/mypy
 
-sync: $(READY) ## upload offline W&B runs (needs `.venv/bin/wandb login` once, and network)
-	@found=$$(find multirun -type d -name 'offline-run-*' 2>/dev/null); \
-	if [ -z "$$found" ]; then echo "no offline W&B runs under multirun/"; exit 0; fi; \
-	timeout 600 $(BIN)/wandb sync $$found || { echo "wandb sync did not finish: is there a login, and network?"; exit 1; }
+sync: $(READY) ## upload the W&B runs that are not at the server (needs `.venv/bin/wandb login` once, and network)
+	$(BIN)/python -m attnbench.sync $(ARGS)
+
+wandb-sweep: $(READY) ## write SWEEP (on EXPERIMENT) as a file for `wandb sweep`, whose agents then run it
+	$(BIN)/python -m attnbench.sweep wandb sweep=$(SWEEP) $(if $(EXPERIMENT),experiment=$(EXPERIMENT)) $(ARGS)
 
 lock: $(READY) ## resolve the newest versions into requirements.lock
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \

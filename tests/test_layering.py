@@ -13,13 +13,16 @@ SRC = Path(__file__).parents[1] / "src" / "attnbench"
 FLOORS = {
     "config": 1, "conf": 1, "metrics": 1,
     "nn": 2, "data": 2, "identity": 2, "record": 2, "history": 2,
-    "models": 3, "callbacks": 3, "sweep": 3, "report": 3,
+    "models": 3, "callbacks": 3, "sweep": 3, "report": 3, "tracking": 3,
     "tasks": 4,
     "benchmark": 5,
-    "train": 6, "translate": 6, "table": 6, "bench": 6,
+    "train": 6, "translate": 6, "table": 6, "bench": 6, "sync": 6,
 }  # fmt: skip
 STRANGERS = [("nn", "metrics"), ("data", "metrics")]  # below, and still none of their business
-TORCH_FREE = ["config", "record", "identity", "sweep.plan", "history", "report.tables", "table", "train", "bench"]
+TORCH_FREE = [
+    "config", "record", "identity", "sweep.plan", "history", "report.tables", "tracking",
+    "table", "train", "bench", "sync",
+]  # fmt: skip
 MODULES = sorted(SRC.rglob("*.py"))
 
 

@@ -1,4 +1,4 @@
-"""The door to a sweep that goes on: `python -m attnbench.sweep status multirun/heads` tells how it stands."""
+"""The door to a sweep as a whole: `python -m attnbench.sweep status multirun/heads` tells how it stands."""
 
 from __future__ import annotations
 
@@ -7,23 +7,41 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from attnbench.config import ConfigError
 from attnbench.record import RecordError
+from attnbench.sweep.agents import write_sweep
+from attnbench.sweep.plan import expand
 from attnbench.sweep.status import table
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print the state of every run; 0, or 2 after one sentence about what is wrong."""
-    parser = argparse.ArgumentParser(prog="python -m attnbench.sweep", description="Tell how a sweep stands.")
+    """Do what is asked; 0, or 2 after a sentence a fault about what is wrong."""
+    parser = argparse.ArgumentParser(
+        prog="python -m attnbench.sweep", description="Tell how a sweep stands, or hand it to W&B."
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     status = commands.add_parser("status", help="every run of a sweep and what has become of it")
     status.add_argument("folder", type=Path, help="the sweep's folder, which holds plan.json: OUTPUT/SWEEP")
+    wandb = commands.add_parser("wandb", help="write a sweep as a file for `wandb sweep`, whose agents run it")
+    wandb.add_argument("overrides", nargs="+", help="as for attnbench.train -m: sweep=heads, key=value, key=1,2,3")
     arguments = parser.parse_args(argv)
     try:
-        print(table(arguments.folder))
-    except RecordError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(table(arguments.folder) if arguments.command == "status" else _hand_over(arguments.overrides))
+    except (ConfigError, RecordError) as error:
+        for fault in getattr(error, "faults", [error]):
+            print(f"error: {fault}", file=sys.stderr)
         return 2
     return 0
+
+
+def _hand_over(overrides: list[str]) -> str:
+    plan = expand(overrides, multirun=True)
+    path = write_sweep(plan)
+    return (
+        f"{path}: {len(plan.runs)} runs\n`wandb sweep {path}` names the sweep, and `wandb agent` in as many places as "
+        f"you like runs it, from this folder and with attnbench's environment active;\n"
+        f"the records lie in {path.parent}, and `python -m attnbench.table {plan.sweep}` prints their table"
+    )
 
 
 if __name__ == "__main__":

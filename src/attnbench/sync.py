@@ -1,0 +1,52 @@
+"""The door by which offline W&B runs are uploaded: `python -m attnbench.sync multirun` sends what is missing there."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from attnbench.tracking.folders import is_sent, sessions
+from attnbench.tracking.upload import NoServer, refuse_unreachable, upload
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Upload; 0, 1 if something could not be, or 2 after one sentence about a login or a server that is missing."""
+    arguments = _parser().parse_args(argv)
+    folder = Path(arguments.folder)
+    if not folder.is_dir():
+        return _complain(f"{folder}: no such folder; runs write to multirun/, or where paths.output says")
+    found = sessions(folder)
+    missing = [path for path in found if not is_sent(path)]
+    print(f"{folder}: {len(found)} W&B runs, {len(found) - len(missing)} uploaded before, {len(missing)} to upload")
+    if not missing:
+        return 0
+    try:
+        refuse_unreachable()
+    except NoServer as error:
+        return _complain(error)
+    left = upload(missing, minutes=arguments.minutes)
+    print(f"{len(missing) - len(left)} uploaded")
+    for path in left:
+        print(f"error: {path}: not uploaded; the same command tries again", file=sys.stderr)
+    return 1 if left else 0
+
+
+def _complain(what: object) -> int:
+    print(f"error: {what}", file=sys.stderr)
+    return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m attnbench.sync",
+        description="Upload the W&B runs below a folder that are not at the server, or not all of them.",
+    )
+    parser.add_argument("folder", nargs="?", default="multirun", help="where runs write (default: %(default)s)")
+    parser.add_argument("--minutes", type=float, default=10, help="for 20 runs to upload (default: %(default)s)")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
