@@ -7,8 +7,8 @@ import pytest
 
 from attnbench.record import Plan, Record, RecordError, Status
 from attnbench.report.aggregate import Table, build_table
-from attnbench.report.keys import RowKey
-from attnbench.report.layout import Best, Column, Layout, Paper, Published, Source
+from attnbench.report.keys import Best, RowKey
+from attnbench.report.layout import Column, Layout, Paper, Published, Source
 
 MakeRecord = Callable[..., Record]
 DEPTH = RowKey("model.depth", "layers")

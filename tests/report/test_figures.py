@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from attnbench.record import Record, RecordError, Status, write
-from attnbench.report.drawing import draw
 from attnbench.report.figure_layout import FigureKind, FigureLayout
-from attnbench.report.figures import Figure, build_figure
+from attnbench.report.figures import Plot
 from attnbench.report.keys import RowKey
+from attnbench.report.kinds import build_figure, draw
 from attnbench.report.runs import gather
 from attnbench.report.tables import write_tables
 from attnbench.table import main
@@ -20,8 +20,10 @@ BINS = FigureLayout("bins", FigureKind.bins, "metrics.test.by_source_words.*.ble
 DEPTHS = FigureLayout("depths", FigureKind.lines, "metrics.test.bleu", "model.depth", group=[RowKey("model.norm")])
 
 
-def build(records: list[Record], layout: FigureLayout) -> Figure:
-    return build_figure(gather(records, None), layout, "here")
+def build(records: list[Record], layout: FigureLayout) -> Plot:
+    figure = build_figure(gather(records, None), layout, "here")
+    assert isinstance(figure, Plot)
+    return figure
 
 
 def by_words(**bins: tuple[float, int]) -> dict[str, Any]:
@@ -29,7 +31,7 @@ def by_words(**bins: tuple[float, int]) -> dict[str, Any]:
     return {"test": {"bleu": 1.0, "by_source_words": found}}
 
 
-def means(figure: Figure) -> Mapping[str, list[float | None]]:
+def means(figure: Plot) -> Mapping[str, list[float | None]]:
     return {
         line.label: [point.summary.mean if point.summary else None for point in line.points] for line in figure.lines
     }

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from attnbench.record import RecordError
-from attnbench.report.layout import Best, Layout, Paper, agrees, read_layout
+from attnbench.report.keys import Best
+from attnbench.report.layout import Layout, Paper, agrees, read_layout
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 
@@ -39,12 +40,6 @@ def test_a_key_alone_is_a_row_or_a_column(tmp_path: Path) -> None:
         ("rows: seed", "rows: expected a list, given 'seed'"),
         ("- rows", "expected keys with values, given"),
         ("rows: [", "table.yaml: not valid YAML"),
-        ("figures: [{name: a, kind: pie, y: seed}]", "kind: expected one of bins, lines, given 'pie'"),
-        ("figures: [{name: a/b, kind: lines, y: seed, x: seed}]", "a/b: name: expected letters, digits, - and _"),
-        ("figures: [{name: a, kind: bins, y: seed}]", r"a: y: seed: kind bins expects one \* in it"),
-        ("figures: [{name: a, kind: lines, y: bleu, x: seed}]", "a: y: bleu: expected a path that begins with"),
-        ("figures: [{name: a, kind: lines, y: seed}]", "a: x: lines has one, bins has none"),
-        ("figures: [&a {name: a, kind: lines, y: seed, x: seed}, *a]", r"figures\[1\]: a: name: another figure has it"),
         ("paper: paper.yaml", "paper.yaml: cannot be read: No such file"),
     ],
 )

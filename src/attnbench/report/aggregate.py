@@ -6,12 +6,14 @@ import dataclasses
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from attnbench.record import Plan, Record, RecordError
 from attnbench.report.cells import Cell, build_cell, is_number, lookup
-from attnbench.report.figures import Figure, build_figure
-from attnbench.report.keys import RowKey
-from attnbench.report.layout import LAYOUT, Best, Column, Layout, Paper, agrees
+from attnbench.report.figures import Figure
+from attnbench.report.keys import Best, RowKey
+from attnbench.report.kinds import build_figure
+from attnbench.report.layout import LAYOUT, Column, Layout, Paper, agrees
 from attnbench.report.runs import ABSENT, Run, gather, select, sort_into_rows
 
 _RATE = "_per_sec_global"  # how a record's key for throughput ends, behind the unit
@@ -52,14 +54,14 @@ def build_table(
     title: str,
     where: str = LAYOUT,
     problems: Sequence[str] = (),
+    folder: Path | None = None,
 ) -> Table:
     """The table of `records`, and of what `plan` has beyond them; `where` names the layout in errors.
 
     Raises:
         RecordError: the layout asks for keys that no run has, for a figure that its runs do not fit, or leaves no run.
     """
-    runs = select(gather(records, plan), layout, where)
-    if not runs:
+    if not (runs := select(gather(records, plan), layout, where)):
         raise RecordError(f"{where}: no run agrees with where: {layout.where}")
     columns = layout.columns or default_columns(runs)
     keys, groups = sort_into_rows(runs, layout.rows, columns)
@@ -79,7 +81,7 @@ def build_table(
     cited = ((mark, _cited(paper, source)) for source, mark in marks.items())
     notes = [*_notes(rows, runs, columns), *problems]
     figures = tuple(
-        build_figure([run for run in runs if agrees(run.config, figure.where)], figure, where)
+        build_figure([run for run in runs if agrees(run.config, figure.where)], figure, where, folder)
         for figure in layout.figures
     )
     return Table(layout.title or title, tuple(keys), tuple(columns), tuple(rows), tuple(notes), tuple(cited), figures)

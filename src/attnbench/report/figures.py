@@ -1,22 +1,39 @@
-"""From runs and a figure of table.yaml to what is to be drawn, before any drawing: a pure function."""
+"""What is to be drawn, before any drawing: points of lines, and what a reader must know of them."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 from attnbench.record import RecordError
-from attnbench.report.cells import build_cell, is_number, lookup
 from attnbench.report.figure_layout import FigureKind, FigureLayout
 from attnbench.report.keys import RowKey
-from attnbench.report.layout import Column
 from attnbench.report.runs import ABSENT, Run, sort_into_rows
 from attnbench.report.statistics import Summary
 
-_COUNT = "sentences"  # beside a bin's scores: how many it is made of
 _SHOWN = 4  # reasons for missing numbers that are spelt out
+_SPREAD = {FigureKind.bins: "band", FigureKind.curves: "band", FigureKind.heat: "±"}  # how it is drawn; else a bar
+
+
+class Figure(Protocol):
+    """A figure of any kind."""
+
+    @property
+    def layout(self) -> FigureLayout:
+        """What table.yaml says of it."""
+        ...
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader must know; where there is nothing to draw, why."""
+        ...
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to draw."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -26,6 +43,9 @@ class Point:
     at: float  # along the axis
     summary: Summary | None  # None: no run has a number here, and the line is broken
     missing: str  # why some runs do not count, or nothing
+    name: str = ""  # what stands beside it
+    spread: float | None = None  # sample standard deviation along the axis
+    front: bool = False  # no other point is better in one number and as good in the other
 
 
 @dataclass(frozen=True)
@@ -37,29 +57,31 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Figure:
-    """What is drawn, before any format."""
+class Plot:
+    """A Figure of lines, of points, or of the cells of a heat map, whose rows are lines."""
 
     layout: FigureLayout
     x_label: str
     y_label: str
-    ticks: tuple[tuple[float, str], ...]  # places along the axis, and what stands there
+    ticks: tuple[tuple[float, str], ...]  # places along the axis, and what stands there; none: numbers as they come
     numeric: bool  # places are the numbers themselves
     legend: str  # what the lines' labels are values of, or nothing
     lines: tuple[Line, ...]
+    remarks: tuple[str, ...] = ()  # what else a reader must know
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What a reader must know; where there is nothing to draw, why."""
         counts = {point.summary.n for line in self.lines for point in line.points if point.summary is not None}
-        missing = tuple(_missing(self.lines, dict(self.ticks)))
+        missing = tuple(_missing(self.lines, dict(self.ticks), self.legend))
         if not counts:
-            return (f"not drawn: no finished run has {self.layout.y}", *missing)
+            return (f"not drawn: no finished run has {self.layout.y}", *missing, *self.remarks)
         if counts == {1}:
-            return ("One seed each, which tells nothing of spread.", *missing)
-        spread = "band" if self.layout.kind is FigureKind.bins else "bar"
+            return ("One seed each, which tells nothing of spread.", *missing, *self.remarks)
+        spread = _SPREAD.get(self.layout.kind, "bar")
         seeds = str(max(counts)) if len(counts) == 1 else f"{min(counts)} to {max(counts)}"
-        return (f"Mean over {seeds} seeds; {spread}: ± sample standard deviation.", *missing)
+        said = f"Mean over {seeds} seeds; {spread}: ± sample standard deviation."
+        return (said.replace("±: ±", "±:"), *missing, *self.remarks)
 
     @property
     def empty(self) -> bool:
@@ -67,81 +89,55 @@ class Figure:
         return all(point.summary is None for line in self.lines for point in line.points)
 
 
-def build_figure(runs: Sequence[Run], layout: FigureLayout, where: str) -> Figure:
-    """What `layout` says of `runs`; `where` names its file in errors. Means and spreads are those of the table's cells.
+@dataclass(frozen=True)
+class Group:
+    """The runs of a line: a label, and for each setting within the line its runs, which differ in their seed only."""
+
+    label: str
+    settings: tuple[tuple[Run, ...], ...]
+    names: tuple[str, ...]  # of each setting, by the keys that are no line's
+
+
+def sort_into_lines(
+    runs: Sequence[Run], keys: Sequence[RowKey], line: Sequence[RowKey] | None, x: str | None
+) -> tuple[list[Group], str]:
+    """Runs parted by `keys` and every other key that differs, and gathered into lines; and what a legend is headed by.
+
+    A line is a setting of `line`, or where that is None of all those keys but `x`.
+    """
+    found, settings = sort_into_rows(runs, keys, [])
+    naming = [key for key in found if key.key != x] if line is None else list(line)
+    others = [key for key in found if key not in naming]
+    # Beside a point there is little room.
+    short = [replace(key, label=key.label or key.key.rpartition(".")[2]) for key in others]
+    lines: dict[tuple[Any, ...], list[tuple[Run, ...]]] = {}
+    for setting in settings:
+        lines.setdefault(_values(setting, naming), []).append(tuple(setting))
+    groups = [
+        Group(_label(naming, values), tuple(members), tuple(_label(short, _values(m, others)) for m in members))
+        for values, members in lines.items()
+    ]
+    return groups, (naming[0].label or naming[0].key) if len(naming) == 1 else ""
+
+
+def check_log(layout: FigureLayout, places: Mapping[float, str], numeric: bool, where: str) -> None:
+    """Refuse a logarithmic axis for what is no positive number.
 
     Raises:
-        RecordError: a logarithmic axis for what is no positive number.
+        RecordError: names the file `where`, the figure and what was found.
     """
-    keys, groups = sort_into_rows(runs, layout.keys, [])
-    naming = [key for key in keys if key.key != layout.x]
-    by_line: dict[tuple[Any, ...], list[list[Run]]] = {}
-    for group in groups:
-        by_line.setdefault(tuple(group[0].config.get(key.key, ABSENT) for key in naming), []).append(group)
-    build = _over_bins if layout.x is None else _over_values
-    ticks, numeric, points = build(list(by_line.values()), layout)
-    lines = tuple(Line(_label(naming, values), found) for values, found in zip(by_line, points, strict=True))
-    if layout.log and not (numeric and all(at > 0 for at, _ in ticks)):
-        shown = ", ".join(text for _, text in ticks)
+    if layout.log and not (numeric and all(at > 0 for at in places)):
+        shown = ", ".join(places.values())
         raise RecordError(f"{where}: figures: {layout.name}: log: expected {layout.x} to be above 0, found {shown}")
-    axis = layout.x or layout.y.partition(".*")[0]
-    x_label = layout.x_label or axis.rpartition(".")[2].replace("_", " ")
-    counted = layout.x is None and any("\n" in text for _, text in ticks)
-    return Figure(
-        layout,
-        x_label=f"{x_label} (in brackets: {_COUNT})" if counted else x_label,
-        y_label=Column(layout.y, layout.y_label).heading,
-        ticks=ticks,
-        numeric=numeric,
-        legend=(naming[0].label or naming[0].key) if len(naming) == 1 else "",
-        lines=lines,
-    )
 
 
-# Ticks, whether their places are numbers, and each line's points.
-_Built = tuple[tuple[tuple[float, str], ...], bool, list[tuple[Point, ...]]]
+def axis_label(key: str) -> str:
+    """What an axis is called by default: the last part of its key."""
+    return key.rpartition(".")[2].replace("_", " ")
 
 
-def _over_bins(lines: Sequence[Sequence[Sequence[Run]]], layout: FigureLayout) -> _Built:
-    """A place for each bin that some run has, in order of its numbers; all runs of a line are one group."""
-    before, _, _ = layout.y.partition(".*")
-    holders = [
-        found
-        for (group,) in lines
-        for run in group
-        if run.record is not None and run.finished and isinstance(found := lookup(run.record, before), Mapping)
-    ]
-    names = list(dict.fromkeys(name for found in holders for name in found))
-    stems = list(dict.fromkeys(map(_stem, names)))
-    bins = sorted(names, key=lambda name: (stems.index(_stem(name)), _length(name)))
-    ticks = []
-    for at, name in enumerate(bins):
-        counts = [found[name].get(_COUNT) for found in holders if isinstance(found.get(name), Mapping)]
-        counted = _range([count for count in counts if is_number(count)])
-        ticks.append((float(at), f"{name}\n({counted})" if counted else name))
-    # Without a bin, a point at the pattern itself, which no record has, says why there is none.
-    columns = [Column(layout.y.replace("*", name)) for name in bins] or [Column(layout.y)]
-    points = [tuple(_point(at, group, column) for at, column in enumerate(columns)) for (group,) in lines]
-    return tuple(ticks), False, points
-
-
-def _over_values(lines: Sequence[Sequence[Sequence[Run]]], layout: FigureLayout) -> _Built:
-    """A place for each value of the config key: where it is if all are numbers, else one beside the other."""
-    key = RowKey(layout.x or "")
-    _, groups = sort_into_rows([run for line in lines for group in line for run in group], [key], [])
-    values = dict.fromkeys(group[0].config.get(key.key, ABSENT) for group in groups)
-    numeric = all(is_number(value) for value in values)
-    places = {value: float(value) if numeric else float(at) for at, value in enumerate(values)}
-    points = [
-        tuple(_point(places[group[0].config.get(key.key, ABSENT)], group, Column(layout.y)) for group in line)
-        for line in lines
-    ]
-    return tuple((at, key.text(value)) for value, at in places.items()), numeric, points
-
-
-def _point(at: float, runs: Sequence[Run], column: Column) -> Point:
-    cell = build_cell(runs, column)
-    return Point(float(at), cell.summary, cell.missing)
+def _values(runs: Sequence[Run], keys: Sequence[RowKey]) -> tuple[Any, ...]:
+    return tuple(runs[0].config.get(key.key, ABSENT) for key in keys)
 
 
 def _label(keys: Sequence[RowKey], values: Sequence[Any]) -> str:
@@ -154,37 +150,26 @@ def _label(keys: Sequence[RowKey], values: Sequence[Any]) -> str:
     return ", ".join(parts) or (ABSENT if keys else "")
 
 
-def _stem(name: str) -> str:
-    """What `encoder 1` and `encoder 12` have in common."""
-    return re.sub(r"\d+", "", name) if name[:1].isalpha() else ""
+def told(label: str, legend: str) -> str:
+    """What a line is called in a sentence, where a number alone would say nothing."""
+    return f"{legend} {label}" if legend and re.fullmatch(r"[\d.e+-]+", label) else label or "runs"
 
 
-def _length(name: str) -> tuple[list[int], str]:
-    """Orders `6-10` before `11-15` and both before `31+`."""
-    return [int(digits) for digits in re.findall(r"\d+", name)], name
-
-
-def _range(counts: Sequence[int]) -> str:
-    if not counts:
-        return ""
-    low, high = min(counts), max(counts)
-    return f"{low}" if low == high else f"{low} to {high}"
-
-
-def _missing(lines: Sequence[Line], ticks: Mapping[float, str]) -> Iterator[str]:
+def _missing(lines: Sequence[Line], ticks: Mapping[float, str], legend: str) -> Iterator[str]:
     """What is not there, a sentence a line or a point, and how many more there are."""
     found = []
     for line in lines:
+        called = told(line.label, legend)
         reasons = {point.missing for point in line.points}
         if reasons == {""}:
             continue
         if len(reasons) == 1:
-            found.append(f"{line.label or 'runs'}: {reasons.pop()}.")
+            found.append(f"{called}: {reasons.pop()}.")
             continue
         for point in line.points:
             if point.missing:
-                at = ticks[point.at].split("\n")[0]
-                found.append(f"{line.label or 'runs'} at {at}: {point.missing}.")
+                at = point.name or ticks.get(point.at, f"{point.at:g}").split("\n")[0]
+                found.append(f"{called} at {at}: {point.missing}.")
     yield from found[:_SHOWN]
     if len(found) > _SHOWN:
         yield f"And {len(found) - _SHOWN} more points or lines that lack runs."

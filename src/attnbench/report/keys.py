@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
+from enum import Enum
 from typing import Any
 
 from attnbench.record import Record
 
 ROOTS = frozenset(field.name for field in fields(Record))
 EXPECTED = f"expected a path that begins with {', '.join(sorted(ROOTS))}"
+
+
+class Best(Enum):
+    """Which end of numbers is better."""
+
+    max = "max"
+    min = "min"
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +11,9 @@ import yaml
 
 from attnbench.record import RecordError, build
 from attnbench.report.figure_layout import FigureLayout, check_figures
-from attnbench.report.keys import EXPECTED, ROOTS, RowKey, same
+from attnbench.report.keys import EXPECTED, ROOTS, Best, RowKey, same
 
 LAYOUT = "table.yaml"
-
-
-class Best(Enum):
-    """Which end of a column is better."""
-
-    max = "max"
-    min = "min"
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from attnbench.record import PLAN, RecordError, read_all, read_plan
 from attnbench.report.aggregate import Table, build_table
-from attnbench.report.drawing import draw
 from attnbench.report.formats import FORMATS, markdown
+from attnbench.report.kinds import draw
 from attnbench.report.layout import LAYOUT, read_layout
 
 
@@ -31,7 +31,7 @@ def load_table(folder: Path, experiments: Path, name: str | None = None) -> Tabl
     layout, paper = read_layout(experiments / name)
     left_out = [str(problem).replace(str(folder), folder.name) for problem in problems]
     where = str(experiments / name / LAYOUT)
-    return build_table(records, plan, layout, paper, title=folder.name, where=where, problems=left_out)
+    return build_table(records, plan, layout, paper, title=folder.name, where=where, problems=left_out, folder=folder)
 
 
 def save(table: Table, folder: Path) -> list[str]:

@@ -1,0 +1,51 @@
+"""Every kind of figure: what makes it from runs, and what draws it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from attnbench.report.curves import by_progress
+from attnbench.report.drawing import draw_lines, write
+from attnbench.report.drawing_front import draw_front
+from attnbench.report.drawing_heat import draw_heat
+from attnbench.report.figure_layout import FigureKind, FigureLayout
+from attnbench.report.figures import Figure
+from attnbench.report.plots import by_bins, by_cost, by_values
+from attnbench.report.runs import Run
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Sheet
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How a kind of figure comes about."""
+
+    build: Callable[[Sequence[Run], FigureLayout, str, Path | None], Figure]
+    draw: Callable[[Any], Sheet]  # what `build` built
+
+
+KINDS = {
+    FigureKind.bins: Kind(by_bins, draw_lines),
+    FigureKind.lines: Kind(by_values, draw_lines),
+    FigureKind.curves: Kind(by_progress, draw_lines),
+    FigureKind.pareto: Kind(by_cost, draw_front),
+    FigureKind.heat: Kind(by_values, draw_heat),
+}
+
+
+def build_figure(runs: Sequence[Run], layout: FigureLayout, where: str, folder: Path | None = None) -> Figure:
+    """What `layout` says of `runs`; `where` names its file in errors. Means and spreads are those of the table's cells.
+
+    Raises:
+        RecordError: a logarithmic axis for what is no positive number.
+    """
+    return KINDS[layout.kind].build(runs, layout, where, folder)
+
+
+def draw(figure: Figure, folder: Path) -> list[Path]:
+    """Write <name>.pdf and <name>.png into `folder`; the paths, none of a figure that has nothing to draw."""
+    return write(figure, folder, KINDS[figure.layout.kind].draw)
