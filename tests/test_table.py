@@ -34,8 +34,8 @@ def test_prints_one_format_and_writes_all(tmp_path: Path, capsys: pytest.Capture
     fill(tmp_path, 2)
     assert main(["demo", "--output", str(tmp_path), "--experiments", str(tmp_path), "--format", kind]) == 0
     printed = capsys.readouterr().out
-    assert printed == (tmp_path / "demo" / FORMATS[kind][0]).read_text(encoding="utf-8")
-    assert all((tmp_path / "demo" / file).is_file() for file, _ in FORMATS.values())
+    assert printed == (tmp_path / "demo" / f"table{FORMATS[kind][0]}").read_text(encoding="utf-8")
+    assert all((tmp_path / "demo" / f"table{suffix}").is_file() for suffix, _ in FORMATS.values())
 
 
 def test_prints_markdown_unless_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

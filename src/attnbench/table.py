@@ -7,40 +7,75 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from attnbench.record import RecordError
+from attnbench.record import PLAN, RecordError
+from attnbench.report.exports import trace
 from attnbench.report.formats import FORMATS
-from attnbench.report.tables import load_table, save
+from attnbench.report.tables import read_source, save
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the table, write it in every format and its figures; 0, or 2 after one sentence about what is wrong."""
     arguments = _parser().parse_args(argv)
-    folder = Path(arguments.output, arguments.sweep)
+    if arguments.all:
+        return _all(arguments)
+    if arguments.sweep is None:
+        print("error: expected a sweep's name, or --all", file=sys.stderr)
+        return 2
+    return _one(arguments, arguments.sweep)
+
+
+def _one(arguments: argparse.Namespace, sweep: str) -> int:
+    folder = Path(arguments.output, sweep)
     try:
-        table = load_table(folder, Path(arguments.experiments), arguments.table)
+        source = read_source(folder, Path(arguments.experiments), arguments.table)
+        table = {"table": source.table, "comparisons": source.comparisons, "effects": source.effects}[arguments.what]()
     except RecordError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    figures = save(table, folder)
+    figures = save(table, folder, arguments.what)
     _, render = FORMATS[arguments.format]
     print(render(table), end="", flush=True)
+    if arguments.trace:
+        print(f"\n{trace(table)}", end="", flush=True)
     for told in figures:
         print(told, file=sys.stderr)  # standard output holds the table alone
     return 0
 
 
+def _all(arguments: argparse.Namespace) -> int:
+    """Every sweep that has a plan or a run; the worst status."""
+    output = Path(arguments.output)
+    found = [path.name for path in sorted(output.glob("*")) if (path / PLAN).is_file() or any(path.glob("*/run.json"))]
+    if not found:
+        print(f"error: {output}: no sweep has left records here", file=sys.stderr)
+        return 2
+    return max(_one(arguments, sweep) for sweep in found)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m attnbench.table",
-        description="Print a sweep's table; write table.md, table.csv, table.tex and its figures beside its records.",
+        description="Print a sweep's table; write table.md, .csv, .tex, .html, .json and figures beside its records.",
     )
-    parser.add_argument("sweep", help="the sweep's name: its records lie in OUTPUT/SWEEP")
+    parser.add_argument("sweep", nargs="?", help="the sweep's name: its records lie in OUTPUT/SWEEP")
+    parser.add_argument("--all", action="store_true", help="the tables of every sweep in OUTPUT")
     parser.add_argument("--output", default="multirun", help="where runs write (default: %(default)s)")
     parser.add_argument(
         "--experiments", default="experiments", help="where SWEEP/table.yaml lies (default: %(default)s)"
     )
     parser.add_argument("--table", help="the layout in EXPERIMENTS/TABLE/table.yaml (default: what the runs say)")
     parser.add_argument("--format", choices=sorted(FORMATS), default="markdown", help="what is printed")
+    what = parser.add_mutually_exclusive_group()
+    what.set_defaults(what="table")
+    what.add_argument(
+        "--compare", dest="what", action="store_const", const="comparisons",
+        help="instead: each row against the layout's baseline, tested over seeds and over outputs for the test set",
+    )  # fmt: skip
+    what.add_argument(
+        "--effects", dest="what", action="store_const", const="effects",
+        help="instead: what each row key does, averaged over the others, and what two do together",
+    )  # fmt: skip
+    parser.add_argument("--trace", action="store_true", help="print also which runs each number is made of")
     return parser
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from attnbench.config import Config
 from attnbench.identity import resolved, run_id
+from attnbench.metrics.text import bleu, chrf
 from attnbench.record import SCHEMA_VERSION, Kind, Plan, PlannedRun, Record, Status, write
 from attnbench.sweep.plan import compose
 
@@ -53,7 +54,8 @@ def make_records(
 ) -> list[Record]:
     """Write plan.json and a run.json each below `folder`, and what the finished ones said of the test set.
 
-    The same arguments give the same bytes. With `outputs`, the files that `callbacks.samples` leaves of the test set.
+    The same arguments give the same bytes. With `outputs`, the files that a run leaves of the test set, and the scores
+    that they have.
 
     Returns:
         The records there are, in the order of the plan; planned runs that have none are left out.
@@ -64,10 +66,10 @@ def make_records(
         plan.append(PlannedRun(identity, [f"seed={config.seed}"], held))
         if fate != "absent":
             record = _record(config, held, identity, fate, number)
+            if outputs and fate == "finished":
+                _write_outputs(record, folder / identity / "outputs")
             write(record, folder / identity)
             records.append(record)
-            if outputs and record.metrics["test"]:
-                _write_outputs(record, folder / identity / "outputs")
     write(Plan(SCHEMA_VERSION, name, [f"sweep.name={name}"], plan), folder)
     return records
 
@@ -187,10 +189,9 @@ def _fill(record: Record, fate: str) -> None:
 
 def _write_outputs(record: Record, folder: Path) -> None:
     """Forty sentences; each word of a translation is right as often as the run is good."""
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     text, noise = random.Random(0), random.Random(record.run_id)
-    bleu = record.metrics["test"]["bleu"]
-    right = 0.5 if bleu != bleu else min(0.98, 0.6 + bleu / 100)
+    right = min(0.98, 0.6 + record.metrics["test"]["bleu"] / 100)
     lines: dict[str, list[str]] = {"source": [], "reference": [], "hypothesis": []}
     for length in (3, 8, 12, 18) * 10:
         words = text.choices(_WORDS, k=length)
@@ -199,3 +200,6 @@ def _write_outputs(record: Record, folder: Path) -> None:
         lines["hypothesis"].append(" ".join(w if noise.random() < right else noise.choice(_WORDS) for w in words))
     for column, said in lines.items():
         (folder / f"test.{column}.txt").write_text("".join(f"{line}\n" for line in said), encoding="utf-8")
+    for name, metric in (("bleu", bleu), ("chrf", chrf)):
+        found = metric(lines["hypothesis"], lines["reference"], lowercase=True)
+        record.metrics["test"] |= {name: found.score, f"{name}_signature": found.signature}

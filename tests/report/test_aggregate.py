@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from attnbench.record import Plan, Record, RecordError, Status
-from attnbench.report.aggregate import Table, build_table
+from attnbench.report.aggregate import Quoted, Table, build_table
 from attnbench.report.keys import Best, RowKey
 from attnbench.report.layout import Column, Layout, Paper, Published, Source
 
@@ -85,7 +85,7 @@ def test_published_numbers_stand_beside_the_rows_they_belong_to(make_record: Mak
         sources={
             "unused": Source("U.", "u"),
             "x": Source("X 2017, Table 1.", "more data"),
-            "y": Source("Y.", "z"),
+            "y": Source("Y.", "z", comparable=False),
         },
         numbers=[
             Published("y", {"model.depth": 4}, {"metrics.test.bleu": 27.0}),
@@ -95,11 +95,12 @@ def test_published_numbers_stand_beside_the_rows_they_belong_to(make_record: Mak
     )
     columns = [Column("metrics.test.bleu"), Column("parameters.total")]
     table = table_of(records, Layout(rows=[DEPTH], columns=columns), paper)
-    assert [row.published[0] for row in table.rows] == [(), (("b", 27.0), ("a", 26.4))]
+    assert [row.published[0] for row in table.rows] == [(), (Quoted("b", 27.0, None), Quoted("a", 26.4, 30.0 - 26.4))]
+    assert (table.has_difference(0), table.has_difference(1)) == (True, False)
     assert (table.has_published(0), table.has_published(1)) == (True, False)
     assert table.marks == (
         ("a", "X 2017, Table 1. Not the same experiment: more data"),
-        ("b", "Y. Not the same experiment: z"),
+        ("b", "Y. Not the same data: z"),
     )
 
 

@@ -29,7 +29,7 @@ def test_a_key_alone_is_a_row_or_a_column(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("row: [seed]", "table.yaml: no such field: row; expected title, rows, columns, where, paper"),
+        ("row: [seed]", "table.yaml: no such field: row; expected title, rows, columns, where, baseline"),
         ("rows: [{label: x}]", r"table.yaml: rows\[0\]: the field key is missing"),
         (
             "columns: [{key: seed, digits: two}]",
@@ -40,6 +40,8 @@ def test_a_key_alone_is_a_row_or_a_column(tmp_path: Path) -> None:
         ("rows: seed", "rows: expected a list, given 'seed'"),
         ("- rows", "expected keys with values, given"),
         ("rows: [", "table.yaml: not valid YAML"),
+        ("groups: [{label: A, keys: [seed]}]", "table.yaml: groups: expected a baseline, which their rows differ from"),
+        ("bold: brave", "bold: expected one of best, not_worse, given 'brave'"),
         ("paper: paper.yaml", "paper.yaml: cannot be read: No such file"),
     ],
 )

@@ -1,17 +1,24 @@
 from __future__ import annotations
 
+import dataclasses
 import random
+import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from attnbench.record import Plan, Record, RecordError, Status, write
-from attnbench.report.tables import load_table, write_tables
+from attnbench.report.cells import Cell
+from attnbench.report.formats import FORMATS
+from attnbench.report.tables import load_table, read_source, save, write_tables
+
+from .records import make_records
 
 MakeRecord = Callable[..., Record]
 MakePlan = Callable[[list[Record]], Plan]
-FILES = ("table.md", "table.csv", "table.tex")
+FILES = [f"table{suffix}" for suffix, _ in FORMATS.values()]
 
 
 def make_sweep(make_record: MakeRecord, make_plan: MakePlan, folder: Path) -> list[Record]:
@@ -73,3 +80,76 @@ def test_no_records_is_said_in_a_sentence(make_record: MakeRecord, tmp_path: Pat
     write(make_record({}), tmp_path / "there" / "a")
     with pytest.raises(RecordError, match=f"here: no records of runs here; {tmp_path} has there$"):
         load_table(tmp_path / "here", tmp_path)
+
+
+LAYOUT = """
+title: Everything at once
+rows: [{key: model.depth, label: layers}, {key: attention.score, label: score}, {key: model.norm, label: norm},
+  {key: model.num_heads, label: heads}]
+columns:
+  - {key: metrics.test.bleu, label: BLEU, best: max, spread: interval, change: true}
+  - {key: metrics.test.chrf, label: chrF, best: max}
+  - {key: parameters.total, label: "parameters", scale: 1.0e-6, digits: 1, unit: "10^6"}
+baseline: {model.depth: 3, attention.score: scaled_dot, model.norm: pre, model.num_heads: 2}
+groups: [{label: (A), keys: [model.num_heads]}, {label: (B), keys: [model.depth]}]
+paper: paper.yaml
+"""
+PAPER = """
+sources: {x: {citation: "X & Y 2017, Table_3.", protocol: "100 % more data"}}
+numbers: [{source: x, where: {model.depth: 4, model.norm: pre}, values: {metrics.test.bleu: 30.5}}]
+"""
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the sweep `demo` of 120 runs, holes and failures included, and its layout."""
+    folder = tmp_path_factory.mktemp("sweep")
+    make_records(folder / "demo")
+    (folder / "exp" / "demo").mkdir(parents=True)
+    (folder / "exp" / "demo" / "table.yaml").write_text(LAYOUT)
+    (folder / "exp" / "demo" / "paper.yaml").write_text(PAPER)
+    return folder
+
+
+def test_all_that_can_befall_a_sweep_is_in_every_format(sweep: Path) -> None:
+    save(load_table(sweep / "demo", sweep / "exp"), sweep / "demo")
+    for file in FILES:
+        text = (sweep / "demo" / file).read_text(encoding="utf-8")
+        for said in ("diverged", "not run", "not finite", "no interval", "X & Y 2017"):
+            if file != "table.csv" or said not in ("no interval", "X & Y 2017"):
+                wanted = {"table.tex": said.replace("&", r"\&"), "table.html": said.replace("&", "&amp;")}
+                assert wanted.get(file, said) in text, (file, said)
+    rows = (sweep / "demo" / "table.csv").read_text(encoding="utf-8").splitlines()
+    assert len(rows) == 41
+    if shutil.which("pdflatex"):
+        command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "table.tex"]
+        subprocess.run(command, cwd=sweep / "demo", check=True, capture_output=True)
+
+
+def test_deleting_any_record_changes_its_cells_to_a_reason(sweep: Path) -> None:
+    source = read_source(sweep / "demo", sweep / "exp")
+
+    def cells(kept: list[Record]) -> dict[tuple[str, ...], tuple[Cell, ...]]:
+        return {row.labels: row.cells for row in dataclasses.replace(source, records=kept).table().rows}
+
+    before, affected = cells(source.records), 0
+    for gone in source.records[::7]:
+        after = cells([record for record in source.records if record is not gone])
+        assert after.keys() == before.keys()
+        changed = [labels for labels in before if after[labels] != before[labels]]
+        assert len(changed) == 1
+        for then, now in zip(before[changed[0]], after[changed[0]], strict=True):
+            assert "not run" in now.missing
+            assert gone.run_id not in now.run_ids
+            assert now.run_ids or now.value == "not run" or now.value == now.missing, "silence"
+            affected += then.run_ids != now.run_ids
+    assert affected > 20
+
+
+def test_a_sweep_of_all_fates_is_made_anew_byte_for_byte(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        records = make_records(tmp_path / name, 48)
+    assert {record.status for record in records} == set(Status)
+    files = [path.relative_to(tmp_path / "a") for path in sorted((tmp_path / "a").rglob("*.json"))]
+    assert len(files) == len(records) + 1
+    assert all((tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes() for file in files)

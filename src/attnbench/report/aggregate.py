@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from attnbench.record import Plan, Record, RecordError
+from attnbench.report.baselines import best_of, find_baselines, order_by_group, told_apart, what_seeds_can_tell
 from attnbench.report.cells import Cell, build_cell, is_number, lookup
 from attnbench.report.figures import Figure
-from attnbench.report.keys import Best, RowKey
+from attnbench.report.keys import RowKey
 from attnbench.report.kinds import build_figure
-from attnbench.report.layout import LAYOUT, Column, Layout, Paper, agrees
+from attnbench.report.layout import LAYOUT, Bold, Column, Layout, Paper, agrees
 from attnbench.report.runs import ABSENT, Run, gather, select, sort_into_rows
 
 _RATE = "_per_sec_global"  # how a record's key for throughput ends, behind the unit
+
+
+@dataclass(frozen=True)
+class Quoted:
+    """A published number beside ours."""
+
+    mark: str  # of its source
+    value: float
+    difference: float | None = None  # ours less it, in the record's unit; None where that says nothing
+    change: float | None = None  # it less what the same source has for its own baseline
 
 
 @dataclass(frozen=True)
@@ -25,7 +36,19 @@ class Row:
 
     labels: tuple[str, ...]  # a value for each row key
     cells: tuple[Cell, ...]  # one for each column
-    published: tuple[tuple[tuple[str, float], ...], ...]  # for each column: source's mark and number
+    published: tuple[tuple[Quoted, ...], ...]  # for each column
+    group: str = ""  # label of the group it stands in
+    changes: tuple[float | None, ...] = ()  # for each column: the mean less the baseline's; empty: not asked for
+    repeats: tuple[bool, ...] = ()  # for each label: as in the baseline, and not printed again; empty: none
+
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """The labels that are printed."""
+        if not self.repeats:
+            return self.labels
+        return tuple("" if as_ever else label for label, as_ever in zip(self.labels, self.repeats, strict=True))
+
+    run_ids: tuple[str, ...] = ()  # of every run that has this setting, finished or not
 
 
 @dataclass(frozen=True)
@@ -44,6 +67,52 @@ class Table:
         """Whether column `index` has a published number in some row."""
         return any(row.published[index] for row in self.rows)
 
+    def has_difference(self, index: int) -> bool:
+        """Whether ours less the published number says something in some row of column `index`."""
+        return any(quoted.difference is not None for row in self.rows for quoted in row.published[index])
+
+
+@dataclass(frozen=True)
+class Sorted:
+    """Runs as the rows of a table, and which row each is compared with."""
+
+    runs: list[Run]
+    keys: list[RowKey]
+    columns: list[Column]
+    rows: list[list[Run]]
+    labels: list[tuple[str, ...]]  # of each row what its value of each key is called
+    repeats: list[tuple[bool, ...]]  # of each row, whether that is the baseline's and stands in a group
+    groups: list[str]  # of each row the label of its group, or nothing
+    baselines: list[int | None]  # of each row the place of its baseline
+
+
+def sort_runs(records: Sequence[Record], plan: Plan | None, layout: Layout, where: str) -> Sorted:
+    """The rows that `layout` makes of records and plan; raises as `build_table`."""
+    runs = select(gather(records, plan), layout, where)
+    if not runs:
+        raise RecordError(f"{where}: no run agrees with where: {layout.where}")
+    columns = list(layout.columns or default_columns(runs))
+    keys, rows = sort_into_rows(runs, layout.rows, columns)
+    shown = [
+        *(key.key for key in keys),
+        *(c.key.removeprefix("config.") for c in columns if c.key.startswith("config.")),
+    ]
+    baselines = find_baselines(rows, shown, layout.baseline, where)
+    groups = [""] * len(rows)
+    if layout.groups:
+        order, groups = (list(part) for part in zip(*order_by_group(rows, shown, baselines, layout), strict=True))
+        rows = [rows[place] for place in order]
+        baselines = find_baselines(rows, shown, layout.baseline, where)
+    values = [[row[0].config.get(key.key, ABSENT) for key in keys] for row in rows]
+    labels = [tuple(key.text(value) for key, value in zip(keys, row, strict=True)) for row in values]
+    repeats: list[tuple[bool, ...]] = [()] * len(rows)
+    if layout.groups:
+        repeats = [
+            tuple(base is not None and ours == theirs for ours, theirs in zip(row, values[base or 0], strict=True))
+            for row, base in zip(values, baselines, strict=True)
+        ]
+    return Sorted(runs, keys, columns, rows, labels, repeats, groups, baselines)
+
 
 def build_table(
     records: Sequence[Record],
@@ -58,33 +127,39 @@ def build_table(
 ) -> Table:
     """The table of `records`, and of what `plan` has beyond them; `where` names the layout in errors.
 
+    `folder` holds the runs' folders, for figures that are made of more than records.
+
     Raises:
-        RecordError: the layout asks for keys that no run has, for a figure that its runs do not fit, or leaves no run.
+        RecordError: the layout asks for keys or a baseline that no run has, for a figure that its runs do not fit, or
+            leaves no run.
     """
-    if not (runs := select(gather(records, plan), layout, where)):
-        raise RecordError(f"{where}: no run agrees with where: {layout.where}")
-    columns = layout.columns or default_columns(runs)
-    keys, groups = sort_into_rows(runs, layout.rows, columns)
-    marks = _marks(groups, columns, paper)
+    made = sort_runs(records, plan, layout, where)
+    runs, columns = made.runs, made.columns
+    cells = [[build_cell(row, column) for column in columns] for row in made.rows]
+    cells = _mark(made, cells, layout)
+    changes = [_changes(made, cells, place) for place in range(len(made.rows))]
+    marks = _marks(made.rows, columns, paper)
     rows = [
         Row(
-            labels=tuple(key.text(group[0].config.get(key.key, ABSENT)) for key in keys),
-            cells=tuple(build_cell(group, column) for column in columns),
-            published=tuple(
-                tuple((marks[source], value) for source, value in paper.beside(group[0].config, column.key))
-                for column in columns
-            ),
+            labels=made.labels[place],
+            cells=tuple(cells[place]),
+            published=tuple(_quote(made, cells, paper, marks, place, index) for index in range(len(columns))),
+            group=made.groups[place],
+            changes=changes[place],
+            repeats=made.repeats[place],
+            run_ids=tuple(run.run_id for run in made.rows[place]),
         )
-        for group in groups
+        for place in range(len(made.rows))
     ]
-    rows = _mark_best(rows, columns)
     cited = ((mark, _cited(paper, source)) for source, mark in marks.items())
-    notes = [*_notes(rows, runs, columns), *problems]
+    notes = [*_notes(rows, made, layout), *problems]
     figures = tuple(
         build_figure([run for run in runs if agrees(run.config, figure.where)], figure, where, folder)
         for figure in layout.figures
     )
-    return Table(layout.title or title, tuple(keys), tuple(columns), tuple(rows), tuple(notes), tuple(cited), figures)
+    return Table(
+        layout.title or title, tuple(made.keys), tuple(columns), tuple(rows), tuple(notes), tuple(cited), figures
+    )
 
 
 def default_columns(runs: Sequence[Run]) -> list[Column]:
@@ -111,33 +186,77 @@ def _marks(groups: Sequence[Sequence[Run]], columns: Sequence[Column], paper: Pa
 
 
 def _cited(paper: Paper, source: str) -> str:
-    return f"{paper.sources[source].citation} Not the same experiment: {paper.sources[source].protocol}"
+    said = paper.sources[source]
+    return f"{said.citation} Not the same {'experiment' if said.comparable else 'data'}: {said.protocol}"
 
 
-def _mark_best(rows: Sequence[Row], columns: Sequence[Column]) -> list[Row]:
-    """Mark the best mean of a column, and those that print the same; where all do, none is best."""
-    found = list(rows)
-    for index, column in enumerate(columns):
-        means = {row.cells[index].value: row.cells[index].summary for row in rows}
-        numbers = {value: summary.mean for value, summary in means.items() if summary is not None}
-        if column.best is None or len(numbers) < 2:
+def _quote(
+    made: Sorted, cells: Sequence[Sequence[Cell]], paper: Paper, marks: Mapping[str, str], place: int, index: int
+) -> tuple[Quoted, ...]:
+    """The published numbers of one cell, and how far ours and their own baselines are from them."""
+    key, base = made.columns[index].key, made.baselines[place]
+    theirs = dict(paper.beside(made.rows[base][0].config, key)) if base is not None else {}
+    ours = cells[place][index].summary
+    return tuple(
+        Quoted(
+            marks[source],
+            value,
+            ours.mean - value if ours is not None and paper.sources[source].comparable else None,
+            value - theirs[source] if source in theirs else None,
+        )
+        for source, value in paper.beside(made.rows[place][0].config, key)
+    )
+
+
+def _changes(made: Sorted, cells: Sequence[Sequence[Cell]], place: int) -> tuple[float | None, ...]:
+    """How far the means of a row are from its baseline's, in columns that show it."""
+    found: list[float | None] = []
+    for index, column in enumerate(made.columns):
+        base = made.baselines[place] if column.change else None
+        ours, theirs = cells[place][index].summary, None if base is None else cells[base][index].summary
+        found.append(None if ours is None or theirs is None else ours.mean - theirs.mean)
+    return tuple(found)
+
+
+def _mark(made: Sorted, cells: Sequence[Sequence[Cell]], layout: Layout) -> list[list[Cell]]:
+    """Mark the best of each column, with those that print the same, and what differs from its baseline.
+
+    Where all would be bold, none is.
+    """
+    found = [list(row) for row in cells]
+    for index, column in enumerate(made.columns):
+        if column.best is None:
             continue
-        choose = max if column.best is Best.max else min
-        best = choose(numbers, key=lambda value: numbers[value])
-        for at, row in enumerate(found):
-            cell = row.cells[index]
-            if cell.summary is not None and cell.value == best:
-                cells = (*row.cells[:index], dataclasses.replace(cell, best=True), *row.cells[index + 1 :])
-                found[at] = dataclasses.replace(row, cells=cells)
+        told = told_apart(made.rows, made.baselines, column) if layout.baseline else set()
+        means = {place: s.mean for place, row in enumerate(cells) if (s := row[index].summary) is not None}
+        printed = {place: cells[place][index].value for place in means}
+        best: set[str] = set()
+        if len(set(printed.values())) > 1:
+            chosen = best_of(made.rows, means, column, tested=layout.bold is Bold.not_worse)
+            best = {printed[place] for place in chosen} if len(chosen) < len(means) else set()
+        for place, row in enumerate(found):
+            bold = place in printed and printed[place] in best
+            row[index] = dataclasses.replace(row[index], best=bold, differs=place in told)
     return found
 
 
-def _notes(rows: Sequence[Row], runs: Sequence[Run], columns: Sequence[Column]) -> Iterator[str]:
-    cells = [cell for row in rows for cell in row.cells]
+def _notes(rows: Sequence[Row], made: Sorted, layout: Layout) -> Iterator[str]:
+    cells, runs, columns = [cell for row in rows for cell in row.cells], made.runs, made.columns
     if any("±" in cell.spread for cell in cells):
         yield "Mean ± sample standard deviation over seeds."
-    if any(cell.best for cell in cells):
+    if any(cell.summary is not None and cell.summary.interval is not None for cell in cells):
+        yield "In brackets: 95 % bootstrap interval of the mean (BCa) over seeds; there is none below three seeds."
+    if layout.bold is Bold.not_worse and any(column.best for column in columns):
+        yield (
+            "Bold: the best mean of its column, and those that an exact paired permutation test over seeds does not"
+            " tell from it (Holm's correction; none, where that would be all)."
+        )
+    elif any(cell.best for cell in cells):
         yield "Bold: the best mean of its column; no test says here that the difference is more than chance."
+    if layout.baseline:
+        yield what_seeds_can_tell(made.rows, made.baselines, [column for column in columns if column.best is not None])
+    if layout.groups:
+        yield "An empty place is as in the baseline, which stands first."
     finished = [run.record for run in runs if run.record is not None and run.finished]
     states = Counter(run.state for run in runs if not run.finished)
     if states:

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from attnbench.record import Record
-from attnbench.report.layout import Column
+from attnbench.report.layout import Column, Spread
 from attnbench.report.runs import Run
 from attnbench.report.statistics import Summary, summarise
 
+MINUS = "\N{MINUS SIGN}"
 _TOO_LONG_TO_SPELL = 1e12
 
 
@@ -22,10 +23,11 @@ class Cell:
 
     summary: Summary | None  # in the record's unit; None where there is no number
     value: str  # the mean, or a text, or why there is neither
-    spread: str  # "± 0.35 (n=3)", "(n=1)", "± 0.35 (2/3 seeds)", or nothing
+    spread: str  # "± 0.35 (n=3)", "[29.1, 30.2] (n=3)", "(n=1)", "± 0.35 (2/3 seeds)", or nothing
     missing: str  # why some runs do not count: "1 failed, 1 not run"
     run_ids: tuple[str, ...]  # that the value is made of
     best: bool = False
+    differs: bool = False  # from the baseline, says the test over seeds
 
 
 def lookup(record: Record, key: str) -> Any:
@@ -43,7 +45,7 @@ def build_cell(runs: Sequence[Run], column: Column) -> Cell:
     flagged = 0
     reasons: Counter[str] = Counter()
     for run in runs:
-        reason, value = _value(run, column)
+        reason, value = value_of(run, column)
         if reason is None:
             values[run.run_id] = value
             flagged += _is_above(run, value, column)
@@ -60,7 +62,7 @@ def build_cell(runs: Sequence[Run], column: Column) -> Cell:
     if len(numbers) < len(values):
         text = ", ".join(sorted({str(value) for value in values.values()}))
         return Cell(None, text, f"({counted})" if reasons else "", missing, tuple(values))
-    summary = summarise(numbers)
+    summary = summarise(numbers, interval=column.spread is Spread.interval)
     if all(isinstance(number, int) and number == numbers[0] for number in numbers):
         # A count that is the same for every seed, such as parameters, needs no spread.
         return Cell(
@@ -70,8 +72,7 @@ def build_cell(runs: Sequence[Run], column: Column) -> Cell:
             missing,
             tuple(values),
         )
-    spread = f"({counted})" if summary.std is None else f"± {number_text(summary.std, column)} ({counted})"
-    return Cell(summary, number_text(summary.mean, column), spread, missing, tuple(values))
+    return Cell(summary, number_text(summary.mean, column), _spread(summary, column, counted), missing, tuple(values))
 
 
 def number_text(value: float, column: Column) -> str:
@@ -81,10 +82,26 @@ def number_text(value: float, column: Column) -> str:
         return f"{scaled:.2e}"
     if column.digits is None and isinstance(scaled, int):
         return f"{scaled:,}"
-    return f"{scaled:,.{2 if column.digits is None else column.digits}f}"
+    return f"{scaled:z,.{2 if column.digits is None else column.digits}f}"
 
 
-def _value(run: Run, column: Column) -> tuple[str | None, Any]:
+def signed(value: float, column: Column) -> str:
+    """A difference, as `number_text` with its sign."""
+    text = number_text(abs(value), column)
+    return text if not text.strip("0.,") else f"{'+' if value > 0 else MINUS}{text}"
+
+
+def _spread(summary: Summary, column: Column, counted: str) -> str:
+    """What stands behind a mean."""
+    if summary.std is None or column.spread is Spread.none:
+        return f"({counted})"
+    if summary.interval is not None:
+        return f"[{', '.join(number_text(end, column) for end in summary.interval)}] ({counted})"
+    lacking = ", no interval" if column.spread is Spread.interval else ""
+    return f"± {number_text(summary.std, column)} ({counted}{lacking})"
+
+
+def value_of(run: Run, column: Column) -> tuple[str | None, Any]:
     """Why the run has no value, or its value."""
     if run.record is None or not run.finished:
         return run.state, None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,21 @@ from attnbench.report.figure_layout import FigureLayout, check_figures
 from attnbench.report.keys import EXPECTED, ROOTS, Best, RowKey, same
 
 LAYOUT = "table.yaml"
+
+
+class Spread(Enum):
+    """What stands behind a mean."""
+
+    std = "std"  # sample standard deviation over seeds
+    interval = "interval"  # 95 % bootstrap interval of the mean, from three seeds on
+    none = "none"
+
+
+class Bold(Enum):
+    """What is set in bold, of a column that says which end is better."""
+
+    best = "best"  # the best mean
+    not_worse = "not_worse"  # and every one that the test over seeds does not tell from it
 
 
 @dataclass(frozen=True)
@@ -28,12 +44,22 @@ class Column:
     best: Best | None = None  # which end is set in bold
     above: str | None = None  # a place in the record too: where the value exceeds it, the cell says `flag`
     flag: str = "diverged"
+    spread: Spread = Spread.std
+    change: bool = False  # beside it, how far ours and the published number are each from its own baseline
 
     @property
     def heading(self) -> str:
         """Label and unit."""
         label = self.label or self.key.rpartition(".")[2].replace("_", " ")
         return f"{label} ({self.unit})" if self.unit else label
+
+
+@dataclass(frozen=True)
+class Group:
+    """Rows that stand together since they differ from the baseline in these keys and in no other."""
+
+    label: str
+    keys: list[str]
 
 
 @dataclass(frozen=True)
@@ -44,6 +70,9 @@ class Layout:
     rows: list[RowKey] = field(default_factory=list)  # none: every key that differs
     columns: list[Column] = field(default_factory=list)  # none: the test metrics, parameters, throughput
     where: dict[str, Any] = field(default_factory=dict)  # config key: value; other runs are left out
+    baseline: dict[str, Any] = field(default_factory=dict)  # config key: value, of the row others are compared with
+    groups: list[Group] = field(default_factory=list)  # of a baseline's row: what is as there is not printed again
+    bold: Bold = Bold.best
     paper: str | None = None  # a file beside table.yaml
     figures: list[FigureLayout] = field(default_factory=list)
 
@@ -54,6 +83,7 @@ class Source:
 
     citation: str
     protocol: str
+    comparable: bool = True  # false: of other data or another score, so that ours less theirs says nothing
 
 
 @dataclass(frozen=True)
@@ -98,6 +128,8 @@ def read_layout(folder: Path) -> tuple[Layout, Paper]:
     for column in layout.columns:
         if column.key.partition(".")[0] not in ROOTS:
             raise RecordError(f"{path}: columns: {column.key}: {EXPECTED}")
+    if layout.groups and not layout.baseline:
+        raise RecordError(f"{path}: groups: expected a baseline, which their rows differ from")
     check_figures(layout.figures, path)
     return layout, Paper() if layout.paper is None else _read_paper(folder / layout.paper)
 

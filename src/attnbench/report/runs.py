@@ -71,6 +71,8 @@ def select(runs: Sequence[Run], layout: Layout, where: str) -> list[Run]:
     for key in [
         *(row.key for row in asked),
         *layout.where,
+        *layout.baseline,
+        *(key for group in layout.groups for key in group.keys),
         *(key for figure in layout.figures for key in figure.where),
     ]:
         if key not in known:

@@ -1,18 +1,57 @@
-"""From a folder of records to table.md, .csv and .tex and its figures; the same records give the same bytes."""
+"""From a folder of records to table.md, .csv, .tex, .html, .json and its figures; the same records, the same bytes."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
-from attnbench.record import PLAN, RecordError, read_all, read_plan
-from attnbench.report.aggregate import Table, build_table
+from attnbench.record import PLAN, Plan, Record, RecordError, read_all, read_plan
+from attnbench.report.aggregate import Table, build_table, sort_runs
+from attnbench.report.comparisons import compare
+from attnbench.report.effects import effects
 from attnbench.report.formats import FORMATS, markdown
 from attnbench.report.kinds import draw
-from attnbench.report.layout import LAYOUT, read_layout
+from attnbench.report.layout import LAYOUT, Layout, Paper, read_layout
 
 
-def load_table(folder: Path, experiments: Path, name: str | None = None) -> Table:
-    """The table of the records below `folder`, laid out by experiments/<name>/table.yaml where there is one.
+@dataclass(frozen=True)
+class Source:
+    """What lies in a sweep's folder, and how it is to be laid out."""
+
+    folder: Path
+    records: list[Record]
+    plan: Plan | None
+    layout: Layout
+    paper: Paper
+    where: str  # the layout's file, for errors
+    problems: list[str]  # records that could not be taken, and why
+
+    def table(self) -> Table:
+        """The sweep's table; raises as `build_table`."""
+        return build_table(
+            self.records,
+            self.plan,
+            self.layout,
+            self.paper,
+            title=self.folder.name,
+            where=self.where,
+            problems=self.problems,
+            folder=self.folder,
+        )
+
+    def comparisons(self) -> Table:
+        """Each row against the layout's baseline; raises as `compare`."""
+        made = sort_runs(self.records, self.plan, self.layout, self.where)
+        return compare(made, self.layout, self.folder, self.where, self.layout.title or self.folder.name)
+
+    def effects(self) -> Table:
+        """What each row key does; raises as `effects`."""
+        made = sort_runs(self.records, self.plan, self.layout, self.where)
+        return effects(made, self.where, self.layout.title or self.folder.name)
+
+
+def read_source(folder: Path, experiments: Path, name: str | None = None) -> Source:
+    """The records below `folder`, and the layout in experiments/<name>/table.yaml where there is one.
 
     `name` is by default what the runs' config says (sweep.table), else the folder's name.
 
@@ -30,14 +69,18 @@ def load_table(folder: Path, experiments: Path, name: str | None = None) -> Tabl
         name = said[0]["sweep"]["table"] or folder.name
     layout, paper = read_layout(experiments / name)
     left_out = [str(problem).replace(str(folder), folder.name) for problem in problems]
-    where = str(experiments / name / LAYOUT)
-    return build_table(records, plan, layout, paper, title=folder.name, where=where, problems=left_out, folder=folder)
+    return Source(folder, records, plan, layout, paper, str(experiments / name / LAYOUT), left_out)
 
 
-def save(table: Table, folder: Path) -> list[str]:
+def load_table(folder: Path, experiments: Path, name: str | None = None) -> Table:
+    """The table of the records below `folder`; raises as `read_source` and `build_table`."""
+    return read_source(folder, experiments, name).table()
+
+
+def save(table: Table, folder: Path, stem: str = "table") -> list[str]:
     """Write the table in every format and draw its figures; of each figure a line: its files, or why there are none."""
-    for file, render in FORMATS.values():
-        (folder / file).write_text(render(table), encoding="utf-8")
+    for suffix, render in FORMATS.values():
+        (folder / f"{stem}{suffix}").write_text(render(table), encoding="utf-8")
     told = []
     for figure in table.figures:
         paths = draw(figure, folder)

@@ -1,0 +1,116 @@
+"""Which row each row is compared with, on which seeds, and which of them a test tells apart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from attnbench.record import RecordError
+from attnbench.report.cells import is_number, value_of
+from attnbench.report.keys import Best
+from attnbench.report.layout import Column, Layout, agrees
+from attnbench.report.runs import ABSENT, Run
+from attnbench.report.statistics import ALPHA, holm, least_p, paired, pairs_needed
+
+Rows = Sequence[Sequence[Run]]  # of each row its runs, which differ in their seed only
+
+
+def find_baselines(rows: Rows, keys: Sequence[str], wanted: Mapping[str, Any], where: str) -> list[int | None]:
+    """For each row the place of the one to compare it with; None for a baseline itself, and where there is none.
+
+    Of several rows that agree with `wanted`, a row's own is the one that has the same values in all other `keys`.
+
+    Raises:
+        RecordError: no row is one; `where` names the layout.
+    """
+    if not wanted:
+        return [None] * len(rows)
+    chosen = [place for place, runs in enumerate(rows) if agrees(runs[0].config, wanted)]
+    if not chosen:
+        raise RecordError(f"{where}: baseline: no row has {', '.join(f'{k}={v}' for k, v in wanted.items())}")
+    others = [key for key in keys if key not in wanted]
+
+    def values(place: int) -> list[Any]:
+        return [rows[place][0].config.get(key, ABSENT) for key in others]
+
+    found: list[int | None] = []
+    for place in range(len(rows)):
+        same = chosen if len(chosen) == 1 else [base for base in chosen if values(base) == values(place)]
+        found.append(None if place in chosen or not same else same[0])
+    return found
+
+
+def order_by_group(
+    rows: Rows, keys: Sequence[str], baselines: Sequence[int | None], layout: Layout
+) -> list[tuple[int, str]]:
+    """Places of the rows in the order of the layout's groups, each with its group's label; baselines first."""
+    found = []
+    for place, base in enumerate(baselines):
+        rank, label = (-1, "") if base is None else (len(layout.groups), "")
+        if base is not None:
+            ours, theirs = rows[place][0].config, rows[base][0].config
+            differing = {key for key in keys if ours.get(key, ABSENT) != theirs.get(key, ABSENT)}
+            fitting = [at for at, group in enumerate(layout.groups) if differing <= set(group.keys)]
+            rank, label = (fitting[0], layout.groups[fitting[0]].label) if fitting else (rank, label)
+        found.append((rank, place, label))
+    return [(place, label) for _, place, label in sorted(found)]
+
+
+def on_common_seeds(ours: Sequence[Run], baseline: Sequence[Run], column: Column) -> tuple[list[float], list[float]]:
+    """The values of two rows, by seed, of the seeds where both have a number."""
+    mine, theirs = by_seed(ours, column), by_seed(baseline, column)
+    seeds = sorted(mine.keys() & theirs.keys())
+    return [mine[seed] for seed in seeds], [theirs[seed] for seed in seeds]
+
+
+def by_seed(runs: Sequence[Run], column: Column) -> dict[int, float]:
+    """The numbers that a row's runs have, by seed."""
+    found = {run.config["seed"]: value_of(run, column)[1] for run in runs}
+    return {seed: value for seed, value in found.items() if is_number(value)}
+
+
+def told_apart(rows: Rows, baselines: Sequence[int | None], column: Column) -> set[int]:
+    """Rows that differ from their baselines by a paired test over seeds at 0.05, Holm's correction made.
+
+    Where there are too few seeds for any difference to be told, nothing is computed.
+    """
+    ps: dict[int, float] = {}
+    for place, base in enumerate(baselines):
+        if base is not None:
+            ours, theirs = on_common_seeds(rows[place], rows[base], column)
+            enough = least_p(len(ours)) < ALPHA
+            ps[place] = (paired(ours, theirs).p or 0.0) if enough else 1.0
+    return {place for place, p in zip(ps, holm(list(ps.values())), strict=True) if p < ALPHA}
+
+
+def best_of(rows: Rows, means: Mapping[int, float], column: Column, *, tested: bool) -> set[int]:
+    """Of the rows with a mean, the best; with `tested`, also those that `told_apart` does not tell from it."""
+    choose = max if column.best is Best.max else min
+    best = choose(means, key=lambda place: means[place])
+    if not tested:
+        return {best}
+    baselines = [best if place in means and place != best else None for place in range(len(rows))]
+    return set(means) - told_apart(rows, baselines, column)
+
+
+def what_seeds_can_tell(rows: Rows, baselines: Sequence[int | None], columns: Sequence[Column]) -> str:
+    """A sentence about the tests over seeds, or that there are too few for them."""
+    pairs, comparisons = 0, 0
+    for column in columns:
+        found = [
+            len(on_common_seeds(rows[place], rows[base], column)[0])
+            for place, base in enumerate(baselines)
+            if base is not None
+        ]
+        pairs, comparisons = max([pairs, *found]), max(comparisons, len([n for n in found if n]))
+    if not pairs:
+        return "No seed has a number both in the baseline and in another row, so that none can be compared with it."
+    test = "exact paired permutation test over seeds, Holm's correction within a column"
+    needed = pairs_needed(max(1, comparisons))
+    if pairs >= needed:
+        return f"*: differs from the baseline ({test}; p < {ALPHA})."
+    seeds = f"{pairs} common seed{'s' * (pairs > 1)}"
+    return (
+        f"With {seeds} no difference from the baseline can be told from chance: the smallest p that there can be is "
+        f"{least_p(pairs):g}; {comparisons} comparisons need {needed} seeds ({test})."
+    )
