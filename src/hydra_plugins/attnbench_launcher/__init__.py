@@ -1,9 +1,13 @@
-"""hydra/launcher=attnbench: a process a run, what is finished skipped, a failure no reason to stop."""
+"""hydra/launcher=attnbench, slurm, submitit_local: one way to do a run, here or handed elsewhere."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+import importlib
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any, NoReturn
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn, JobStatus
@@ -11,27 +15,31 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
-from attnbench.config import check
+from attnbench.config import ConfigError, check
 from attnbench.sweep.children import Job
 from attnbench.sweep.compose import without_hydra
 from attnbench.sweep.hydra_job import run_hydra_job
-from attnbench.sweep.supervise import supervise
+from attnbench.sweep.remote_submitit import LocalOptions, SlurmOptions
+from attnbench.sweep.supervise import Outcome, supervise
 from attnbench.sweep.telling import titles
 
 # What every run imports before its first step, by name: nothing of it is wanted in this process. Without
 # attnbench.train, which a new process runs under another name, as multiprocessing does with a main module.
 PRELOAD = ("attnbench.report.tables", "attnbench.tasks.run", "attnbench.sweep.warm")
 
-ConfigStore.instance().store(
-    group="hydra/launcher",
-    name="attnbench",
-    node={"_target_": "hydra_plugins.attnbench_launcher.AttnbenchLauncher"},
-    provider="attnbench",
-)
+_STORE = ConfigStore.instance()
+for _name, _node in (
+    ("attnbench", {"_target_": "hydra_plugins.attnbench_launcher.AttnbenchLauncher"}),
+    ("slurm", SlurmOptions),
+    ("submitit_local", LocalOptions),
+):
+    _STORE.store(group="hydra/launcher", name=_name, node=_node, provider="attnbench")
 
 
 class AttnbenchLauncher(Launcher):
-    """Hands a sweep's jobs to `attnbench.sweep.supervise`."""
+    """hydra/launcher=attnbench hands a sweep's jobs to `attnbench.sweep.supervise`."""
+
+    total: int | None = None  # runs of the whole sweep, where whoever launches batches knows it
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Remember what Hydra says before it launches."""
@@ -44,19 +52,19 @@ class AttnbenchLauncher(Launcher):
         sweep before its later batches.
         """
         jobs = [list(overrides) for overrides in job_overrides]
-        outcomes = supervise(
-            (
-                self._job(title, overrides, initial_job_idx + index)
-                for index, (title, overrides) in enumerate(zip(titles(jobs), jobs, strict=True))
-            ),
-            initial_job_idx + len(jobs),
-            preload=PRELOAD,
-            first=initial_job_idx + 1,
+        made = (
+            self._job(title, overrides, initial_job_idx + index)
+            for index, (title, overrides) in enumerate(zip(titles(jobs), jobs, strict=True))
         )
+        outcomes = self.do(made, self.total or initial_job_idx + len(jobs), initial_job_idx + 1)
         return [
             JobReturn(overrides=overrides, status=JobStatus.COMPLETED, _return_value=outcome)
             for overrides, outcome in zip(jobs, outcomes, strict=True)
         ]
+
+    def do(self, jobs: Iterator[Job], total: int, first: int) -> list[Outcome]:
+        """Have the jobs done, the first of them number `first` of `total`."""
+        return supervise(jobs, total, preload=PRELOAD, first=first)
 
     def _job(self, title: str, overrides: list[str], index: int) -> Job:
         config = self.context.config_loader.load_sweep_config(self.config, overrides)
@@ -70,3 +78,55 @@ class AttnbenchLauncher(Launcher):
             target=run_hydra_job,
             args=(self.context, self.task_function, config),
         )
+
+
+class SubmititLocalLauncher(AttnbenchLauncher):
+    """hydra/launcher=submitit_local: as on Slurm, on this machine."""
+
+    def __init__(self, **options: Any) -> None:
+        self.options: SlurmOptions | LocalOptions = LocalOptions(**options)
+
+    def do(self, jobs: Iterator[Job], total: int, first: int) -> list[Outcome]:
+        """Hand the jobs to submitit."""
+        from attnbench.sweep.remote import hand_over
+        from attnbench.sweep.remote_submitit import SubmititQueue
+
+        made = list(jobs)
+        chosen = made[0].config.sweep
+        at_once = None if isinstance(self.options, SlurmOptions) else chosen.workers
+        try:
+            queue = SubmititQueue(made[0].folder.parent, chosen.name, self.options, at_once)
+        except ConfigError as error:
+            _refuse(error)
+        return hand_over(map(self.packed, made), total, queue, preload=PRELOAD, first=first)
+
+    def packed(self, job: Job) -> Job:
+        """The job as another process finds it."""
+        return _packed(job)
+
+
+class SlurmLauncher(SubmititLocalLauncher):
+    """hydra/launcher=slurm: a job of an array each run."""
+
+    def __init__(self, **options: Any) -> None:
+        self.options = SlurmOptions(**options)
+
+    def packed(self, job: Job) -> Job:
+        """The same, with all the cores that its own job has."""
+        config = dataclasses.replace(job.config, sweep=dataclasses.replace(job.config.sweep, workers=1))
+        return dataclasses.replace(_packed(job), config=config)
+
+
+def _packed(job: Job) -> Job:
+    """The job with its task function by the name under which another process finds it: `__main__` is another there."""
+    context, function, config = job.args
+    spec = sys.modules["__main__"].__spec__
+    if function.__module__ == "__main__" and spec is not None:
+        function = getattr(importlib.import_module(spec.name), function.__name__)
+    return dataclasses.replace(job, args=(context, function, config))
+
+
+def _refuse(error: ConfigError) -> NoReturn:
+    for fault in error.faults:
+        print(f"attnbench: {fault}", file=sys.stderr, flush=True)
+    raise SystemExit(2) from error
