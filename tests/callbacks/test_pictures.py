@@ -13,8 +13,9 @@ import pytest
 import pytorch_lightning as pl
 from pytorch_lightning.loggers import TensorBoardLogger, WandbLogger
 
-from attnbench.callbacks.attention_maps import AttentionMap
-from attnbench.callbacks.pictures import Page, Picture, Pictures, blank_figure, save_figure
+from attnbench.callbacks.pictures import Picture, Pictures
+from attnbench.pictures.attention_maps import AttentionMap
+from attnbench.pictures.canvas import Page, blank_figure, save_figure
 
 PNG = b"\x89PNG\r\n\x1a\n"
 

@@ -12,13 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnbench.callbacks.image_pictures import (
-    AttentionOverview,
-    ConfusionMatrix,
-    PatchAttention,
-    PositionSimilarity,
-    rollout,
-)
 from attnbench.callbacks.pictures import Picture
 from attnbench.callbacks.samples import Sample
 from attnbench.config.model import Pool, VitConfig
@@ -30,6 +23,13 @@ from attnbench.models.build import Classifier, build_classifier
 from attnbench.models.vit import VisionTransformer
 from attnbench.nn.normalisers import choice_loss, choices, greedy_choices
 from attnbench.nn.positions import Learned
+from attnbench.pictures.image_pictures import (
+    AttentionOverview,
+    ConfusionMatrix,
+    PatchAttention,
+    PositionSimilarity,
+    rollout,
+)
 from attnbench.tasks.base import Task
 
 _CANDIDATES = 512  # validation pictures among which the probe's right and wrong cases are looked for

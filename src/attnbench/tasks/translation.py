@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from attnbench.callbacks.attention_maps import AttentionMap
 from attnbench.callbacks.samples import Sample
 from attnbench.config.task import TranslationConfig
 from attnbench.data.batching import Batch
@@ -25,6 +24,7 @@ from attnbench.models.build import SequenceToSequence, build_model
 from attnbench.models.decoding import beam_search
 from attnbench.nn.loss import linear_cross_entropy
 from attnbench.nn.normalisers import choice_loss, choices, greedy_choices
+from attnbench.pictures.attention_maps import AttentionMap
 from attnbench.tasks.base import CHECKPOINT_KEY, Task
 from attnbench.tasks.costs import size_of
 

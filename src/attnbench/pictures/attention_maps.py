@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from attnbench.callbacks.pictures import blank_figure, save_figure
+from attnbench.pictures.canvas import blank_figure, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

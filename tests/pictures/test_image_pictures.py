@@ -11,14 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from attnbench.callbacks.image_pictures import (
+from attnbench.callbacks.pictures import Picture
+from attnbench.pictures.canvas import Page
+from attnbench.pictures.image_pictures import (
     AttentionOverview,
     ConfusionMatrix,
     PatchAttention,
     PositionSimilarity,
     rollout,
 )
-from attnbench.callbacks.pictures import Page, Picture
 
 PNG = b"\x89PNG\r\n\x1a\n"
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from attnbench.callbacks.pictures import Page, blank_figure, save_figure
+from attnbench.pictures.canvas import Page, blank_figure, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

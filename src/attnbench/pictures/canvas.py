@@ -1,0 +1,51 @@
+"""What pictures are drawn on: figures without a screen, and pages of small pictures and words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def blank_figure(width: float, height: float, *, dpi: int = 150, constrained: bool = False) -> Figure:
+    """A figure of so many inches, drawn without pyplot, which would keep every figure and look for a screen."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=dpi, layout="constrained" if constrained else None)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a PNG that holds all that was drawn and a small margin, and the folders that lead to it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, format="png", bbox_inches="tight", pad_inches=0.12)
+
+
+class Page:
+    """Small pictures and words at places in inches from an upper left corner; the page ends where they end.
+
+    It is one axes with many images: an axes a picture would be many times slower.
+    """
+
+    def __init__(self) -> None:
+        self._figure = blank_figure(1, 1)
+        self._axes = self._figure.add_axes((0, 0, 1, 1), xlim=(0, 1), ylim=(1, 0), autoscale_on=False)
+        self._axes.set_axis_off()
+
+    def image(self, pixels_HW3: np.ndarray, left: float, top: float, width: float, height: float) -> None:
+        """Put a picture of bytes there, stretched to that size."""
+        self._axes.imshow(pixels_HW3, extent=(left, left + width, top + height, top), aspect="auto", clip_on=False)
+
+    def text(self, words: str, left: float, top: float, size: float, **style: Any) -> None:
+        """Put words there as they are, dollar signs too; `size` in points, `style` as matplotlib's Text has it."""
+        self._axes.text(left, top, words, fontsize=size, parse_math=False, **style)
+
+    def save(self, path: Path) -> None:
+        """Write a PNG."""
+        save_figure(self._figure, path)
