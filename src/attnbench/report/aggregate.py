@@ -134,32 +134,37 @@ def build_table(
             leaves no run.
     """
     made = sort_runs(records, plan, layout, where)
-    runs, columns = made.runs, made.columns
-    cells = [[build_cell(row, column) for column in columns] for row in made.rows]
-    cells = _mark(made, cells, layout)
-    changes = [_changes(made, cells, place) for place in range(len(made.rows))]
-    marks = _marks(made.rows, columns, paper)
-    rows = [
-        Row(
-            labels=made.labels[place],
-            cells=tuple(cells[place]),
-            published=tuple(_quote(made, cells, paper, marks, place, index) for index in range(len(columns))),
-            group=made.groups[place],
-            changes=changes[place],
-            repeats=made.repeats[place],
-            run_ids=tuple(run.run_id for run in made.rows[place]),
-        )
-        for place in range(len(made.rows))
-    ]
-    cited = ((mark, _cited(paper, source)) for source, mark in marks.items())
-    notes = [*_notes(rows, made, layout), *problems]
+    marks = _marks(made.rows, made.columns, paper)
+    rows = _fill(made, layout, paper, marks)
     figures = tuple(
-        build_figure([run for run in runs if agrees(run.config, figure.where)], figure, where, folder)
+        build_figure([run for run in made.runs if agrees(run.config, figure.where)], figure, where, folder)
         for figure in layout.figures
     )
     return Table(
-        layout.title or title, tuple(made.keys), tuple(columns), tuple(rows), tuple(notes), tuple(cited), figures
+        title=layout.title or title,
+        keys=tuple(made.keys),
+        columns=tuple(made.columns),
+        rows=tuple(rows),
+        notes=(*_notes(rows, made, layout), *problems),
+        marks=tuple((mark, _cited(paper, source)) for source, mark in marks.items()),
+        figures=figures,
     )
+
+
+def _fill(made: Sorted, layout: Layout, paper: Paper, marks: Mapping[str, str]) -> list[Row]:
+    """Every row with its cells, and what is published beside them."""
+    cells = _mark(made, [[build_cell(row, column) for column in made.columns] for row in made.rows], layout)
+    return [
+        Row(
+            labels=made.labels[place],
+            cells=tuple(cells[place]),
+            published=tuple(_quote(made, cells, paper, marks, place, index) for index in range(len(made.columns))),
+            group=made.groups[place],
+            changes=_changes(made, cells, place),
+            repeats=made.repeats[place],
+        )
+        for place in range(len(made.rows))
+    ]
 
 
 def default_columns(runs: Sequence[Run]) -> list[Column]:
