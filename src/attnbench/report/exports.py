@@ -34,7 +34,7 @@ def csv_text(table: Table) -> str:
 
 
 def json_text(table: Table) -> str:
-    """All that the table holds, numbers unscaled, for other programs."""
+    """All that the table holds, numbers unscaled, for other programs; a row a line."""
     rows = []
     for row in table.rows:
         cells = {}
@@ -44,8 +44,10 @@ def json_text(table: Table) -> str:
             cells[column.key] = held | {"published": [dataclasses.asdict(quoted) for quoted in row.published[index]]}
         labels = {key.key: label for key, label in zip(table.keys, row.labels, strict=True)}
         rows.append({"group": row.group, "labels": labels, "cells": cells})
-    held = {"title": table.title, "rows": rows, "notes": table.notes, "sources": dict(table.marks)}
-    return json.dumps(held, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    held = {"title": table.title, "notes": table.notes, "sources": dict(table.marks)}
+    head = json.dumps(held, indent=1, ensure_ascii=False).removesuffix("\n}")
+    lines = ",\n".join(json.dumps(row, ensure_ascii=False, allow_nan=False) for row in rows)
+    return f'{head},\n "rows": [\n{lines}\n]}}\n'
 
 
 def trace(table: Table) -> str:
