@@ -162,6 +162,7 @@ def _fill(made: Sorted, layout: Layout, paper: Paper, marks: Mapping[str, str]) 
             group=made.groups[place],
             changes=_changes(made, cells, place),
             repeats=made.repeats[place],
+            run_ids=tuple(run.run_id for run in made.rows[place]),
         )
         for place in range(len(made.rows))
     ]
