@@ -9,9 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import wandb
 
-from attnbench.config import ConfigError
 from attnbench.config.attention import Score
 from attnbench.config.model import Norm
 from attnbench.config.position import Position
@@ -166,17 +164,6 @@ def test_every_logger_mirrors_the_run(small: Small, tmp_path: Path, logger: str)
     found = {path.suffix for path in (tmp_path / record.tracker["folder"]).rglob("*") if path.is_file()}
     wanted = {"csv": ".csv", "wandb": ".wandb"}.get(logger)
     assert wanted in found if wanted else any("tfevents" in p.name for p in (tmp_path / logger).rglob("*"))
-
-
-def test_online_without_a_login_says_so_in_one_sentence(
-    small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    wandb.teardown()  # it remembers the environment that it was first used in
-    monkeypatch.delenv("WANDB_MODE", raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.delenv("WANDB_API_KEY", raising=False)
-    with pytest.raises(ConfigError, match=r"logger\.mode=online: W&B did not start.*logger\.mode=offline"):
-        execute(small("logger=wandb", "logger.mode=online"), tmp_path, [])
 
 
 def split(target: list[str], references: dict[str, list[str]]) -> Split:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import os
+import math
+import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,9 +13,55 @@ from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger, WandbLogger
 from pytorch_lightning.loggers import Logger as LightningLogger
 
 from attnbench.config import Config, ConfigError, Fault
-from attnbench.config.tracking import Logger, LoggerMode
+from attnbench.config.tracking import Logger
+from attnbench.history import AXES, read
 from attnbench.record import Record
 from attnbench.sweep.ranks import rank
+from attnbench.tracking.runs import begin, describe, finish
+
+
+class WholeRun(WandbLogger):
+    """A W&B run that is told first what sessions before this one logged, so that it is whole by itself.
+
+    W&B cannot go on with an offline run: its next session would begin at step 0, in the place of the first.
+    """
+
+    def __init__(self, run: Any, folder: Path) -> None:
+        super().__init__(experiment=run, save_dir=folder)
+        self._folder = folder
+        self._told = False
+        self.lost: dict[str, str] = {}  # what W&B did not take, and why
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Hand on what Lightning logs at `step`, and before the first of it what is older."""
+        self.tell_before(math.inf if step is None else step)
+        self._mirror(super().log_metrics, metrics, step)
+
+    def tell_before(self, step: float) -> None:
+        """Log what history.jsonl has of before `step`, once: not earlier, since training that begins cuts it back."""
+        if self._told:
+            return
+        self._told = True
+        for entry in read(self._folder):
+            at = int(entry["update"]) - 1  # updates and epochs are counted from 1, Lightning's from 0
+            if at < step:
+                metrics = {key: value for key, value in entry.items() if key not in AXES}
+                self._mirror(super().log_metrics, metrics | {"epoch": entry["epoch"] - 1}, at)
+
+    def _mirror(
+        self, log: Callable[[Mapping[str, Any], int | None], None], metrics: Mapping[str, Any], step: int | None
+    ) -> None:
+        """Log numbers or media: what goes wrong in the mirror must not cost the run, which has all of it in files.
+
+        Online W&B asks its server before it takes a table, and that may no longer answer.
+        """
+        try:
+            log(metrics, step)
+        except Exception as error:
+            what = ", ".join(metrics)
+            if what not in self.lost:
+                self.lost[what] = f"{type(error).__name__}: {error}"
+                print(f"attnbench: W&B did not take {what}: {self.lost[what]}", file=sys.stderr, flush=True)
 
 
 @dataclass(frozen=True)
@@ -42,7 +90,7 @@ def build_logger(config: Config, record: Record, folder: Path) -> Tracker:
     """The configured tracker, writing under `folder`.
 
     Raises:
-        ConfigError: the tracker's package is missing, or W&B has nobody logged in for mode=online.
+        ConfigError: the tracker's package is missing.
     """
     chosen = config.logger
     if chosen.name is Logger.none:
@@ -61,50 +109,30 @@ def build_logger(config: Config, record: Record, folder: Path) -> Tracker:
 
 
 def _wandb(config: Config, record: Record, folder: Path) -> Tracker:
-    import wandb
-
-    chosen = config.logger
-    # Even offline, the client would report its own errors home.
-    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     if rank() != 0:
         return Tracker(WandbLogger(save_dir=folder, offline=True), None)
-    try:
-        run = wandb.init(
-            project=chosen.project,
-            entity=chosen.entity,
-            name=f"{config.name}-{record.run_id}",
-            id=record.run_id,
-            group=config.sweep.name,
-            job_type=config.task.family,
-            tags=[config.model.family, config.data.family, *chosen.tags],
-            dir=folder,
-            config=record.config,
-            # Unset when online: a mode given here would win over WANDB_MODE.
-            mode="offline" if chosen.mode is LoggerMode.offline else None,
-            settings=wandb.Settings(silent=True, console="off"),
-        )
-    except wandb.errors.Error as error:
-        fault = Fault("logger.mode", "online", f"W&B did not start: {error}; try logger.mode=offline")
-        raise ConfigError([fault]) from error
-    # W&B's own step counts calls, and starts anew when an offline run is gone on with.
-    run.define_metric("trainer/global_step")
-    run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
-    described = {
-        "kind": "wandb",
-        "mode": chosen.mode.name,
-        "project": chosen.project,
-        "group": config.sweep.name,
-        "id": record.run_id,
-        "folder": "wandb",
-    }
-    return Tracker(WandbLogger(experiment=run, save_dir=folder), described)
+    run, why = begin(
+        config.logger,
+        folder,
+        run_id=record.run_id,
+        name=f"{config.name}-{record.run_id}",
+        group=config.sweep.name,
+        job_type=config.task.family,
+        tags=[config.model.family, config.data.family, *config.logger.tags],
+        config=record.config,
+        git=record.provenance["git"],
+    )
+    described = describe(run, folder) | ({"fallback": why} if why else {})
+    return Tracker(WholeRun(run, folder), described)
 
 
 def close_logger(tracker: Tracker, failed: bool) -> None:
     """Flush and close; W&B shows a run that failed as failed."""
-    if isinstance(tracker.logger, WandbLogger):
-        import wandb
-
-        wandb.finish(exit_code=1 if failed else 0)
+    if isinstance(tracker.logger, WholeRun):
+        tracker.logger.tell_before(math.inf)  # where this session ended before it logged anything
+        unsent = finish(tracker.logger.experiment, failed=failed)
+        if tracker.describe is not None:
+            found = {"unsent": unsent, "lost": tracker.logger.lost}
+            tracker.describe.update({key: value for key, value in found.items() if value})
     elif tracker.logger is not None:
         tracker.logger.finalize("failed" if failed else "success")
