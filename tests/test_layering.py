@@ -20,7 +20,7 @@ FLOORS = {
 }  # fmt: skip
 STRANGERS = [("nn", "metrics"), ("data", "metrics")]  # below, and still none of their business
 TORCH_FREE = [
-    "config", "record", "identity", "sweep.plan", "history", "report.tables", "tracking",
+    "config", "record", "identity", "sweep.plan", "history", "report.tables", "report.__main__", "tracking",
     "table", "train", "bench", "sync",
 ]  # fmt: skip
 MODULES = sorted(SRC.rglob("*.py"))

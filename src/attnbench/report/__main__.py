@@ -1,0 +1,56 @@
+"""The door to what is made of records beside tables: `python -m attnbench.report page multirun/heads`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from attnbench.record import RecordError
+from attnbench.report.page import MAPS_MEGABYTES, write_page
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write the page and say where it is; 0, or 2 after one sentence about what is wrong."""
+    arguments = _parser().parse_args(argv)
+    try:
+        written = write_page(
+            [Path(folder) for folder in arguments.folders],
+            Path(arguments.experiments),
+            Path(arguments.output) if arguments.output else None,
+            arguments.maps_megabytes,
+        )
+    except (RecordError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    for note in written.notes:
+        print(note, file=sys.stderr)
+    size = written.path.stat().st_size / 2**20
+    print(f"{written.path}: {written.runs} runs, {size:.1f} MB; open it in a browser")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m attnbench.report", description="What records show, to look at.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    page = commands.add_parser(
+        "page",
+        help="one HTML file to compare runs in",
+        description="Write one HTML file that holds the table, curves, outputs and attention of every run in FOLDERS.",
+    )
+    page.add_argument("folders", nargs="+", metavar="FOLDER", help="a sweep's folder, such as multirun/heads")
+    page.add_argument("--output", help="the file to write (default: FOLDER/report/index.html)")
+    page.add_argument("--experiments", default="experiments", help="where SWEEP/table.yaml lies (default: %(default)s)")
+    page.add_argument(
+        "--maps-megabytes",
+        type=float,
+        default=MAPS_MEGABYTES,
+        metavar="MB",
+        help="the most that attention maps may take of the file (default: %(default)g)",
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,127 @@
+"""The page's file: what it holds, how exactly, and what it leaves out."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import re
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from attnbench import history
+from attnbench.report import page_blocks as blocks
+from attnbench.report.__main__ import main
+from attnbench.report.page import write_page
+
+from .pages import add_attention, add_histories, add_hostile_text
+from .records import make_records
+
+
+def unpack(text: str) -> bytes:
+    return zlib.decompress(base64.b64decode(text))
+
+
+def numbers(text: str) -> tuple[dict[str, Any], bytes]:
+    head, _, body = unpack(text).partition(b"\n")
+    return json.loads(head), body
+
+
+def part(page: Path, name: str) -> str:
+    found = re.search(rf'<script type="text/plain" id="{name}">(.*?)</script>', page.read_text(encoding="utf-8"), re.S)
+    assert found is not None
+    return found[1]
+
+
+def test_curves_keep_four_digits_and_counts_all(tmp_path: Path) -> None:
+    entries = [
+        {"update": 7.0 * i, "units": 4_097.0 * i, "flops": 3e5 * 4_097 * i, "train/loss": 2 + math.sin(i) / 3}
+        for i in range(1, 100)
+    ]
+    entries.insert(50, {"update": 350.0, "units": 4_097.0 * 50, "flops": 3e5 * 4_097 * 50, "val/bleu": math.inf})
+    for entry in entries:
+        history.append(tmp_path, entry)
+    found = blocks.curves(tmp_path)
+    assert found is not None
+    header, body = numbers(found[0])
+    assert found[1] == ["train/loss", "val/bleu"]
+    assert header["flops_per_unit"] == pytest.approx(3e5)
+    planes = np.frombuffer(body, dtype=np.uint8).reshape(4, -1)
+    columns = np.ascontiguousarray(planes.T).view("<f4").reshape(len(header["names"]), header["entries"])
+    for name, column in zip(header["names"], columns, strict=True):
+        kept = [entry.get(name, math.nan) for entry in entries]
+        tolerance = 1e-4 if "/" in name else 0
+        np.testing.assert_allclose(column, kept, rtol=tolerance)
+
+
+def test_long_histories_are_thinned_but_for_validations(tmp_path: Path) -> None:
+    lines = [{"update": i, "units": i, "val/bleu" if i % 500 == 0 else "train/loss": 1.0} for i in range(1, 5001)]
+    (tmp_path / history.HISTORY).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    found = blocks.curves(tmp_path)
+    assert found is not None
+    header, _ = numbers(found[0])
+    assert blocks.ENTRIES * 0.8 < header["entries"] <= blocks.ENTRIES + 10
+
+
+def test_patches_are_known_by_their_picture_and_kept_to_a_255th(tmp_path: Path) -> None:
+    folder = tmp_path / "pictures" / "final"
+    folder.mkdir(parents=True)
+    noise = np.random.default_rng(0)
+    weights_LHP = (noise.random((2, 3, 6)) / 6).astype(np.float32)
+    parts = {"pixels": noise.random((4, 6, 1)), "weights": weights_LHP, "rollout": weights_LHP[0, 0]}
+    said = {"grid": np.array([2, 3]), "label": np.array("bag"), "predicted": np.array("coat")}
+    said |= {"confidence": np.array(0.5)}
+    names = set()
+    for number in (0, 7):  # the same picture, wherever it stands
+        arrays = {f"attention-{number}.{name}": array for name, array in (parts | said).items()}
+        np.savez(folder / "arrays.npz", allow_pickle=False, **arrays)
+        patches, rollout = (numbers(one.packed) for one in blocks.maps(tmp_path))
+        header, body = patches
+        names.add(header["probe"])
+        assert (header["said"], header["right"]) == ("coat (0.50)", False)
+        assert (header["shape"], rollout[0]["shape"], len(body)) == ([2, 3, 2, 3], [1, 1, 2, 3], 36 + 24)
+        levels = np.frombuffer(body[:36], dtype=np.uint8).reshape(2, 3, 6)
+        kept = levels / 255 * np.array(header["most"])[..., None]
+        assert np.abs(kept - weights_LHP).max() <= weights_LHP.max() / 500
+    (name,) = names
+    assert re.fullmatch("bag [0-9a-f]{6}", name)
+
+
+def test_room_for_maps_goes_to_every_runs_first_example_first() -> None:
+    found = [[blocks.Map(number, str(run) * 10) for number in (0, 0, 1)] for run in range(3)]
+    assert blocks.within(found, 60) == [["0" * 10] * 2, ["1" * 10] * 2, ["2" * 10] * 2]
+    assert blocks.within(found, 79) == [["0" * 10] * 3, ["1" * 10] * 2, ["2" * 10] * 2]
+    assert blocks.within(found, 45) == [["0" * 10] * 2, ["1" * 10] * 2, []]
+
+
+def test_the_same_records_give_the_same_page_and_what_runs_say_stays_packed(tmp_path: Path) -> None:
+    records = make_records(tmp_path, runs=24, outputs=True)
+    add_histories(tmp_path, records, 20)
+    add_attention(tmp_path, records)
+    add_hostile_text(tmp_path, records)
+    first = write_page([tmp_path], tmp_path)
+    before = first.path.read_bytes()
+    assert first.path == tmp_path / "report" / "index.html"
+    assert write_page([tmp_path], tmp_path).path.read_bytes() == before
+    assert b"onerror" not in before
+    assert before.count(b"</script>") == before.count(b"<script") == 4
+    content = json.loads(unpack(part(first.path, "content")))
+    assert len(content["runs"]["ids"]) == 24
+    assert any("onerror" in failure["log"] for failure in content["failures"])
+    small = write_page([tmp_path], tmp_path, tmp_path / "small.html", maps_megabytes=0)
+    told = "40 of 40 attention maps are left out: all would take this page over 0 MB of them (--maps-megabytes)."
+    assert small.notes == [told]
+
+
+def test_door(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["page", str(tmp_path / "nowhere")]) == 2
+    said = capsys.readouterr()
+    assert said.err.startswith(f"error: {tmp_path / 'nowhere'}: no records of runs here")
+    make_records(tmp_path / "a", runs=3)
+    make_records(tmp_path / "b", runs=6, name="b")
+    assert main(["page", str(tmp_path / "a"), str(tmp_path / "b")]) == 0
+    assert re.match(rf"{tmp_path}/report/index.html: 6 runs, \d.\d MB; open it", capsys.readouterr().out)
