@@ -28,6 +28,7 @@ from attnbench.sweep.records import error_of, is_finished, last_record, tidy
 from attnbench.sweep.signals import exit_on_sigterm
 from attnbench.sweep.supervise import Outcome, supervise
 from attnbench.sweep.telling import titles
+from attnbench.tracking.summary import log_summary
 
 
 def main() -> int:
@@ -153,7 +154,8 @@ def conclude(plan: Plan, folder: Path) -> int:
     """Print the table of a sweep and what is missing from it; returns the exit status."""
     status = 0
     try:
-        print(f"\n{write_tables(folder, Path('experiments'))}")
+        print(f"\n{write_tables(folder, Path('experiments'))}", flush=True)
+        log_summary(plan, folder)
     except (RecordError, OSError) as error:
         _complain(error_of(error, folder)["message"])
         status = 2

@@ -1,0 +1,111 @@
+"""A sweep's own W&B run: its table, figures, plan and code, beside the runs they were made of."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attnbench
+from attnbench.config.tracking import Logger, LoggerConfig, LoggerMode
+from attnbench.identity import provenance
+from attnbench.record import PLAN, RECORD, Plan, RecordError, Status, read
+from attnbench.tracking.folders import sessions
+from attnbench.tracking.runs import begin, finish
+
+if TYPE_CHECKING:
+    from wandb import Run, Table
+
+JOB_TYPE = "summary"
+
+
+def log_summary(plan: Plan, folder: Path) -> None:
+    """Log what lies in a sweep's folder to the sweep's own W&B run, if a run that W&B has is newer than that.
+
+    Its id follows from the plan, so that it is the same run however often the sweep is gone on with. What goes wrong
+    is told in a sentence: files are the truth, and W&B mirrors them.
+    """
+    logger = plan.runs[0].config["logger"]
+    if logger["name"] != Logger.wandb.name or not _is_news(plan, folder):
+        return
+    chosen = LoggerConfig(mode=LoggerMode[logger["mode"]], project=logger["project"], entity=logger["entity"])
+    try:
+        run, _ = begin(
+            chosen,
+            folder,
+            run_id=summary_id(plan),
+            name=f"{plan.sweep}-{JOB_TYPE}",
+            group=plan.sweep,
+            job_type=JOB_TYPE,
+            config={"sweep": plan.sweep, "command": plan.command, "runs": [run.run_id for run in plan.runs]},
+            git=provenance({})["git"],
+        )
+        try:
+            _log(run, folder)
+        finally:
+            finish(run)
+    except Exception as error:
+        print(f"attnbench: W&B did not take the table of {folder}: {type(error).__name__}: {error}", file=sys.stderr)
+
+
+def summary_id(plan: Plan) -> str:
+    """W&B's id of the run that sums up a plan: by the runs in it, in whatever order."""
+    ids = "\n".join(sorted(run.run_id for run in plan.runs))
+    return f"{JOB_TYPE}-{hashlib.sha256(ids.encode()).hexdigest()[:12]}"
+
+
+def read_table(path: Path) -> Table:
+    """A CSV file as W&B's table, numbers as such."""
+    import wandb
+
+    with path.open(encoding="utf-8", newline="") as file:
+        header, *rows = csv.reader(file)
+    cells: list[list[Any]] = [[_cell(*pair) for pair in zip(header, row, strict=True)] for row in rows]
+    return wandb.Table(columns=[*header], data=cells, allow_mixed_types=True)
+
+
+def _is_news(plan: Plan, folder: Path) -> bool:
+    before = max((path.stat().st_mtime for path in sessions(folder / "wandb")), default=0.0)
+    for planned in plan.runs:
+        path = folder / planned.run_id / RECORD
+        if path.is_file() and path.stat().st_mtime > before:
+            try:
+                record = read(path)
+            except RecordError:
+                continue
+            if record.status is Status.finished and (record.tracker or {}).get("kind") == Logger.wandb.name:
+                return True
+    return False
+
+
+def _log(run: Run, folder: Path) -> None:
+    import wandb
+
+    found: dict[str, Any] = {f"figures/{path.stem}": wandb.Image(str(path)) for path in sorted(folder.glob("*.png"))}
+    if (folder / "table.csv").is_file():
+        found["table"] = read_table(folder / "table.csv")
+    run.log(found)
+    results = wandb.Artifact(f"{run.group}-results", "results")
+    for path in _results(folder):
+        results.add_file(str(path))
+    run.log_artifact(results)
+    run.log_code(str(Path(attnbench.__file__).parent), name="attnbench-source", include_fn=_is_source)
+
+
+def _results(folder: Path) -> Iterator[Path]:
+    for pattern in (PLAN, "table.*", "*.pdf"):
+        yield from sorted(folder.glob(pattern))
+
+
+def _is_source(path: str) -> bool:
+    return path.endswith((".py", ".yaml"))
+
+
+def _cell(column: str, text: str) -> float | str | None:
+    try:
+        return text if column.endswith(".run_ids") else float(text)  # an id may look like a number
+    except ValueError:
+        return text or None
