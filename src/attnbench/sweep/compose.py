@@ -144,6 +144,13 @@ class Composer:
             self._chosen[key] = self._choose(choices)
         return self._chosen[key]
 
+    def overridden(self, file: str) -> set[str]:
+        """Hydra's own groups, such as launcher, that a config file chooses anew."""
+        found = self._loader.repository.load_config(file)
+        listed = found.defaults_list if found is not None else None
+        groups = [getattr(item, "group", None) or "" for item in listed or []]
+        return {group.rpartition("/")[2] for group in groups if group.lstrip("/").startswith("hydra/")}
+
     def _choose(self, choices: list[Override]) -> Chosen:
         accepted, wrong, unsure = list(choices), [], set()
         try:

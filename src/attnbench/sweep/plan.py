@@ -12,6 +12,7 @@ from hydra.core.override_parser.types import Override
 from attnbench.config import Config, ConfigError, Fault
 from attnbench.identity import resolved, run_id
 from attnbench.record import SCHEMA_VERSION, Plan, PlannedRun
+from attnbench.sweep import search
 from attnbench.sweep.compose import Composer
 from attnbench.sweep.faults import typed
 
@@ -46,13 +47,14 @@ def expand(command: Sequence[str], *, multirun: bool, config_dir: str | None = N
     overrides, misplaced = _sort_out(overrides, multirun)
     wrong += misplaced
     hydra = [override for override in overrides if override.is_hydra_override()]
-    combinations, misread = _combinations(composer, overrides) if multirun else ([_lines(overrides)], [])
+    combinations, probes, misread = _combinations(composer, overrides) if multirun else ([_lines(overrides)], [], [])
     wrong += misread
     runs: dict[str, PlannedRun] = {}
-    for lines in combinations:
-        config, found = composer.compose([*hydra, *composer.parse(lines)[0]])
-        wrong += found
-        if config is not None:
+    for number, lines in enumerate([*combinations, *probes]):
+        parsed = [*hydra, *composer.parse(lines)[0]]
+        config, found = composer.compose(parsed)
+        wrong += [*found, *_unused(composer, overrides, parsed)]
+        if config is not None and number < len(combinations):
             planned = PlannedRun(run_id(config), lines, resolved(config))
             runs.setdefault(planned.run_id, planned)
     wrong += _folders(runs.values())
@@ -89,23 +91,50 @@ def _sort_out(overrides: Iterable[Override], multirun: bool) -> tuple[list[Overr
             wrong.append(Fault(key, given, "expected one value: Hydra's own settings are not swept"))
         elif swept and not multirun:
             wrong.append(Fault(key, given, "several values are a sweep: add -m, or write a list as [a,b]"))
-        elif swept and not override.is_discrete_sweep():
-            wrong.append(Fault(key, given, "expected values to list: a grid draws none from an interval"))
-        elif swept and not list(override.sweep_string_iterator()):
+        elif swept and override.is_discrete_sweep() and not list(override.sweep_string_iterator()):
             wrong.append(Fault(key, given, "expected at least one value"))
         else:
             kept.append(override)
     return kept, wrong
 
 
-def _combinations(composer: Composer, overrides: list[Override]) -> tuple[list[list[str]], list[Fault]]:
-    """Each job's overrides, exactly as Hydra's basic sweeper will hand them to the launcher."""
-    fixed = [override for override in overrides if not override.is_sweep_override()]
-    chosen = composer.choose(fixed).composed.hydra.sweeper.get("params") or {}
-    listed, unreadable = composer.parse([f"{key}={value}" for key, value in chosen.items()])
+def _combinations(
+    composer: Composer, overrides: list[Override]
+) -> tuple[list[list[str]], list[list[str]], list[Fault]]:
+    """Each job's overrides, exactly as the sweeper will hand them to the launcher; others to check; what is wrong.
+
+    A search that learns from what it has run knows only its first runs; whether it may go to its ends is checked.
+    """
+    sweeper = composer.choose(_fixed(overrides)).composed.hydra.sweeper
+    chosen = sweeper.get("params") or {}
+    listed, wrong = composer.parse([f"{key}={value}" for key, value in chosen.items()])
     listed, misplaced = _sort_out(listed, multirun=True)
-    own = [override for override in overrides if not override.is_hydra_override()]
-    return BasicSweeper.split_arguments([*listed, *own], None)[0], [*unreadable, *misplaced]
+    wrong += misplaced
+    own = [*listed, *(override for override in overrides if not override.is_hydra_override())]
+    drawn = [override for override in own if override.is_interval_sweep()]
+    searched = search.of(sweeper, own)
+    if searched is not None:
+        first, probes, undrawable = searched
+        return first, probes, [*wrong, *undrawable]
+    expected = "expected values to list: a grid draws none from an interval (hydra/sweeper=random does)"
+    wrong += [Fault(override.key_or_group, typed(override), expected) for override in drawn]
+    gridded = [override for override in own if override not in drawn]
+    return BasicSweeper.split_arguments(gridded, None)[0], [], wrong
+
+
+def _fixed(overrides: Iterable[Override]) -> list[Override]:
+    return [override for override in overrides if not override.is_sweep_override()]
+
+
+def _unused(composer: Composer, overrides: list[Override], job: list[Override]) -> list[Fault]:
+    """A launcher or sweeper that a file brings along: Hydra, or config.yaml, has decided before."""
+    ours, master = (composer.choose(chosen).composed.hydra for chosen in (job, _fixed(overrides)))
+    brought = {key: "a swept choice" for key in ("launcher", "sweeper") if ours[key] != master[key]}
+    for group in ("experiment", "sweep"):
+        file = f"{group}/{ours.runtime.choices.get(group)}"
+        brought |= {key: file for key in composer.overridden(file) if key in ("launcher", "sweeper")}
+    expected = "brings another one, which would not be used: give it on the command line"
+    return [Fault(f"hydra/{key}", "", f"{who} {expected}") for key, who in brought.items()]
 
 
 def _folders(runs: Iterable[PlannedRun]) -> list[Fault]:
