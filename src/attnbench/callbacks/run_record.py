@@ -11,15 +11,17 @@ from typing import Any, Protocol, cast
 import pytorch_lightning as pl
 
 from attnbench.callbacks.performance import Performance
+from attnbench.callbacks.tested import Tested
 from attnbench.record import Record, write, write_progress
 
 _PROGRESS_SECONDS = 2.0  # between two words of it
 
 
 class Reporting(Protocol):
-    """What a LightningModule says: its last evaluation, and which metric decides."""
+    """What a LightningModule says: its last evaluation, its test sets, and which metric decides."""
 
     report: dict[str, Any]
+    tested: list[Tested]
     monitor: str
     monitor_mode: str
 
@@ -28,7 +30,8 @@ class RunRecord(pl.Callback):
     """Writes metrics and performance into the record after each validation and at the end.
 
     `metrics.final` is the last validation, `metrics.best` the one that the monitored metric chose, `metrics.test` the
-    test set. Time spent in earlier sessions of a resumed run travels in the checkpoint.
+    test set; further ones stand under their names. Time spent in earlier sessions of a resumed run travels in the
+    checkpoint.
     """
 
     def __init__(self, record: Record, folder: Path, performance: Performance) -> None:
@@ -108,8 +111,11 @@ class RunRecord(pl.Callback):
         self._write(trainer)
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """The test set, once."""
-        self.record.metrics["test"] = dict(cast(Reporting, pl_module).report)
+        """Each test set, once: what was said of it, and then its scores."""
+        for tested in cast(Reporting, pl_module).tested:
+            self.record.metrics[tested.name] = dict(tested.report)
+            if trainer.is_global_zero:
+                tested.write(self.folder)
         self._write(trainer)
 
     def _progress(self, trainer: pl.Trainer) -> None:

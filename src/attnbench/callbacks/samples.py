@@ -1,4 +1,4 @@
-"""What the model says: a table of sample outputs at each validation, and every output of the test set."""
+"""What the model says: a table of sample outputs at each validation."""
 
 from __future__ import annotations
 
@@ -30,10 +30,7 @@ class HasOutputs(Protocol):
 
 
 class Samples(pl.Callback):
-    """Appends the first `count` outputs of each validation to samples.jsonl and the tracker's table.
-
-    The whole of the test set goes to outputs/: one file a column, a line a sentence, as sacrebleu reads them.
-    """
+    """Appends the first `count` outputs of each validation to samples.jsonl and the tracker's table."""
 
     def __init__(self, folder: Path, count: int) -> None:
         self.folder = folder
@@ -55,14 +52,9 @@ class Samples(pl.Callback):
                 file.write(json.dumps({"update": trainer.global_step, **asdict(sample)}, ensure_ascii=False) + "\n")
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Keep all, and hand the table over."""
+        """Hand the table over."""
         if not trainer.is_global_zero or not isinstance(pl_module, HasOutputs):
             return
-        folder = self.folder / "outputs"
-        folder.mkdir(exist_ok=True)
-        for column in ("source", "reference", "hypothesis"):
-            lines = (getattr(sample, column) for sample in pl_module.outputs)
-            (folder / f"test.{column}.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
         from pytorch_lightning.loggers import WandbLogger
 
         for logger in trainer.loggers:

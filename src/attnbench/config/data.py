@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from attnbench.config.fields import Fault, number
@@ -96,6 +96,15 @@ class Multi30kConfig(LanguagePairConfig):
     family: str = "multi30k"
     form: TextForm = TextForm.tokenised
     test_set: str = "test_2016_flickr"
+    more_test_sets: list[str] = field(default_factory=list)  # tested too, and recorded under their own names
+
+    def faults(self) -> Iterator[Fault]:
+        """Each test set is tested once."""
+        yield from super().faults()
+        for name in self.more_test_sets:
+            if [self.test_set, *self.more_test_sets].count(name) > 1:
+                yield Fault("more_test_sets", f"{self.more_test_sets}", f"expected {name} once, data.test_set included")
+                return
 
 
 @dataclass

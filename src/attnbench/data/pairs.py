@@ -36,7 +36,7 @@ class Preparation(Enum):
 class Split:
     """Pairs of sentences, prepared for the tokenizer, and the texts to score translations against."""
 
-    name: str  # train, val or test
+    name: str  # train, val, test, or that of a further test set
     source: list[str]
     target: list[str]
     references: dict[str, list[str]]  # TOKENISED and/or DETOKENISED: one reference a sentence
@@ -66,3 +66,9 @@ class ParallelText:
     target_language: Language | None = None
     checksums: dict[str, str] = field(default_factory=dict)  # file name: SHA-256
     notes: list[str] = field(default_factory=list)  # what a record must say of the data
+    more_tests: tuple[Split, ...] = ()  # test sets beyond the one that a run is known by
+
+    @property
+    def splits(self) -> tuple[Split, ...]:
+        """All of them."""
+        return (self.train, self.val, self.test, *self.more_tests)

@@ -51,7 +51,8 @@ def _multi30k(config: Multi30kConfig, paths: PathsConfig) -> ParallelText:
     forms = {TOKENISED: ".lc.norm.tok", DETOKENISED: ""}
     if config.form is TextForm.raw:
         del forms[TOKENISED]
-    return _published("multi30k", ("train", "val", config.test_set), forms, config, paths)
+    stems = ("train", "val", config.test_set, *config.more_test_sets)
+    return _published("multi30k", stems, forms, config, paths)
 
 
 def _wmt14(config: Wmt14Config, paths: PathsConfig) -> ParallelText:
@@ -61,7 +62,10 @@ def _wmt14(config: Wmt14Config, paths: PathsConfig) -> ParallelText:
 def _published(
     folder: str, stems: tuple[str, ...], forms: dict[str, str], config: LanguagePairConfig, paths: PathsConfig
 ) -> ParallelText:
-    """Files named <stem><infix>.<language>; the model reads and writes the first of `forms` (name: infix)."""
+    """Files named <stem><infix>.<language>; the model reads and writes the first of `forms` (name: infix).
+
+    The first three `stems` are train, val and test; splits of further ones have their names.
+    """
     used = next(iter(forms.values()))
     source, target = config.source.name, config.target.name
     names = [f"{stem}{used}.{source}" for stem in stems]
@@ -77,7 +81,7 @@ def _published(
         references = {form: file.lines for form, file in targets.items()}
         return _split(name, given, next(iter(targets.values())), references)
 
-    train, val, test = map(split, _SPLITS, stems)
+    train, val, test, *more = map(split, (*_SPLITS, *stems[3:]), stems)
     digests = {name: file.sha256 for name, file in files.items()}
     return ParallelText(
         train,
@@ -89,6 +93,7 @@ def _published(
         target_language=config.target,
         checksums={f"{folder}/{name}": digest for name, digest in digests.items()},
         notes=sources.differences(folder, digests),
+        more_tests=tuple(more),
     )
 
 

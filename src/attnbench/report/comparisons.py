@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,6 @@ from attnbench.report.runs import ABSENT, Run
 from attnbench.report.statistics import ALPHA, Paired, Summary, TextTest, holm, least_p, mcnemar, paired, text_test
 
 OUTPUTS = "outputs"  # below a run's folder
-_TEST = "metrics.test."
 _TOLERANCE = 1e-4  # between a score of 0 to 100 in a record, perhaps of single precision, and one computed again
 _P = Column("p", digits=4)
 _COLUMNS = (
@@ -134,10 +134,11 @@ _OutputTest = Callable[[Run, Run, str, Path], tuple[float, float]]  # ours less 
 
 
 def _tests_of(key: str) -> dict[str, _OutputTest]:
-    name = key.removeprefix(_TEST)
-    if not key.startswith(_TEST) or "." in name:
+    root, _, place = key.partition(".")
+    stage, _, name = place.partition(".")
+    if root != "metrics" or stage in ("final", "best"):
         return {}
-    if name.startswith(("bleu", "chrf")):
+    if re.fullmatch(r"(bleu|chrf)\w*", name):
         return {"p_bootstrap": _text(TextTest.bootstrap), "p_randomisation": _text(TextTest.randomisation)}
     return {"p_mcnemar": _mcnemar} if name == "accuracy" else {}
 
@@ -149,9 +150,12 @@ def _text(test: TextTest) -> _OutputTest:
             raise RecordError("no signature")
         # Text that a model writes tokenised is scored as ordinary text too, and kept in both forms.
         form = "" if "tok:none" in signature else "detokenised."
-        hypotheses, references = _lines(ours, folder, "hypothesis", form), _lines(ours, folder, "reference", form)
-        others = _lines(theirs, folder, "hypothesis", form)
-        if references != _lines(theirs, folder, "reference", form) or len(hypotheses) != len(others):
+        hypotheses, references = (
+            _lines(ours, folder, key, "hypothesis", form),
+            _lines(ours, folder, key, "reference", form),
+        )
+        others = _lines(theirs, folder, key, "hypothesis", form)
+        if references != _lines(theirs, folder, key, "reference", form) or len(hypotheses) != len(others):
             raise RecordError("other test sets")
         scores, p = text_test(hypotheses, others, references, signature, test)
         for one, score in zip((ours, theirs), scores, strict=True):
@@ -162,11 +166,11 @@ def _text(test: TextTest) -> _OutputTest:
 
 
 def _mcnemar(ours: Run, theirs: Run, key: str, folder: Path) -> tuple[float, float]:
-    labels = _lines(ours, folder, "reference")
-    if labels != _lines(theirs, folder, "reference"):
+    labels = _lines(ours, folder, key, "reference")
+    if labels != _lines(theirs, folder, key, "reference"):
         raise RecordError("other test sets")
     right = [
-        [said == label for said, label in zip(_lines(run, folder, "hypothesis"), labels, strict=True)]
+        [said == label for said, label in zip(_lines(run, folder, key, "hypothesis"), labels, strict=True)]
         for run in (ours, theirs)
     ]
     accuracies = [100 * sum(one) / len(one) for one in right]
@@ -187,14 +191,14 @@ def _record(run: Run) -> Record:
     return run.record
 
 
-def _lines(run: Run, folder: Path, column: str, form: str = "") -> list[str]:
-    """What a run left of the test set, a line an example.
+def _lines(run: Run, folder: Path, key: str, column: str, form: str = "") -> list[str]:
+    """What a run left of the test set that `key` is a score of, a line an example.
 
     Raises:
         RecordError: nothing, in a word or two that a cell has room for.
     """
-    kept = folder / run.run_id / OUTPUTS
-    for name in dict.fromkeys((f"test.{form}{column}.txt", f"test.{column}.txt")):
+    kept, stage = folder / run.run_id / OUTPUTS, key.split(".")[1]
+    for name in dict.fromkeys((f"{stage}.{form}{column}.txt", f"{stage}.{column}.txt")):
         if (kept / name).is_file():
             return (kept / name).read_text(encoding="utf-8").split("\n")[:-1]
     raise RecordError("no outputs kept")

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from attnbench.callbacks.pictures import Picture
 from attnbench.callbacks.samples import Sample
+from attnbench.callbacks.tested import Tested
 from attnbench.config.model import Pool, VitConfig
 from attnbench.config.task import ClassificationConfig
 from attnbench.data.image_batches import NO_LABEL, ImageBatch, Preparation
@@ -47,6 +48,7 @@ class Classification(Task):
         self.preparation = Preparation(**self.assets["preparation"])
         self.task_config = cast(ClassificationConfig, self.config.task)
         self.outputs: list[Sample] = []
+        self.tested: list[Tested] = []
         self._found: list[tuple[Tensor, Tensor, Tensor]] = []
         sizes = {"channels": self.assets["channels"], "image_size": self.preparation.image_size}
         return cast(nn.Module, build_classifier(self.config, **sizes, classes=len(self.classes)))
@@ -105,6 +107,9 @@ class Classification(Task):
     def on_test_epoch_end(self) -> None:
         """Score the test set."""
         self._score("test")
+        columns = ("source", "reference", "hypothesis")
+        texts = {column: [getattr(sample, column) for sample in self.outputs] for column in columns}
+        self.tested = [Tested("test", self.report, texts)]
 
     def _score(self, stage: str) -> None:
         # A picture is scored once, in the set's order, however many ranks there are.

@@ -48,7 +48,7 @@ class TaskData(pl.LightningDataModule):
 
     @abstractmethod
     def evaluation_loader(self, stage: str, **where: int) -> DataLoader[Any]:
-        """Batches of a stage (val, test), each example on one rank, given rank and world_size."""
+        """Batches of a stage (val, or one of `tests`), each example on one rank, given rank and world_size."""
 
     def split_name(self, stage: str) -> str:
         """The split that a stage (train, val, test) is about; who overfits is validated on what was trained on."""
@@ -64,9 +64,14 @@ class TaskData(pl.LightningDataModule):
         """The validation set, each example on one rank."""
         return self.evaluation_loader("val", **self._rank())
 
-    def test_dataloader(self) -> DataLoader[Any]:
-        """The test set, each example on one rank."""
-        return self.evaluation_loader("test", **self._rank())
+    @property
+    def tests(self) -> list[str]:
+        """The stages that are tests: the one that a run is known by, and further test sets by name."""
+        return ["test"]
+
+    def test_dataloader(self) -> list[DataLoader[Any]]:
+        """Each test set, each example on one rank."""
+        return [self.evaluation_loader(stage, **self._rank()) for stage in self.tests]
 
     def state_dict(self) -> dict[str, Any]:
         """Where the epoch stands: how many batches of it are done."""

@@ -5,7 +5,9 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import numpy as np
@@ -13,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from attnbench.callbacks.samples import Sample
+from attnbench.callbacks.tested import Tested
 from attnbench.config.task import TranslationConfig
 from attnbench.data.batching import Batch
 from attnbench.data.encoding import Codec, encode
@@ -28,6 +31,17 @@ from attnbench.pictures.attention_maps import AttentionMap
 from attnbench.tasks.base import CHECKPOINT_KEY, Task
 from attnbench.tasks.costs import size_of
 
+COLUMNS = ("source", "reference", "hypothesis")  # of what is kept of a test set, as the model reads and writes it
+
+
+@dataclass
+class _Found:
+    """What an evaluation of one set has found so far, on this rank."""
+
+    sentences: list[tuple[int, list[int]]] = field(default_factory=list)  # place in the corpus, and its translation
+    nll_sum: float = 0.0
+    tokens: int = 0
+
 
 class Translation(Task):
     """Learns p(target | source) token by token; scores greedy or beam-searched translations."""
@@ -40,8 +54,8 @@ class Translation(Task):
         self.codec = Codec.from_json(self.assets["codec"])
         self.task_config = cast(TranslationConfig, self.config.task)
         self.outputs: list[Sample] = []
-        self._found: list[tuple[int, list[int]]] = []
-        self._nll_sum, self._tokens = 0.0, 0
+        self.tested: list[Tested] = []
+        self._found: defaultdict[int, _Found] = defaultdict(_Found)
         sizes = {"source_vocab": self.codec.source.size, "target_vocab": self.codec.target.size}
         return cast(nn.Module, build_model(self.config, **sizes))
 
@@ -87,7 +101,7 @@ class Translation(Task):
 
     def on_validation_epoch_start(self) -> None:
         """Nothing found yet."""
-        self._found, self._nll_sum, self._tokens = [], 0.0, 0
+        self._found.clear()
 
     on_test_epoch_start = on_validation_epoch_start
 
@@ -95,16 +109,16 @@ class Translation(Task):
         """Likelihood of the reference, and a quick translation."""
         self._evaluate(batch, self.task_config.val_beam_size)
 
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
+    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Likelihood of the reference, and the translation that counts."""
-        self._evaluate(batch, self.task_config.beam_size)
+        self._evaluate(batch, self.task_config.beam_size, dataloader_idx)
 
-    def _evaluate(self, batch: Batch, beam_size: int) -> None:
+    def _evaluate(self, batch: Batch, beam_size: int, place: int = 0) -> None:
         _, nll_N = self._cross_entropy(batch, 0.0)
-        self._nll_sum += float(nll_N.sum())
-        self._tokens += batch.num_tokens
-        found = self.decode(batch.source_BS, beam_size)
-        self._found += zip(batch.indices_B.tolist(), found, strict=True)
+        found = self._found[place]
+        found.nll_sum += float(nll_N.sum())
+        found.tokens += batch.num_tokens
+        found.sentences += zip(batch.indices_B.tolist(), self.decode(batch.source_BS, beam_size), strict=True)
 
     def decode(self, source_BS: Tensor, beam_size: int) -> list[list[int]]:
         """The best translation of each source row, as token ids without BOS and EOS."""
@@ -124,33 +138,39 @@ class Translation(Task):
 
     def on_validation_epoch_end(self) -> None:
         """Score the validation set."""
-        self._score("val")
+        self._score("val", self._found[0])
 
     def on_test_epoch_end(self) -> None:
-        """Score the test set."""
-        self._score("test")
+        """Score the test sets; the one that the run is known by last, so that it is what the module reports."""
+        stages = list(enumerate(self.data.tests))
+        self.tested = [self._score(stage, self._found[place]) for place, stage in reversed(stages)][::-1]
 
-    def _score(self, stage: str) -> None:
-        split = self.data.split(stage)
+    def _score(self, stage: str, found: _Found) -> Tested:
+        split, is_test = self.data.split(stage), stage != "val"
         # A sentence is scored once, in the corpus's order, however many ranks there are.
-        found = dict(self.gather(self._found))
-        order = sorted(found)
-        hypotheses = [self.codec.target.decode(found[index]) for index in order]
+        sentences = dict(self.gather(found.sentences))
+        order = sorted(sentences)
+        hypotheses = [self.codec.target.decode(sentences[index]) for index in order]
         references = {form: [lines[i] for i in order] for form, lines in split.references.items()}
         self.outputs = [
             Sample(split.source[i], split.target[i], text) for i, text in zip(order, hypotheses, strict=True)
         ]
-        nll_sum, tokens = (sum(column) for column in zip(*self.gather([(self._nll_sum, self._tokens)]), strict=True))
+        nll_sum, tokens = (sum(column) for column in zip(*self.gather([(found.nll_sum, found.tokens)]), strict=True))
         loss = nll_sum / tokens
         report: dict[str, Any] = {"loss": loss, "perplexity": math.exp(min(loss, 700.0))}
-        if stage == "test":
-            report["yardsticks"] = {"unigram_loss": self._unigram_loss()}
-        sources = [split.source[i] for i in order] if stage == "test" else None
+        texts = {column: [getattr(sample, column) for sample in self.outputs] for column in COLUMNS}
+        if is_test:
+            report["yardsticks"] = {"unigram_loss": self._unigram_loss(stage)}
+            said, meant = ordinary(hypotheses, references, self.data.text)
+            if (said, meant) != (texts["hypothesis"], texts["reference"]):
+                texts |= {"detokenised.hypothesis": said, "detokenised.reference": meant}
+        sources = texts["source"] if is_test else None
         self.publish(stage, report | score_translations(hypotheses, references, self.data.text, sources))
+        return Tested(stage, self.report, texts)
 
-    def _unigram_loss(self) -> float:
-        """The test set's loss under the frequencies of training's target tokens, plus one each: knowing no more."""
-        train_N, test_N = (self.data.pairs[name].target.flat_T for name in ("train", "test"))
+    def _unigram_loss(self, stage: str) -> float:
+        """A test set's loss under the frequencies of training's target tokens, plus one each: knowing no more."""
+        train_N, test_N = (self.data.pairs[name].target.flat_T for name in ("train", stage))
         counts_V = np.bincount(train_N[train_N != BOS], minlength=self.codec.target.size) + 1.0
         return float(-np.log(counts_V / counts_V.sum())[test_N[test_N != BOS]].mean())
 
@@ -183,6 +203,18 @@ class Translation(Task):
         ]
 
 
+def ordinary(
+    hypotheses: list[str], references: dict[str, list[str]], text: ParallelText
+) -> tuple[list[str], list[str]]:
+    """Translations and references as ordinary text: detokenised where a set is tokenised."""
+    plain = references.get(DETOKENISED)
+    if text.tokenised:
+        language = text.target_language.name if text.target_language is not None else "en"
+        hypotheses = detokenise(hypotheses, language)
+        plain = detokenise(references.get(TOKENISED, []), language) if plain is None else plain
+    return hypotheses, plain or []
+
+
 def score_translations(
     hypotheses: list[str], references: dict[str, list[str]], text: ParallelText, sources: list[str] | None = None
 ) -> dict[str, Any]:
@@ -194,19 +226,16 @@ def score_translations(
     """
     report: dict[str, Any] = {}
     ignore_case = not any(line != line.lower() for line in text.train.target)
-    plain, tokenised = references.get(DETOKENISED), references.get(TOKENISED)
+    tokenised = references.get(TOKENISED)
     if tokenised is not None:
         scored = bleu(hypotheses, tokenised, tokenize="none", lowercase=ignore_case)
         report |= {"bleu_tokenised": scored.score, "bleu_tokenised_signature": scored.signature}
-    if text.tokenised:
-        language = text.target_language.name if text.target_language is not None else "en"
-        hypotheses = detokenise(hypotheses, language)
-        plain = detokenise(tokenised or [], language) if plain is None else plain
+    hypotheses, plain = ordinary(hypotheses, references, text)
     metrics: dict[str, Callable[..., TextScore]] = {"bleu": bleu, "chrf": chrf}
     for name, metric in metrics.items():
-        found = metric(hypotheses, plain or [], lowercase=ignore_case)
+        found = metric(hypotheses, plain, lowercase=ignore_case)
         report |= {name: found.score, f"{name}_signature": found.signature}
     if sources is not None:
         words = [len(source.split()) for source in sources]
-        report["by_source_words"] = bleu_by_length(hypotheses, plain or [], words, lowercase=ignore_case)
+        report["by_source_words"] = bleu_by_length(hypotheses, plain, words, lowercase=ignore_case)
     return report

@@ -28,8 +28,7 @@ class TranslationData(TaskData):
         self.codec = train_codec(self.text, self.data_config, Path(config.paths.cache))
         limits: Any = {"max_len": self.data_config.max_len, "over_long": self.data_config.over_long}
         self.pairs: dict[str, EncodedPairs] = {
-            split.name: self.codec.encode_pairs(split, **limits)
-            for split in (self.text.train, self.text.val, self.text.test)
+            split.name: self.codec.encode_pairs(split, **limits) for split in self.text.splits
         }
         count = config.debug.overfit_batches
         if count:
@@ -38,8 +37,13 @@ class TranslationData(TaskData):
 
     def split(self, stage: str) -> Split:
         """The sentences that a stage is about."""
-        found: Split = getattr(self.text, self.split_name(stage))
-        return found
+        name = self.split_name(stage)
+        return next(split for split in self.text.splits if split.name == name)
+
+    @property
+    def tests(self) -> list[str]:
+        """The test set, and further ones by name."""
+        return [split.name for split in (self.text.test, *self.text.more_tests)]
 
     @property
     def checksums(self) -> dict[str, str]:

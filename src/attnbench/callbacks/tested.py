@@ -1,0 +1,29 @@
+"""What a run found on its test sets: for the record, and as text, to be compared with what another run said."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+OUTPUTS = "outputs"  # below a run's folder
+
+
+@dataclass(frozen=True)
+class Tested:
+    """One test set, evaluated once."""
+
+    name: str  # test; of a further one its own
+    report: dict[str, Any]  # its scores
+    texts: Mapping[str, Sequence[str]] = field(default_factory=dict)  # source, reference, hypothesis: a line an example
+
+    def write(self, folder: Path) -> None:
+        """Write <folder>/outputs/<name>.<column>.txt for each column of text, each file whole or not at all."""
+        (folder / OUTPUTS).mkdir(exist_ok=True)
+        for column, lines in self.texts.items():
+            path = folder / OUTPUTS / f"{self.name}.{column}.txt"
+            draft = path.with_name(f".{path.name}.tmp")
+            draft.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+            os.replace(draft, path)
