@@ -26,6 +26,10 @@ def test_every_kind_can_be_made() -> None:
         ("name: a, kind: curves, y: val/bleu, x: hours", "a: x: given hours, expected one of update, epoch, seconds,"),
         ("name: a, kind: curves, y: val/bleu, x: update, smooth: 0", "a: smooth: given 0, expected 1 "),
         ("name: a, kind: pareto, y: seed, x: model.depth", "a: x: model.depth: expected a path that begins with"),
+        (
+            "name: a, kind: atlas, y: metrics.test",
+            "a: y: given metrics.test, expected a picture.s name, such",
+        ),
         ("name: a, kind: heat, y: seed, x: seed", "a: group: given none, and kind heat expects config keys"),
         ("name: a, kind: lines, y: seed, x: seed, smooth: 5", "smooth: given 5, and kind lines has none: curves has"),
         ("name: a, kind: lines, y: seed, x: seed, best: min", "best: given min, and kind lines has none: pareto has"),

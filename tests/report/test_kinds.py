@@ -146,9 +146,9 @@ def test_costs_are_drawn_where_they_are_and_the_front_is_ringed(make_record: Mak
     assert lines["post"] == [(150, 17.0), (400, 37.0)]
     assert lines["_front"] == lines["_ringed"] == [(100, 22.0), (200, 32.0), (400, 37.0)]
     names = [text for text in axes.texts if text.get_color() == "black"]
-    assert sorted(text.get_text() for text in names) == ["1", "2", "2"]
-    assert "pre at 3: 1 not finite." in figure.notes
-    assert "pre at 4: 1 no value." in figure.notes
+    assert sorted(text.get_text() for text in names) == ["depth 1", "depth 2", "depth 2"]
+    assert "pre at depth 3: 1 not finite." in figure.notes
+    assert "pre at depth 4: 1 no value." in figure.notes
     assert figure.notes[-1] == "Ringed: the Pareto front of higher bleu and lower total."
 
 

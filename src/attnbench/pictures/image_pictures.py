@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil, prod
 from pathlib import Path
@@ -13,12 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from attnbench.pictures.canvas import Page, blank_figure, save_figure
+from attnbench.pictures.canvas import Page, check_shape, draw_bar, one_axes, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-    from matplotlib.image import AxesImage
 
 Grid = tuple[int, int]  # rows and columns of patches
 
@@ -27,6 +26,7 @@ _HEAT, _SIMILARITY, _SHARE = "magma", "viridis", "magma_r"
 _WRONG = "#a50f15"
 _NOTE = "Attention to each patch. Every tile is scaled to its own maximum, which is printed below it."
 _LARGE, _SMALL, _GAP, _NOTED_GAP = 2.2, 1.1, 0.07, 0.22  # inches: sides of tiles; between them, and with a number there
+_TILES = _LARGE + 0.8  # inches from the left to the tiles of layers and heads
 _COUNTS, _PER_CENTS = 12, 30  # classes up to which a cell has room for counts, and for numbers at all
 
 
@@ -65,8 +65,8 @@ class PatchAttention:
         if self.pixels_HWC.ndim != 3 or self.pixels_HWC.shape[2] not in (1, 3):
             raise ValueError(f"{self.name}: pixels of shape {self.pixels_HWC.shape}, expected height x width x 1 or 3")
         patches, why = prod(self.grid), f"{self.grid[0]} x {self.grid[1]} patches"
-        _check_shape(f"{self.name}: weights", self.weights_LHP, (*self.weights_LHP.shape[:2], patches), why)
-        _check_shape(f"{self.name}: rollout", self.rollout_P, (patches,), why)
+        check_shape(f"{self.name}: weights", self.weights_LHP, (*self.weights_LHP.shape[:2], patches), why)
+        check_shape(f"{self.name}: rollout", self.rollout_P, (patches,), why)
 
     @property
     def size(self) -> tuple[float, float]:
@@ -78,28 +78,53 @@ class PatchAttention:
         """All of it, under the names of the fields less their shapes."""
         return {name.split("_")[0]: np.array(value) for name, value in vars(self).items() if name != "name"}
 
+    @classmethod
+    def of_arrays(cls, name: str, arrays: Mapping[str, np.ndarray]) -> PatchAttention:
+        """The picture whose `arrays` these are."""
+        rows, columns = arrays["grid"].tolist()
+        said = (arrays[key].item() for key in ("label", "predicted", "confidence"))
+        return cls(name, arrays["pixels"], arrays["weights"], arrays["rollout"], (rows, columns), *said)
+
     def draw(self, path: Path) -> None:
         """Left the picture and under it the rollout; right a row a layer, a column a head."""
+        page = Page()
+        self.draw_on(page)
+        page.save(path)
+
+    @property
+    def extent(self) -> tuple[float, float]:
+        """Width and height in inches of all tiles and what stands beside them, less the words above."""
+        layers, heads = self.weights_LHP.shape[:2]
+        _, (across, down), bottom = self._places()
+        return _TILES + heads * across, max(layers * down, bottom + 1.0)
+
+    def draw_on(self, page: Page) -> None:
+        """Draw at the page's origin."""
         layers, heads = self.weights_LHP.shape[:2]
         width, height = self.size
-        page, middle, bottom = Page(), _LARGE * height + 0.35, 2 * _LARGE * height + 0.35
+        side, (across, down), bottom = self._places()
+        middle = bottom - _LARGE * height
         self.draw_title(page, 30, left=0, top=-0.05, size=9, va="bottom")
         page.image(self.colours(), 0, 0, _LARGE * width, _LARGE * height)
         page.text("rollout", 0, middle - 0.05, 9, va="bottom")
         self.draw_heat(page, self.rollout_P, 0, middle, _LARGE)
         _draw_legend(page, 0, bottom + 0.3)
-        left = _LARGE + 0.8
-        side = float(np.clip((bottom / layers - _NOTED_GAP) / height, 0.9, 1.8))  # as high as what is on the left
-        across, down = side * width + _GAP, side * height + _NOTED_GAP
         for head in range(heads):
-            x = left + head * across + side * width / 2
+            x = _TILES + head * across + side * width / 2
             page.text(f"head {head + 1}", x, -0.05, 8, ha="center", va="bottom")
         for layer in range(layers):
             y = layer * down
-            page.text(f"layer {layer + 1}", left - 0.08, y + side * height / 2, 8, ha="right", va="center")
+            page.text(f"layer {layer + 1}", _TILES - 0.08, y + side * height / 2, 8, ha="right", va="center")
             for head in range(heads):
-                self.draw_heat(page, self.weights_LHP[layer, head], left + head * across, y, side)
-        page.save(path)
+                self.draw_heat(page, self.weights_LHP[layer, head], _TILES + head * across, y, side)
+
+    def _places(self) -> tuple[float, tuple[float, float], float]:
+        """In inches: the longer side of a tile, how far tiles are apart, and where the rollout ends."""
+        width, height = self.size
+        bottom = 2 * _LARGE * height + 0.35
+        # As high as what is on the left.
+        side = float(np.clip((bottom / len(self.weights_LHP) - _NOTED_GAP) / height, 0.9, 1.8))
+        return side, (side * width + _GAP, side * height + _NOTED_GAP), bottom
 
     def draw_title(self, page: Page, columns: int, **style: Any) -> None:
         """The label; where it was taken for another, that too, in words and for those who see it in red."""
@@ -180,7 +205,7 @@ class PositionSimilarity:
 
     def __post_init__(self) -> None:
         patches, why = prod(self.grid), f"{self.grid[0]} x {self.grid[1]} patches"
-        _check_shape(f"{self.name}: similarity", self.similarity_PP, (patches, patches), why)
+        check_shape(f"{self.name}: similarity", self.similarity_PP, (patches, patches), why)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Both."""
@@ -194,7 +219,7 @@ class PositionSimilarity:
         padded_RCRC = np.pad(tiles_RCRC, ((0, 0), (0, 0), (0, gap), (0, gap)), constant_values=np.nan)
         sheet = padded_RCRC.swapaxes(1, 2).reshape(rows * (rows + gap), -1)[:-gap, :-gap]
         scale = 4.6 / max(sheet.shape)
-        figure, axes = _one_axes(scale * sheet.shape[1], scale * sheet.shape[0])
+        figure, axes = one_axes(scale * sheet.shape[1], scale * sheet.shape[0])
         image = axes.imshow(sheet, cmap=_SIMILARITY, vmin=-1, vmax=1, interpolation="nearest", aspect="auto")
         for axis, count in ((axes.xaxis, columns), (axes.yaxis, rows)):
             shown = range(0, count, ceil(count / 20))
@@ -202,7 +227,7 @@ class PositionSimilarity:
             axis.set_ticks(centres, [str(place + 1) for place in shown], fontsize=7)
         axes.set_xlabel("input patch column", fontsize=8)
         axes.set_ylabel("input patch row", fontsize=8)
-        _draw_bar(figure, image, "cosine similarity", [-1, -0.5, 0, 0.5, 1])
+        draw_bar(figure, image, "cosine similarity", [-1, -0.5, 0, 0.5, 1])
         save_figure(figure, path)
 
 
@@ -216,7 +241,7 @@ class ConfusionMatrix:
 
     def __post_init__(self) -> None:
         count = len(self.classes)
-        _check_shape(f"{self.name}: counts", self.counts_KK, (count, count), f"{count} classes")
+        check_shape(f"{self.name}: counts", self.counts_KK, (count, count), f"{count} classes")
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Both."""
@@ -233,7 +258,7 @@ class ConfusionMatrix:
         count, right, total = len(self.classes), int(np.trace(self.counts_KK)), int(self.counts_KK.sum())
         share_KK = self.counts_KK / np.maximum(self.counts_KK.sum(1, keepdims=True), 1)
         cell = 0.46 if count <= _COUNTS else 0.3 if count <= _PER_CENTS else min(0.16, 14 / count)
-        figure, axes = _one_axes(max(count * cell, 2.4), max(count * cell, 2.4))
+        figure, axes = one_axes(max(count * cell, 2.4), max(count * cell, 2.4))
         image = axes.imshow(share_KK, cmap=_SHARE, norm=PowerNorm(0.5, 0, 1), interpolation="nearest", aspect="auto")
         names = [name if len(name) <= 32 else f"{name[:31]}…" for name in self.classes]
         shown = range(0, count, ceil(0.12 / cell))  # as many as have room
@@ -244,7 +269,7 @@ class ConfusionMatrix:
         axes.set_title(f"{right:,} of {total:,} right ({right / max(total, 1):.1%})", fontsize=9)
         if count <= _PER_CENTS:
             self._write_numbers(axes, share_KK)
-        bar = _draw_bar(figure, image, "share of the true class", [0, 0.01, 0.05, 0.1, 0.2, 0.5, 1])
+        bar = draw_bar(figure, image, "share of the true class", [0, 0.01, 0.05, 0.1, 0.2, 0.5, 1])
         bar.yaxis.set_major_formatter(PercentFormatter(1))
         save_figure(figure, path)
 
@@ -273,28 +298,3 @@ def _draw_legend(page: Page, left: float, top: float) -> None:
     page.text("0", left, top + 0.13, 7, va="top")
     page.text("maximum", left + _LARGE, top + 0.13, 7, ha="right", va="top")
     page.text(fill(_NOTE, 40), left, top + 0.34, 7, va="top")
-
-
-def _one_axes(width: float, height: float) -> tuple[Figure, Axes]:
-    """A figure that is all axes, so many inches wide and high; labels come on top of that."""
-    figure = blank_figure(width, height)
-    axes = figure.add_axes((0, 0, 1, 1))
-    axes.tick_params(length=0)
-    axes.spines[:].set_visible(False)
-    return figure, axes
-
-
-def _draw_bar(figure: Figure, image: AxesImage, label: str, ticks: list[float]) -> Axes:
-    """A colour bar as high as the axes, right of them."""
-    width = figure.get_figwidth()
-    axes = figure.add_axes((1 + 0.1 / width, 0, 0.14 / width, 1))
-    bar = figure.colorbar(image, cax=axes, ticks=ticks)
-    bar.set_label(label, fontsize=8)
-    bar.outline.set_visible(False)
-    axes.tick_params(labelsize=7)
-    return axes
-
-
-def _check_shape(what: str, array: np.ndarray, expected: tuple[int, ...], why: str) -> None:
-    if array.shape != expected:
-        raise ValueError(f"{what} of shape {array.shape}, expected {expected} for {why}")

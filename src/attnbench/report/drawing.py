@@ -87,7 +87,9 @@ def write(figure: Figure, folder: Path, sheet: Callable[[Any], Sheet]) -> list[P
     with style():
         drawn = sheet(figure)
         for path in paths:
-            drawn.savefig(path, dpi=200, metadata=_UNDATED[path.suffix])
+            # A sheet without a layout ends where what is drawn on it ends.
+            box = None if drawn.get_layout_engine() else "tight"
+            drawn.savefig(path, dpi=200, metadata=_UNDATED[path.suffix], bbox_inches=box)
     return paths
 
 

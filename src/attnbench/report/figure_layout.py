@@ -22,6 +22,7 @@ class FigureKind(Enum):
     curves = "curves"  # how far training has come
     pareto = "pareto"  # another number of the record: what the one costs of the other
     heat = "heat"  # the values of two config keys, and y as a colour
+    atlas = "atlas"  # attention of each layer and head over one example, runs side by side
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ _TAKES = {
     FigureKind.pareto: _Takes(f"a place in the record that begins with {', '.join(sorted(ROOTS))}",
                               _LOGS | {"best", "best_x"}),
     FigureKind.heat: _Takes("a config key", frozenset({"digits"}), group=True),
+    FigureKind.atlas: _Takes(),
 }  # fmt: skip
 
 
@@ -51,7 +53,7 @@ class FigureLayout:
     name: str  # its files are <name>.pdf and <name>.png
     kind: FigureKind
     # A place in a record, such as metrics.test.bleu or, for bins, metrics.test.by_source_words.*.bleu; curves: a number
-    # that is kept while training, such as val/bleu.
+    # that is kept while training, such as val/bleu; atlas: a picture that runs keep, such as cross-0 or attention-0.
     y: str
     x: str | None = None  # lines, heat: a config key; curves: update, seconds, ...; pareto: a place in a record
     # Whose values make a line each, or a row of a heat map. None: every key that differs. Of pareto, keys that
@@ -99,6 +101,9 @@ class FigureLayout:
         """A y or x where nothing can be found."""
         if self.kind is FigureKind.curves:
             return None if self.x in AXES else f"x: given {self.x}, expected {_TAKES[self.kind].x}"
+        if self.kind is FigureKind.atlas:
+            fits = re.fullmatch(r"[\w-]+", self.y) is not None
+            return None if fits else f"y: given {self.y}, expected a picture's name, such as cross-0 or attention-0"
         if self.y.partition(".")[0] not in ROOTS:
             return f"y: {self.y}: {EXPECTED}"
         wanted = 1 if self.kind is FigureKind.bins else 0

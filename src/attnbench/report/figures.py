@@ -114,7 +114,7 @@ def sort_into_lines(
     for setting in settings:
         lines.setdefault(_values(setting, naming), []).append(tuple(setting))
     groups = [
-        Group(_label(naming, values), tuple(members), tuple(_label(short, _values(m, others)) for m in members))
+        Group(_label(naming, values), tuple(members), tuple(_name(short, _values(m, others)) for m in members))
         for values, members in lines.items()
     ]
     return groups, (naming[0].label or naming[0].key) if len(naming) == 1 else ""
@@ -153,6 +153,11 @@ def _label(keys: Sequence[RowKey], values: Sequence[Any]) -> str:
 def told(label: str, legend: str) -> str:
     """What a line is called in a sentence, where a number alone would say nothing."""
     return f"{legend} {label}" if legend and re.fullmatch(r"[\d.e+-]+", label) else label or "runs"
+
+
+def _name(keys: Sequence[RowKey], values: Sequence[Any]) -> str:
+    """What stands beside a point; nothing where none of the keys is its."""
+    return "" if set(values) <= {ABSENT} else told(_label(keys, values), keys[0].label or "" if len(keys) == 1 else "")
 
 
 def _missing(lines: Sequence[Line], ticks: Mapping[float, str], legend: str) -> Iterator[str]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from attnbench.report.atlas import by_probe, draw_atlas
 from attnbench.report.curves import by_progress
 from attnbench.report.drawing import draw_lines, write
 from attnbench.report.drawing_front import draw_front
@@ -34,6 +35,7 @@ KINDS = {
     FigureKind.curves: Kind(by_progress, draw_lines),
     FigureKind.pareto: Kind(by_cost, draw_front),
     FigureKind.heat: Kind(by_values, draw_heat),
+    FigureKind.atlas: Kind(by_probe, draw_atlas),
 }
 
 
