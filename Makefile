@@ -9,7 +9,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep table report bench test test-full lint format type sync wandb-sweep lock clean
+.PHONY: help setup sweep table report bench test test-full lint format type sync workspace wandb-sweep lock clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +61,9 @@ type: $(READY) ## mypy, strict, on src
 
 sync: $(READY) ## upload the W&B runs that are not at the server (needs `.venv/bin/wandb login` once, and network)
 	$(BIN)/python -m attnbench.sync $(ARGS)
+
+workspace: $(READY) ## upload SWEEP's W&B runs, and save a W&B workspace that compares them
+	$(BIN)/python -m attnbench.sync multirun/$(SWEEP) --workspace $(ARGS)
 
 wandb-sweep: $(READY) ## write SWEEP (on EXPERIMENT) as a file for `wandb sweep`, whose agents then run it
 	$(BIN)/python -m attnbench.sweep wandb sweep=$(SWEEP) $(if $(EXPERIMENT),experiment=$(EXPERIMENT)) $(ARGS)

@@ -7,8 +7,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from attnbench.record import PLAN, RecordError, read_plan
 from attnbench.tracking.folders import is_sent, sessions
 from attnbench.tracking.upload import NoServer, refuse_unreachable, upload
+from attnbench.tracking.workspace import save_workspace, write_workspace
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -17,17 +19,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     folder = Path(arguments.folder)
     if not folder.is_dir():
         return _complain(f"{folder}: no such folder; runs write to multirun/, or where paths.output says")
-    found = sessions(folder)
-    missing = [path for path in found if not is_sent(path)]
-    print(f"{folder}: {len(found)} W&B runs, {len(found) - len(missing)} uploaded before, {len(missing)} to upload")
-    if not missing:
-        return 0
     try:
+        plan = read_plan(folder / PLAN) if arguments.workspace else None
+        if plan is not None:
+            path = write_workspace(plan, folder)
+            print(f"{path}: the workspace, which this command saves at W&B where somebody is logged in")
+        found = sessions(folder)
+        missing = [path for path in found if not is_sent(path)]
+        print(f"{folder}: {len(found)} W&B runs, {len(found) - len(missing)} uploaded before, {len(missing)} to upload")
+        if plan is None and not missing:
+            return 0
         refuse_unreachable()
-    except NoServer as error:
+        if plan is not None:
+            print(save_workspace(plan, folder))
+    except (NoServer, RecordError) as error:
         return _complain(error)
     left = upload(missing, minutes=arguments.minutes)
-    print(f"{len(missing) - len(left)} uploaded")
+    if missing:
+        print(f"{len(missing) - len(left)} uploaded")
     for path in left:
         print(f"error: {path}: not uploaded; the same command tries again", file=sys.stderr)
     return 1 if left else 0
@@ -44,6 +53,9 @@ def _parser() -> argparse.ArgumentParser:
         description="Upload the W&B runs below a folder that are not at the server, or not all of them.",
     )
     parser.add_argument("folder", nargs="?", default="multirun", help="where runs write (default: %(default)s)")
+    parser.add_argument(
+        "--workspace", action="store_true", help="FOLDER is one sweep's: save a workspace with the panels for it, too"
+    )
     parser.add_argument("--minutes", type=float, default=10, help="for 20 runs to upload (default: %(default)s)")
     return parser
 

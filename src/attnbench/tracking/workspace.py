@@ -1,0 +1,116 @@
+"""The W&B workspace that compares a sweep's runs: curves with bands, parallel coordinates, attention side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from attnbench.record import Plan, RecordError
+from attnbench.tracking.runs import AXIS
+from attnbench.tracking.summary import JOB_TYPE
+
+if TYPE_CHECKING:
+    from wandb_workspaces.workspaces import Section, Workspace
+
+FILE = "workspace.json"
+_BEST = {"translation": "bleu", "classification": "accuracy"}  # by task: the metric that decides
+_SHAPE = ("model.depth", "model.num_heads", "model.norm", "attention.score")  # shown whether they vary or not
+
+
+def write_workspace(plan: Plan, folder: Path) -> Path:
+    """Write a sweep's workspace, as W&B stores one, into the sweep's folder; returns the file's path.
+
+    Raises:
+        RecordError: W&B's package for workspaces is missing.
+    """
+    path = folder / FILE
+    path.write_text(build(plan, folder)._to_model().model_dump_json(by_alias=True, indent=1) + "\n", encoding="utf-8")
+    return path
+
+
+def save_workspace(plan: Plan, folder: Path) -> str:
+    """Save a sweep's workspace at W&B, as whoever is logged in; returns its address. Raises as `write_workspace`."""
+    import wandb
+
+    entity = plan.runs[0].config["logger"]["entity"] or wandb.Api().default_entity or ""
+    workspace: Any = build(plan, folder, entity)
+    return str(workspace.save().url)
+
+
+def build(plan: Plan, folder: Path, entity: str = "") -> Workspace:
+    """The workspace of a sweep: its runs, grouped by what varies but for the seed. Raises as `write_workspace`."""
+    try:
+        from wandb_workspaces import expr, workspaces
+    except ModuleNotFoundError as error:
+        raise RecordError("a workspace needs a package: pip install 'attnbench[workspaces]'") from error
+    varied = [key for key in varying(plan) if key != "seed"]
+    shown = workspaces.RunsetSettings(
+        filters=expr.And(expr.Metric("Group") == plan.sweep, expr.Metric("JobType") != JOB_TYPE),
+        groupby=[expr.Config(key) for key in varied],
+    )
+    return workspaces.Workspace(
+        entity=entity,
+        project=plan.runs[0].config["logger"]["project"],
+        name=f"attnbench {plan.sweep}",
+        sections=[_curves(plan), _parameters(plan, varied), *_attention(folder)],
+        settings=workspaces.WorkspaceSettings(x_axis=AXIS, max_runs=50),
+        runset_settings=shown,
+    )
+
+
+def varying(plan: Plan) -> list[str]:
+    """The config keys in which the runs of a plan differ, as W&B spells them."""
+    configs = [dict(_leaves(run.config)) for run in plan.runs]
+    keys = dict.fromkeys(key for config in configs for key in config)
+    return [key for key in keys if len({repr(config.get(key)) for config in configs}) > 1]
+
+
+def _curves(plan: Plan) -> Section:
+    from wandb_workspaces import workspaces
+    from wandb_workspaces.reports.v2 import interface as v2
+
+    keys = ["train/loss", "val/loss", f"val/{_best(plan)}", "train/grad_norm"]
+    panels: list[Any] = [
+        v2.LinePlot(title=key, x=AXIS, y=[key], groupby_aggfunc="mean", groupby_rangefunc="stddev", max_runs_to_show=50)
+        for key in keys
+    ]
+    return workspaces.Section(name="Curves: mean and standard deviation over seeds", panels=panels, is_open=True)
+
+
+def _parameters(plan: Plan, varied: list[str]) -> Section:
+    from wandb_workspaces import workspaces
+    from wandb_workspaces.reports.v2 import interface as v2
+
+    known = dict(_leaves(plan.runs[0].config))
+    keys = dict.fromkeys([*(key for key in _SHAPE if key in known), *varied])
+    columns = [v2.ParallelCoordinatesPlotColumn(metric=v2.Config(key)) for key in keys]
+    best = v2.ParallelCoordinatesPlotColumn(metric=v2.SummaryMetric(f"best/{_best(plan)}"))
+    panels: list[Any] = [v2.ParallelCoordinatesPlot(title=f"best {_best(plan)}", columns=[*columns, best])]
+    return workspaces.Section(name="Parameters", panels=panels, is_open=True)
+
+
+def _attention(folder: Path) -> Iterator[Section]:
+    """A panel a picture that runs have left, a column a run."""
+    from wandb_workspaces import workspaces
+    from wandb_workspaces.reports.v2 import interface as v2
+
+    names = sorted({path.stem for path in folder.glob("*/pictures/final/*.png")})
+    if names:
+        panels: list[Any] = [
+            v2.MediaBrowser(title=name, media_keys=[f"pictures/{name}"], mode="gallery", gallery_axis="run")
+            for name in names
+        ]
+        yield workspaces.Section(name="Attention and other pictures", panels=panels, is_open=True)
+
+
+def _best(plan: Plan) -> str:
+    return _BEST[plan.runs[0].config["task"]["family"]]
+
+
+def _leaves(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
