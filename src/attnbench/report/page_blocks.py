@@ -21,7 +21,7 @@ from attnbench.history import read
 ENTRIES = 2000  # of a history; where there are more, evenly spaced ones are kept, and every validation
 OUTPUTS = 50  # sentences of the test set
 _MANTISSA = np.uint32(0xFFFFFC00)  # 13 bits: four digits, and a third of the bytes
-_EXACT = ("update", "epoch", "units")
+_COUNTS = ("update", "epoch", "units")
 _LEVELS = 255  # steps between nothing and a head's largest weight
 
 
@@ -43,24 +43,28 @@ def pack_numbers(header: Mapping[str, Any], body: bytes) -> str:
 def curves(folder: Path) -> tuple[str, list[str]] | None:
     """The packed history in a run's folder, and what is logged in it; None where there is none.
 
-    Its numbers are SE float32, NaN where an entry has none, to four digits but for what counts; first all lowest
-    bytes, then the next, which compresses better.
+    Its numbers are SE float32, NaN where an entry has none, to four digits; counts are exact, each as what it adds to
+    the one before. First come all lowest bytes, then the next, which compresses better.
     """
     entries = _thinned(read(folder))
     if not entries:
         return None
     names = list(dict.fromkeys(name for entry in entries for name in entry if name != "flops"))
-    numbers_SE = np.array([[entry.get(name, np.nan) for entry in entries] for name in names], dtype="<f4")
-    rounded = [row for row, name in enumerate(names) if name not in _EXACT]
-    finite = np.isfinite(numbers_SE[rounded])
-    bits = numbers_SE[rounded].view(np.uint32)
-    bits[finite] = (bits[finite] + 0x200) & _MANTISSA
-    numbers_SE[rounded] = bits.view("<f4")
+    rows = [np.array([entry.get(name, np.nan) for entry in entries]) for name in names]
+    numbers_SE = np.stack(
+        [np.diff(row, prepend=0) if name in _COUNTS else _rounded(row) for name, row in zip(names, rows, strict=True)]
+    ).astype("<f4")
     last = entries[-1]
     per_unit = last["flops"] / last["units"] if "flops" in last and last["units"] else None
-    header = {"names": names, "entries": len(entries), "flops_per_unit": per_unit}
+    header = {"names": names, "counts": _COUNTS, "entries": len(entries), "flops_per_unit": per_unit}
     planes = np.ascontiguousarray(numbers_SE.view(np.uint8).reshape(-1, 4).T)
     return pack_numbers(header, planes.tobytes()), [name for name in names if "/" in name]
+
+
+def _rounded(row_E: np.ndarray) -> np.ndarray:
+    numbers_E = row_E.astype("<f4")
+    bits_E = numbers_E.view(np.uint32)
+    return np.where(np.isfinite(numbers_E), ((bits_E + np.uint32(0x200)) & _MANTISSA).view("<f4"), numbers_E)
 
 
 def _thinned(entries: list[dict[str, float]]) -> list[dict[str, float]]:

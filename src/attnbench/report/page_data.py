@@ -12,7 +12,7 @@ from typing import Any
 
 from attnbench.record import PLAN, RECORD, Record, read_all, read_plan
 from attnbench.report.aggregate import Table, default_columns
-from attnbench.report.cells import is_number
+from attnbench.report.cells import is_number, number_text
 from attnbench.report.runs import Run, flatten, gather
 
 _LOG_LINES = 60
@@ -124,14 +124,15 @@ def describe_table(table: Table, places: Mapping[str, int]) -> dict[str, Any]:
                         "missing": cell.missing,
                         "mean": cell.summary.mean if cell.summary and math.isfinite(cell.summary.mean) else None,
                         "best": cell.best,
+                        "published": [f"[{one.mark}: {number_text(one.value, column)}]" for one in published],
                     }
-                    for cell in row.cells
+                    for cell, column, published in zip(row.cells, table.columns, row.published, strict=True)
                 ],
                 "runs": sorted(places[run_id] for run_id in row.run_ids if run_id in places),
             }
             for row in table.rows
         ],
-        "notes": table.notes,
+        "notes": [*table.notes, *(f"[{mark}] {cited}" for mark, cited in table.marks)],
     }
 
 

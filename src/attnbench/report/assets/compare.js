@@ -10,7 +10,10 @@ class Comparison {
     this.results = [...fields.values()].filter((field) => field.kind === "result" && field.numeric);
     const rate = this.results.find((field) => field.key.endsWith("_per_sec_global"));
     this.result = (rate ?? this.results[0])?.key;
-    this.curves = new Curves(content, heading(rate?.name ?? "units").replace("/s", ""));
+    this.curves = new Curves(content, heading(rate?.name ?? "units").replace("/s", ""), () => {
+      this.drawTicked();
+      this.drawResults();
+    });
     this.outputs = new Outputs(content);
     this.maps = new Maps(content);
     byId("all-keys").addEventListener("change", () => this.drawDifference());
@@ -106,9 +109,10 @@ class Comparison {
   }
 
   drawDifference() {
-    const places = this.runs.map(({ run }) => run);
+    const runs = this.runs.slice(0, DRAWN);
+    const places = runs.map(({ run }) => run);
     const shown = byId("all-keys").checked ? this.config : this.config.filter((field) => field.differs(places));
-    const head = el("tr", {}, el("th", { scope: "col" }, "key"), ...this.runs.map(({ run }) => el("th", { scope: "col" }, this.content.runs.ids[run])));
+    const head = el("tr", {}, el("th", { scope: "col" }, "key"), ...runs.map(({ run, name }) => el("th", { scope: "col", title: name }, this.content.runs.ids[run])));
     const rows = shown.map((field) =>
       el(
         "tr",

@@ -28,12 +28,14 @@ function points(columns, metric, axis) {
 }
 
 class Curves {
-  constructor(content, unit) {
-    Object.assign(this, { content, axis: "update", weight: 0, log: false, together: false, range: ["", ""] });
+  /** `unit` is what a model is trained on; `recoloured` is called when runs have got other colours. */
+  constructor(content, unit, recoloured) {
+    Object.assign(this, { content, recoloured, axis: "update", weight: 0, log: false, together: false, range: ["", ""] });
     this.axes = [["update", "updates"], ["seconds", "seconds of training"], ["units", `${unit} trained on`], ["flops", "FLOPs"], ["epoch", "epoch"]];
     const wanted = ["val/bleu", "val/accuracy", "val/loss"].find((name) => content.metrics.includes(name));
     this.metrics = new Set(content.metrics.filter((name) => name === "train/loss" || name === wanted));
     this.refresh = soon(() => this.draw());
+    byId("curves").hidden = content.metrics.length === 0;
     this.controls();
   }
 
@@ -72,9 +74,12 @@ class Curves {
         for (const input of byId("curve-controls").querySelectorAll("input[type=number]")) input.value = "";
         set("axis")(value);
       }),
-      el("label", {}, "smoothing ", slider, said),
+      el("label", { title: "of what is logged in training" }, "smoothing ", slider, said),
       check("log scale", false, set("log")),
-      check("a colour a setting", false, set("together")),
+      check("a colour a setting", false, (on) => {
+        set("together")(on);
+        this.recoloured();
+      }),
       el("span", { class: "edges" }, edge(0, "from"), "–", edge(1, "to")),
     );
   }
@@ -120,7 +125,8 @@ class Curves {
       const style = looks[this.runs.indexOf(one)];
       const mode = found.x.length < 25 ? "lines+markers" : "lines";
       const shape = { type: "scatter", mode, name: plain(one.name), line: { ...style, width: 1.8 }, marker: { size: 5 } };
-      if (this.weight === 0) return [{ ...shape, ...found }];
+      // A validation is no noisy sample, and few of them smoothed would say what never was.
+      if (this.weight === 0 || name.startsWith("val/")) return [{ ...shape, ...found }];
       const faint = { ...shape, ...found, mode: "lines", opacity: 0.25, hoverinfo: "skip", line: { color: style.color, width: 1 } };
       return [faint, { ...shape, x: found.x, y: smoothed(found.y, this.weight) }];
     });

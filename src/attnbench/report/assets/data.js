@@ -59,7 +59,13 @@ function line(place, read) {
   return opened.get(place);
 }
 
-/** A run's history: a Float32Array for each name; "flops" follows from the units. */
+/** Counts from what each adds to the one before. */
+function summed(numbers) {
+  let sum = 0;
+  return Float64Array.from(numbers, (number) => (sum += number));
+}
+
+/** A run's history: an array of numbers for each name; "flops" follows from the units. */
 async function readCurves(text) {
   const found = await readNumbers(text);
   const quarter = found.bytes.length / 4;
@@ -69,7 +75,8 @@ async function readCurves(text) {
   }
   const columns = {};
   found.names.forEach((name, row) => {
-    columns[name] = new Float32Array(whole.buffer, 4 * row * found.entries, found.entries);
+    const numbers = new Float32Array(whole.buffer, 4 * row * found.entries, found.entries);
+    columns[name] = found.counts.includes(name) ? summed(numbers) : numbers;
   });
   if (found.flops_per_unit !== null) columns.flops = columns.units.map((units) => units * found.flops_per_unit);
   return columns;

@@ -29,13 +29,18 @@ function drawViews(tables, show) {
   buttons.at(-1).click();
 }
 
-function drawFailures(content) {
+function drawFailures(content, fields) {
   const { failures } = content;
+  const naming = [...content.runs.differing, "config.seed"].map((key) => fields.get(key)).filter(Boolean);
+  const short = shortened(naming.map((field) => field.name));
   byId("failures").hidden = failures.length === 0;
-  const states = Map.groupBy ? Map.groupBy(failures, ({ state }) => state) : failures.reduce((groups, one) => groups.set(one.state, [...(groups.get(one.state) ?? []), one]), new Map());
+  const states = new Map(failures.map(({ state }) => [state, []]));
+  for (const one of failures) states.get(one.state).push(one);
   const about = ({ run, type, message, traceback, log }) => {
     const said = [type, message].filter(Boolean).join(": ");
-    const heading = el("span", {}, el("code", {}, content.runs.ids[run]), " ", el("span", { dir: "auto" }, said));
+    const setting = naming.map((field, place) => `${short[place]}=${field.text(run)}`).join(" ");
+    const name = [el("code", {}, content.runs.ids[run]), " ", el("small", {}, setting)];
+    const heading = el("span", {}, ...name, said ? " · " : "", el("span", { dir: "auto" }, said));
     if (!traceback && !log) return el("p", {}, heading);
     const body = [traceback, log].filter(Boolean).map((text) => el("pre", { tabindex: "0" }, text));
     return el("details", {}, el("summary", {}, heading), ...body);
@@ -76,7 +81,7 @@ async function open() {
     return keys;
   });
   drawViews(content.tables, show);
-  drawFailures(content);
+  drawFailures(content, fields);
   const finished = content.runs.ids.length - content.failures.length;
   byId("summary").textContent = `${content.runs.ids.length} runs, ${finished} finished`;
   dark.addEventListener("change", () => comparison.refresh());

@@ -56,7 +56,7 @@ function rowsOfSettings(table) {
         ...row.labels.map((text) => ({ text, sort: Number.isNaN(Number(text)) || text === "" ? text : Number(text) })),
         ...row.cells.map((cell) => ({
           text: cell.value,
-          note: cell.spread,
+          note: [cell.spread, ...cell.published].filter(Boolean).join(" "),
           why: cell.missing,
           sort: cell.mean ?? undefined,
           kind: cell.best ? "best" : cell.mean === null ? "reason" : "",
