@@ -29,10 +29,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns the exit status: 2 after a sentence about what is wrong with the command, 1 where a row failed.
     """
     arguments = vars(_parser().parse_args(argv))
-    output, rendered = arguments.pop("output"), arguments.pop("render")
+    output, rendered, drawn = (arguments.pop(name) for name in ("output", "render", "draw"))
     try:
         if rendered is not None:
             print(render(read(rendered)), end="")
+            _draw(read(rendered), drawn)
             return 0
         settings = Settings(**arguments | {"suites": list(dict.fromkeys(arguments["suites"]))})
         configs = {"training": trained, "decoding": decoded}
@@ -49,6 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _tell(f"attnbench: stopped; suites that were done are in {output}")
         return 130
     print(render(benchmark), end="", flush=True)
+    _draw(benchmark, drawn)
     return int(any(row.error is not None for suite in benchmark.suites for row in suite.rows))
 
 
@@ -98,6 +100,13 @@ def plan(name: str, settings: Settings, configs: dict[str, Config]) -> Plan:
     from attnbench.benchmark import startup
 
     return startup.plan(settings)
+
+
+def _draw(benchmark: Benchmark, folder: Path | None) -> None:
+    if folder is not None:
+        from attnbench.benchmark.figures import draw
+
+        _tell(f"drawn: {' '.join(map(str, draw(benchmark, folder))) or 'nothing, for want of a second length'}")
 
 
 def _tell(what: str) -> None:
@@ -151,6 +160,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--threads", "that torch computes with; none: what it chooses", type=_count)
     add("--output", "the record", type=Path, default=Path("multirun/bench.json"))
     add("--render", "print the tables of a record and measure nothing", type=Path, metavar="RECORD")
+    add("--draw", "attention: figures of time and memory against length, into a folder", type=Path, metavar="FOLDER")
     return parser
 
 
