@@ -15,7 +15,7 @@ from attnbench.config.model import Norm, TransformerConfig
 from attnbench.config.root import revive
 from attnbench.config.task import TranslationConfig
 from attnbench.config.tracking import Logger
-from attnbench.config.trainer import Accelerator, Precision, TrainerConfig
+from attnbench.config.trainer import Accelerator, Precision, Strategy, TrainerConfig
 from attnbench.identity import identity_part, provenance, resolved, run_id
 
 
@@ -37,9 +37,10 @@ SAME: dict[str, Callable[[Config], object]] = {
     "accelerator": lambda c: setattr(c.trainer, "accelerator", Accelerator.gpu),
     "devices": lambda c: setattr(c.trainer, "devices", 8),
     "num_nodes": lambda c: setattr(c.trainer, "num_nodes", 2),
-    "strategy": lambda c: setattr(c.trainer, "strategy", "ddp"),
+    "strategy": lambda c: setattr(c.trainer, "strategy", Strategy.ddp),
     "threads": lambda c: setattr(c.trainer, "threads", 1),
     "micro_batch": lambda c: setattr(c.trainer, "micro_batch", 128),
+    "recompute": lambda c: setattr(c.trainer, "recompute", True),
     "save_every_minutes": lambda c: setattr(c.trainer, "save_every_minutes", 1.0),
 }
 OTHER: dict[str, Callable[[Config], object]] = {

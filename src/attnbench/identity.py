@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # the schema needs Hydra, which a table has no time for
 # What may differ between two runs that are the same: names, folders, what watches, and where it is computed.
 _NOT_IDENTITY = frozenset({"name", "paths", "logger", "callbacks", "sweep"})
 _PLACEMENT = frozenset(
-    {"accelerator", "devices", "num_nodes", "strategy", "threads", "micro_batch", "save_every_minutes"}
+    {"accelerator", "devices", "num_nodes", "strategy", "threads", "micro_batch", "recompute", "save_every_minutes"}
 )
 _PACKAGES = (
     "attnbench",

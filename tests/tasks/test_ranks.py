@@ -59,10 +59,12 @@ def test_a_sweep_of_runs_on_two_ranks_each_is_that_of_runs_on_one(small: Small, 
     records = {read(path).seed: path.parent for path in (tmp_path / "two").glob("*/*/run.json")}
     assert sorted(records) == [1, 2, 3]
     assert all(len(list(folder.glob("wandb/offline-run-*"))) == 1 for folder in records.values())
-    assert len(list((tmp_path / "two").rglob("offline-run-*"))) == 3
+    assert len(list((tmp_path / "two").rglob("offline-run-*"))) == 3 + 1  # and the summary of the sweep
     alone = execute(small(*SURE, "logger.every_steps=2"), tmp_path / "alone", [])
     found = read(records[1] / "run.json")
     assert found.performance["devices"] == 2
+    assert len(found.performance["forward_ms_p50_by_rank"]) == 2
+    assert found.performance["slowest_rank"] >= 1
     assert_alike(found, alone, "bleu")
     curve, expected = (
         [(line["update"], line["train/loss"], line["units"]) for line in history.read(folder) if "train/loss" in line]
@@ -74,10 +76,11 @@ def test_a_sweep_of_runs_on_two_ranks_each_is_that_of_runs_on_one(small: Small, 
     assert len(said) == 12  # each sentence once, on whichever rank
 
 
-def test_a_single_run_starts_its_ranks(small: Small, tmp_path: Path) -> None:
-    command("-m", "attnbench.train", *on_two_ranks(tmp_path / "two", "classification"))
+def test_a_single_run_starts_its_ranks_and_each_may_keep_a_share_of_the_model(small: Small, tmp_path: Path) -> None:
+    fsdp = ["trainer.strategy=fsdp", "trainer.final_weights=best", "trainer.recompute=true"]
+    command("-m", "attnbench.train", *on_two_ranks(tmp_path / "two", "classification"), *fsdp)
     (path,) = (tmp_path / "two").rglob("run.json")
-    alone = execute(small(*SURE, task="classification"), tmp_path / "alone", [])
+    alone = execute(small(*SURE, "trainer.final_weights=best", task="classification"), tmp_path / "alone", [])
     assert read(path).performance["devices"] == 2
     assert_alike(read(path), alone, "accuracy")
     assert len((path.parent / "outputs" / "test.hypothesis.txt").read_text().splitlines()) == 20

@@ -53,6 +53,10 @@ class WholeCheckpoints(TorchCheckpointIO):
     ) -> dict[str, Any]:
         """Read what `save_checkpoint` wrote."""
         checkpoint: dict[str, Any] = super().load_checkpoint(path, map_location, weights_only)
+        return self.recounted(checkpoint)
+
+    def recounted(self, checkpoint: dict[str, Any]) -> dict[str, Any]:
+        """A checkpoint that was read, in the batches of this session."""
         _recount(checkpoint, checkpoint.get(_SHARES, self._shares), self._shares)
         return checkpoint
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytorch_lightning as pl
 from torch import nn
 
+from attnbench.nn.sharded import whole
 from attnbench.record import Record
 
 _LAYER = re.compile(r"^(\w+)\.(?:\w+\.)*?(\d+)\.")  # the stack, and the layer's number in it
@@ -46,5 +47,5 @@ def layer_norms(network: nn.Module) -> dict[str, float]:
         layer = _LAYER.match(name)
         if layer is not None and parameter.grad is not None:
             key = f"{layer[1]} {int(layer[2]) + 1}"
-            squares[key] = squares.get(key, 0.0) + float(parameter.grad.detach().float().square().sum())
+            squares[key] = squares.get(key, 0.0) + float(whole(parameter.grad.detach().float().square().sum()))
     return {key: square**0.5 for key, square in squares.items()}

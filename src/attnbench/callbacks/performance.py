@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import resource
 import sys
+import time
+from statistics import median
 from typing import Any, Protocol, cast
 
 import pytorch_lightning as pl
@@ -35,12 +37,52 @@ class HasCost(Protocol):
         ...
 
 
+class Forward:
+    """How long forward passes take, one of every so many: what a rank does of a step before it waits for the others."""
+
+    def __init__(self, every: int) -> None:
+        self.every = every
+        self._ms: list[float] = []
+        self._events: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
+        self._began: float | torch.cuda.Event | None = None
+
+    def start(self, step: int, device: torch.device) -> None:
+        """A step begins; half-way between two that are logged, for those wait for other ranks in between."""
+        measured = step % self.every == self.every // 2
+        self._began = _mark(device) if measured else None
+
+    def end(self, device: torch.device) -> None:
+        """Its backward pass begins."""
+        if isinstance(self._began, float):
+            self._ms.append(1000 * (time.perf_counter() - self._began))
+        elif self._began is not None:
+            self._events.append((self._began, cast(torch.cuda.Event, _mark(device))))
+        self._began = None
+
+    def median_ms(self) -> float | None:
+        """Of all that were measured; waits for the device."""
+        if self._events:
+            self._events[-1][1].synchronize()
+        found = [*self._ms, *(start.elapsed_time(end) for start, end in self._events)]
+        return median(found) if found else None
+
+
+def _mark(device: torch.device) -> float | torch.cuda.Event:
+    """Now; on a GPU, when it comes to this point of its work."""
+    if device.type != "cuda":
+        return time.perf_counter()
+    event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+    event.record()
+    return event
+
+
 class Performance(pl.Callback):
     """Measures training through what a batch says of itself: `unit`, `units` and `places`."""
 
     def __init__(self, window_steps: int = 10, warmup_steps: int = 10) -> None:
         self.window_steps = window_steps
         self.meter = ThroughputMeter(window_steps, warmup_steps)
+        self.forward = Forward(window_steps)
         self.unit = "units"
         self.flops_per_unit: float | None = None
         self.flops_method: str | None = None
@@ -58,6 +100,13 @@ class Performance(pl.Callback):
     ) -> None:
         """Start the clock, which validation or a checkpoint may have stopped."""
         self.meter.start_step()
+        if trainer.world_size > 1:
+            self.forward.start(trainer.global_step, pl_module.device)
+
+    def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: torch.Tensor) -> None:
+        """The forward pass is over."""
+        if trainer.world_size > 1:
+            self.forward.end(pl_module.device)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -93,7 +142,17 @@ class Performance(pl.Callback):
             "devices": trainer.world_size,
             "threads": torch.get_num_threads(),
         }
-        return result | self._utilisation(pl_module, rate)
+        return result | self._spread(trainer) | self._utilisation(pl_module, rate)
+
+    def _spread(self, trainer: pl.Trainer) -> dict[str, Any]:
+        """Each rank's forward pass, and the slowest one over the median: a straggler, for whom all others wait."""
+        if trainer.world_size == 1:
+            return {}
+        told: list[float | None] = [None] * trainer.world_size
+        torch.distributed.all_gather_object(told, self.forward.median_ms())
+        found = [ms for ms in told if ms is not None]
+        slowest = max(found) / median(found) if len(found) == len(told) else None
+        return {"forward_ms_p50_by_rank": told, "slowest_rank": slowest}
 
     def _over_ranks(self, trainer: pl.Trainer, rate: float | int | None) -> float | None:
         if rate is None or trainer.world_size == 1:

@@ -10,7 +10,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from attnbench.config.attention import AttentionConfig, Score
+from attnbench.config.attention import AttentionConfig, Normaliser, Score
 from attnbench.config.data import (
     DataConfig,
     FilesConfig,
@@ -27,6 +27,7 @@ from attnbench.config.model import (
     CnnConfig,
     MlpConfig,
     ModelConfig,
+    NormKind,
     ResNet18Config,
     Tie,
     TransformerConfig,
@@ -80,6 +81,8 @@ class Config:
             yield from self._faults_of_recurrent(self.model)
         if isinstance(self.model, BlocksConfig):
             yield from self._faults_of_blocks(self.model)
+        elif self.trainer.recompute:
+            yield Fault("trainer.recompute", "true", f"expected false: model={self.model.family} has no blocks")
         if isinstance(self.data, ImagesConfig) and isinstance(self.model, VitConfig):
             yield from self._faults_of_vit(self.data, self.model)
 
@@ -102,6 +105,12 @@ class Config:
             yield Fault("attention.score", self.attention.score.name, expected)
 
     def _faults_of_blocks(self, model: BlocksConfig) -> Iterator[Fault]:
+        if self.trainer.recompute and model.norm_kind is NormKind.batch:
+            expected = "expected false: model.norm_kind=batch would count each batch twice"
+            yield Fault("trainer.recompute", "true", expected)
+        if self.trainer.recompute and self.attention.normaliser is Normaliser.reinforce:
+            expected = "expected false: attention.normaliser=reinforce must remember what it chose"
+            yield Fault("trainer.recompute", "true", expected)
         if self.position.kind is not Position.rotary:
             return
         if not self.attention.score.turns:

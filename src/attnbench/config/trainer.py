@@ -25,6 +25,14 @@ class Precision(Enum):
     fp16_mixed = "fp16_mixed"
 
 
+class Strategy(Enum):
+    """What ranks share of a model."""
+
+    auto = "auto"  # ddp where there are several
+    ddp = "ddp"  # each has all of it
+    fsdp = "fsdp"  # each has a share of parameters, gradients and the optimiser's state
+
+
 class FinalWeights(Enum):
     """Which weights are tested and kept as model.ckpt."""
 
@@ -48,16 +56,26 @@ class TrainerConfig:
     micro_batch: int | None = number(None, at_least=1)  # a device's share at once, in the batch's unit; null: all
     precision: Precision = Precision.fp32
     compile: bool = False
+    recompute: bool = False  # activations inside blocks, when their gradients are asked for: memory for time
     accelerator: Accelerator = Accelerator.auto
     devices: int = number(1, at_least=1)
     num_nodes: int = number(1, at_least=1)
-    strategy: str = "auto"
+    strategy: Strategy = Strategy.auto
     threads: int | None = number(None, at_least=1)  # CPU threads; null: what torch chooses
 
     def faults(self) -> Iterator[Fault]:
-        """Training must end."""
+        """Training must end, and its precision be one that the accelerator has."""
         if self.max_epochs is None and self.max_steps is None and self.max_minutes is None:
             yield Fault("max_steps", "null", "expected max_steps, max_epochs or max_minutes to be set")
+        if self.accelerator is Accelerator.cpu and self.precision is Precision.fp16_mixed:
+            yield Fault("precision", "fp16_mixed", "expected bf16_mixed or fp32: fp16 needs a GPU")
+        if self.strategy is Strategy.fsdp:
+            if self.devices * self.num_nodes == 1:
+                yield Fault("devices", "1", "expected several: strategy=fsdp divides a model among them")
+            if self.precision is Precision.fp16_mixed:
+                yield Fault("precision", "fp16_mixed", "expected bf16_mixed or fp32 for strategy=fsdp")
+            if self.compile:
+                yield Fault("compile", "true", "expected false for strategy=fsdp")
 
 
 @dataclass

@@ -10,11 +10,13 @@ from typing import Any, ClassVar, cast
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
 
 from attnbench.config import Config
 from attnbench.config.optim import Schedule
-from attnbench.config.trainer import Precision
+from attnbench.config.trainer import Precision, Strategy
 from attnbench.identity import resolved
+from attnbench.nn.sharded import gather, scatter, shard, whole
 from attnbench.tasks.optimisation import build_optimiser, lr_factor
 
 CHECKPOINT_KEY = "attnbench"
@@ -41,6 +43,7 @@ class Task(pl.LightningModule):
         self.network = self.build_network()
         # The last evaluation, signatures included; the record takes it from here.
         self.report: dict[str, Any] = {}
+        self._mesh: DeviceMesh | None = None
         self._sums = torch.empty(0)  # of the shares of an update that is logged, so far
 
     @abstractmethod
@@ -50,6 +53,25 @@ class Task(pl.LightningModule):
     @abstractmethod
     def flops_per_unit(self) -> tuple[float, str]:
         """Floating-point operations of training on one unit of a batch, and how they were counted."""
+
+    def configure_model(self) -> None:
+        """Keep a share of the network where `trainer.strategy` says so; Lightning asks before fit and before test."""
+        sharded = self.config.trainer.strategy is Strategy.fsdp
+        if sharded and self._mesh is None:
+            mesh = cast(Any, self.trainer.strategy).device_mesh
+            self._mesh = mesh["data_parallel"]
+            shard(self.network, self._mesh)
+
+    def on_validation_start(self) -> None:
+        """An evaluation calls more than the network's forward."""
+        gather(self.network)
+
+    def on_validation_end(self) -> None:
+        """It is over, pictures included."""
+        scatter(self.network)
+
+    on_test_start = on_validation_start
+    on_test_end = on_validation_end
 
     def configure_optimizers(self) -> Any:
         """The optimiser and its schedule, stepped every update."""
@@ -71,7 +93,7 @@ class Task(pl.LightningModule):
         limit = self.config.optim.clip
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), float("inf") if limit is None else limit)
         if self._is_logged():
-            self.log("train/grad_norm", norm, batch_size=1)
+            self.log("train/grad_norm", whole(norm), batch_size=1)
             self.log("train/lr", optimizer.param_groups[0]["lr"], batch_size=1)
 
     def log_update(self, batch_idx: int, update_units: float, **sums: Tensor) -> None:

@@ -1,17 +1,37 @@
-"""The ranks of a run, joined: the process group that Lightning then finds."""
+"""The ranks of a run: the process group that Lightning then finds, and what each keeps of the model."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
+from pytorch_lightning.strategies import ModelParallelStrategy
 from torch import distributed
 from torch._C._distributed_c10d import TCPStore
 
+from attnbench.callbacks.checkpoints import WholeCheckpoints
 from attnbench.config import Config, ConfigError, Fault
-from attnbench.config.trainer import Accelerator
+from attnbench.config.trainer import Accelerator, TrainerConfig
 from attnbench.sweep.ranks import Place, fault_of, here, started
+
+
+def on_gpu(trainer: TrainerConfig) -> bool:
+    """Whether this run computes on a GPU."""
+    return trainer.accelerator is not Accelerator.cpu and torch.cuda.is_available()
+
+
+class FullySharded(ModelParallelStrategy):
+    """Lightning's FSDP, of the kind that CPUs can try too; it reads a checkpoint past the plugin that writes it."""
+
+    def __init__(self, ranks: int, checkpoints: WholeCheckpoints) -> None:
+        super().__init__(ranks, tensor_parallel_size=1, save_distributed_checkpoint=False)
+        self._checkpoints = checkpoints
+
+    def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
+        """As the plugin does."""
+        return self._checkpoints.recounted(super().load_checkpoint(checkpoint_path, weights_only))
 
 
 @contextmanager
@@ -31,7 +51,7 @@ def among_ranks(config: Config) -> Iterator[None]:
     if place is None:
         yield
         return
-    gpu = trainer.accelerator is not Accelerator.cpu and torch.cuda.is_available()
+    gpu = on_gpu(trainer)
     if gpu:
         torch.cuda.set_device(place.rank)
     store = _meet(place)

@@ -16,6 +16,7 @@ import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint, Timer
+from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 
 from attnbench.callbacks.checkpoints import LAST, WholeCheckpoints, latest
 from attnbench.callbacks.gradients import InitialGradients
@@ -26,15 +27,16 @@ from attnbench.callbacks.progress import Progress
 from attnbench.callbacks.resumable import Resumable
 from attnbench.callbacks.run_record import RunRecord
 from attnbench.callbacks.samples import Samples
-from attnbench.config import Config
-from attnbench.config.trainer import Accelerator, FinalWeights, Precision
+from attnbench.config import Config, ConfigError, Fault
+from attnbench.config.trainer import FinalWeights, Precision, Strategy
 from attnbench.identity import provenance
+from attnbench.nn.recompute import recompute
 from attnbench.record import PROGRESS, Kind, Record, Status, write
 from attnbench.sweep.ranks import here, rank
 from attnbench.sweep.records import error_of, last_record, new_record, now
 from attnbench.tasks.base import Task
 from attnbench.tasks.build import build_task
-from attnbench.tasks.group import among_ranks
+from attnbench.tasks.group import FullySharded, among_ranks, on_gpu
 from attnbench.tasks.optimisation import average
 from attnbench.tasks.tracking import build_logger, close_logger
 
@@ -119,6 +121,8 @@ def train_and_test(config: Config, task: Task, data: pl.LightningDataModule, rec
             *keepers,
         ],
     )
+    if config.trainer.recompute:
+        recompute(task.network)
     if config.trainer.compile:
         task.network.compile(dynamic=True)
     whole, damaged = latest(folder)
@@ -128,7 +132,8 @@ def train_and_test(config: Config, task: Task, data: pl.LightningDataModule, rec
     failed = True
     try:
         trainer.fit(task, datamodule=data, ckpt_path=whole, weights_only=True)
-        task.load_state_dict(final_weights(config, keepers, folder / LAST))
+        weights = final_weights(config, keepers, folder / LAST)
+        set_model_state_dict(task, weights, options=StateDictOptions(full_state_dict=True))
         trainer.save_checkpoint(folder / MODEL, weights_only=True)
         trainer.test(task, datamodule=data, verbose=False)
         logger.summarise(record)
@@ -191,7 +196,7 @@ def build_keepers(config: Config, task: Task, folder: Path) -> list[pl.Callback]
     return [*found, Resumable(folder / LAST, chosen.save_every_minutes)]
 
 
-def final_weights(config: Config, keepers: list[pl.Callback], last: Path) -> dict[str, torch.Tensor]:
+def final_weights(config: Config, keepers: list[pl.Callback], last: Path) -> dict[str, Any]:
     """The state dict that is tested and kept, as `trainer.final_weights` says."""
     chosen = config.trainer.final_weights
     paths = [str(last)]
@@ -200,7 +205,7 @@ def final_weights(config: Config, keepers: list[pl.Callback], last: Path) -> dic
             best = chosen is FinalWeights.best
             paths = [keeper.best_model_path] if best else sorted(keeper.best_k_models)
     states = [torch.load(path, map_location="cpu", weights_only=True)["state_dict"] for path in paths]
-    return average(states)
+    return dict(average(states))
 
 
 def shares_per_update(config: Config) -> int:
@@ -214,14 +219,20 @@ def shares_per_update(config: Config) -> int:
 def build_trainer(config: Config, folder: Path, logger: Any, callbacks: list[pl.Callback]) -> pl.Trainer:
     """Lightning's Trainer as the config says."""
     chosen, debug = config.trainer, config.debug
-    plugins: list[Any] = [WholeCheckpoints(shares_per_update(config))]
+    if chosen.precision is Precision.fp16_mixed and not on_gpu(chosen):  # Lightning would compute in bf16 instead
+        raise ConfigError([Fault("trainer.precision", "fp16_mixed", "expected bf16_mixed or fp32: fp16 needs a GPU")])
+    checkpoints = WholeCheckpoints(shares_per_update(config))
+    plugins: list[Any] = [checkpoints]
     if here() is not None:
         plugins.append(LightningEnvironment())  # whatever cluster's variables are about
+    strategy: Any = chosen.strategy.name
+    if chosen.strategy is Strategy.fsdp:
+        strategy = FullySharded(chosen.devices * chosen.num_nodes, checkpoints)
     return pl.Trainer(
         accelerator=chosen.accelerator.name,
         devices=chosen.devices,
         num_nodes=chosen.num_nodes,
-        strategy=chosen.strategy,
+        strategy=strategy,
         precision=_PRECISION[chosen.precision],  # type: ignore[arg-type]
         max_epochs=chosen.max_epochs if chosen.max_epochs is not None else -1,
         max_steps=chosen.max_steps if chosen.max_steps is not None else -1,
@@ -250,5 +261,4 @@ def _write(record: Record, folder: Path) -> None:
 
 
 def _device(config: Config) -> str:
-    gpu = config.trainer.accelerator is not Accelerator.cpu and torch.cuda.is_available()
-    return torch.cuda.get_device_name() if gpu else "cpu"
+    return torch.cuda.get_device_name() if on_gpu(config.trainer) else "cpu"
