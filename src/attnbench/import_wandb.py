@@ -1,0 +1,56 @@
+"""The door by which runs that W&B has become records: `python -m attnbench.import_wandb FOLDER-or-ENTITY/PROJECT`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from attnbench.record import RECORD, RecordError, write
+from attnbench.tracking.importing import from_folder, from_project, record_of
+from attnbench.tracking.summary import JOB_TYPE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write what is missing; 0, 1 if a run could not be taken, or 2 after one sentence about what is wrong."""
+    arguments = _parser().parse_args(argv)
+    source = Path(arguments.source)
+    made, had, refused = 0, 0, 0
+    try:
+        if not source.exists() and arguments.source.count("/") != 1:
+            raise RecordError(f"{source}: no such folder, and no project, which is given as entity/project")
+        for run in from_folder(source) if source.exists() else from_project(arguments.source):
+            if run.run_id.startswith(f"{JOB_TYPE}-"):
+                continue  # of a sweep's table, which is made of records
+            try:
+                record = record_of(run)
+            except RecordError as error:
+                refused += 1
+                print(f"error: {error}", file=sys.stderr)
+                continue
+            folder = Path(arguments.output, record.sweep, record.run_id)
+            if (folder / RECORD).exists():
+                had += 1
+                continue
+            write(record, folder)
+            made += 1
+    except RecordError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"{arguments.source}: {made} records made in {arguments.output}, {had} there before, {refused} refused")
+    return 1 if refused else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m attnbench.import_wandb",
+        description="Make records of attnbench's runs that W&B has and OUTPUT has not; what is there stays.",
+    )
+    parser.add_argument("source", help="a folder with offline W&B runs below it, or entity/project at the server")
+    parser.add_argument("--output", default="multirun", help="where records go (default: %(default)s)")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
