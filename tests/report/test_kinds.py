@@ -20,7 +20,7 @@ from matplotlib.text import Text
 from attnbench.history import append
 from attnbench.record import Record, RecordError, Status
 from attnbench.report.curves import curve_of
-from attnbench.report.drawing import style
+from attnbench.report.drawing import style, wrapped
 from attnbench.report.figure_layout import FigureKind, FigureLayout
 from attnbench.report.figures import Plot
 from attnbench.report.keys import Best, RowKey
@@ -149,7 +149,9 @@ def test_costs_are_drawn_where_they_are_and_the_front_is_ringed(make_record: Mak
     assert sorted(text.get_text() for text in names) == ["depth 1", "depth 2", "depth 2"]
     assert "pre at depth 3: 1 not finite." in figure.notes
     assert "pre at depth 4: 1 no value." in figure.notes
-    assert figure.notes[-1] == "Ringed: the Pareto front of higher bleu and lower total."
+    assert figure.notes[-1] == (
+        "Ringed: the Pareto front of higher bleu and lower total: pre, depth 1; pre, depth 2; post, depth 2."
+    )
 
 
 def test_a_map_shows_each_cell_and_hatches_what_is_missing(make_record: MakeRecord) -> None:
@@ -231,6 +233,17 @@ def test_labels_stay_on_the_sheet_and_off_the_axes(
         for label in axis.get_ticklabels():
             box = label.get_window_extent(renderer)
             assert not label.get_text() or box.y1 <= inside.y0 or box.x1 <= inside.x0
+
+
+@pytest.mark.parametrize(("width", "lines"), [(26, 1), (26, 3), (13, 2)])
+def test_long_labels_keep_the_end_that_tells_them_apart(width: int, lines: int) -> None:
+    shown = [wrapped(f"{LONG}, depth {depth}", width, lines) for depth in (1, 2)]
+    for text in shown:
+        assert text.startswith("a very")
+        assert all(len(line) <= width for line in text.split("\n"))
+        assert text.count("\n") < lines
+    assert shown[0] != shown[1]
+    assert wrapped("a  label\n$x$", 26) == "a label $x$"
 
 
 def test_a_sweep_with_holes_and_failures_is_drawn_in_every_kind_and_twice_the_same(

@@ -185,8 +185,12 @@ def set_ticks(axis: Axis, figure: Plot, room: int = 56) -> None:
 
 
 def wrapped(text: str, width: int, lines: int = 3) -> str:
-    """Text of so many characters a line; what goes on for longer is cut, and leaves room for the drawing."""
-    return textwrap.fill(" ".join(text.split()), width, max_lines=lines, placeholder=" …")
+    """Text of so many characters a line; of what goes on for longer its beginning and its end, which tells it apart."""
+    text = " ".join(text.split())
+    if len(textwrap.wrap(text, width)) > lines:
+        kept = int(0.8 * width * lines)  # lines are seldom full
+        text = f"{text[: kept // 2].rstrip()} … {text[-(kept - kept // 2) :].lstrip()}"
+    return textwrap.fill(text, width, max_lines=lines, placeholder=" …")
 
 
 def short(value: float) -> str:

@@ -30,7 +30,7 @@ def draw_front(figure: Plot) -> Sheet:
     points = [point for _, line in drawn for point in line.points if point.summary is not None]
     _draw_steps(axes, figure, sorted({place(point) for point in points if point.front}))
     dress(axes, figure)
-    axes.margins(x=0.1, y=0.14)  # room for names
+    axes.margins(x=0.1, y=0.2)  # room for names
     finish(sheet, figure)
     _name(sheet, axes, points)
     return sheet

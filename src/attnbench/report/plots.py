@@ -14,6 +14,7 @@ from attnbench.report.layout import Column
 from attnbench.report.runs import ABSENT, Run, sort_into_rows
 
 _END = {Best.max: "higher", Best.min: "lower"}
+_TOLD = 6  # settings on the front that are named in words
 _NAMED = 14  # settings up to which a legend names each; beyond, names stand beside the points that have room
 _COUNT = "sentences"  # beside a bin's scores: how many it is made of
 
@@ -94,7 +95,7 @@ def by_cost(runs: Sequence[Run], layout: FigureLayout, where: str, folder: Path 
     front = set(pareto_front(means, layout.best_x, layout.best))
     marked = tuple(Line(line.label, tuple(_marked(point, front) for point in line.points)) for line in lines)
     ends = [_END[best] for best in (layout.best, layout.best_x)]
-    remark = f"Ringed: the Pareto front of {ends[0]} {column.heading} and {ends[1]} {cost.heading}."
+    remark = f"Ringed: the Pareto front of {ends[0]} {column.heading} and {ends[1]} {cost.heading}: {_told(marked)}."
     return Plot(layout, cost.heading, column.heading, (), True, legend, marked, (remark,) if drawn else ())
 
 
@@ -106,6 +107,13 @@ def pareto_front(points: Sequence[tuple[float, float]], best_x: Best, best_y: Be
         if not front or sign_y * y < sign_y * front[-1][1]:
             front.append((x, y))
     return front
+
+
+def _told(lines: Sequence[Line]) -> str:
+    """The settings on the front, from left to right: a name beside a point may find no room."""
+    front = [(p.at, ", ".join(filter(None, (line.label, p.name)))) for line in lines for p in line.points if p.front]
+    names = [name or "all runs" for _, name in sorted(front)]
+    return "; ".join(names[:_TOLD]) + (f"; and {len(names) - _TOLD} more" if len(names) > _TOLD else "")
 
 
 def _marked(point: Point, front: set[tuple[float, float]]) -> Point:
