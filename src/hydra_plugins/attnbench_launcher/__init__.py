@@ -1,13 +1,14 @@
-"""hydra/launcher=attnbench, slurm, submitit_local: one way to do a run, here or handed elsewhere."""
+"""hydra/launcher=attnbench, slurm, submitit_local, ray: one way to do a run, here or handed elsewhere."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn, JobStatus
@@ -19,7 +20,9 @@ from attnbench.config import ConfigError, check
 from attnbench.sweep.children import Job
 from attnbench.sweep.compose import without_hydra
 from attnbench.sweep.hydra_job import run_hydra_job
-from attnbench.sweep.remote_submitit import LocalOptions, SlurmOptions
+from attnbench.sweep.remote import hand_over
+from attnbench.sweep.remote_ray import RayOptions, RayQueue
+from attnbench.sweep.remote_submitit import LocalOptions, SlurmOptions, SubmititQueue
 from attnbench.sweep.supervise import Outcome, supervise
 from attnbench.sweep.telling import titles
 
@@ -32,6 +35,7 @@ for _name, _node in (
     ("attnbench", {"_target_": "hydra_plugins.attnbench_launcher.AttnbenchLauncher"}),
     ("slurm", SlurmOptions),
     ("submitit_local", LocalOptions),
+    ("ray", RayOptions),
 ):
     _STORE.store(group="hydra/launcher", name=_name, node=_node, provider="attnbench")
 
@@ -39,7 +43,9 @@ for _name, _node in (
 class AttnbenchLauncher(Launcher):
     """hydra/launcher=attnbench hands a sweep's jobs to `attnbench.sweep.supervise`."""
 
-    total: int | None = None  # runs of the whole sweep, where whoever launches batches knows it
+    # Of the whole sweep, where whoever launches it in batches knows: how many runs, and what all of them share.
+    total: int | None = None
+    shared: frozenset[str] = frozenset()
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Remember what Hydra says before it launches."""
@@ -52,9 +58,10 @@ class AttnbenchLauncher(Launcher):
         sweep before its later batches.
         """
         jobs = [list(overrides) for overrides in job_overrides]
+        names = titles([[override for override in one if override not in self.shared] for one in jobs])
         made = (
             self._job(title, overrides, initial_job_idx + index)
-            for index, (title, overrides) in enumerate(zip(titles(jobs), jobs, strict=True))
+            for index, (title, overrides) in enumerate(zip(names, jobs, strict=True))
         )
         outcomes = self.do(made, self.total or initial_job_idx + len(jobs), initial_job_idx + 1)
         return [
@@ -84,37 +91,42 @@ class SubmititLocalLauncher(AttnbenchLauncher):
     """hydra/launcher=submitit_local: as on Slurm, on this machine."""
 
     def __init__(self, **options: Any) -> None:
-        self.options: SlurmOptions | LocalOptions = LocalOptions(**options)
+        self.options = LocalOptions(**options)
 
     def do(self, jobs: Iterator[Job], total: int, first: int) -> list[Outcome]:
-        """Hand the jobs to submitit."""
-        from attnbench.sweep.remote import hand_over
-        from attnbench.sweep.remote_submitit import SubmititQueue
-
-        made = list(jobs)
+        """Hand the jobs to submitit, as many at once as workers are wanted."""
+        made = [_packed(job) for job in jobs]
         chosen = made[0].config.sweep
-        at_once = None if isinstance(self.options, SlurmOptions) else chosen.workers
-        try:
-            queue = SubmititQueue(made[0].folder.parent, chosen.name, self.options, at_once)
-        except ConfigError as error:
-            _refuse(error)
-        return hand_over(map(self.packed, made), total, queue, preload=PRELOAD, first=first)
-
-    def packed(self, job: Job) -> Job:
-        """The job as another process finds it."""
-        return _packed(job)
+        with _refusing():
+            queue = SubmititQueue(made[0].folder.parent, chosen.name, self.options, chosen.workers)
+        return hand_over(made, total, queue, preload=PRELOAD, first=first)
 
 
-class SlurmLauncher(SubmititLocalLauncher):
+class SlurmLauncher(AttnbenchLauncher):
     """hydra/launcher=slurm: a job of an array each run."""
 
     def __init__(self, **options: Any) -> None:
         self.options = SlurmOptions(**options)
 
-    def packed(self, job: Job) -> Job:
-        """The same, with all the cores that its own job has."""
-        config = dataclasses.replace(job.config, sweep=dataclasses.replace(job.config.sweep, workers=1))
-        return dataclasses.replace(_packed(job), config=config)
+    def do(self, jobs: Iterator[Job], total: int, first: int) -> list[Outcome]:
+        """Hand all jobs to Slurm."""
+        made = [_alone(_packed(job)) for job in jobs]
+        with _refusing():
+            queue = SubmititQueue(made[0].folder.parent, made[0].config.sweep.name, self.options, None)
+        return hand_over(made, total, queue, preload=PRELOAD, first=first)
+
+
+class RayLauncher(AttnbenchLauncher):
+    """hydra/launcher=ray: a task each run."""
+
+    def __init__(self, **options: Any) -> None:
+        self.options = RayOptions(**options)
+
+    def do(self, jobs: Iterator[Job], total: int, first: int) -> list[Outcome]:
+        """Hand all jobs to Ray."""
+        made = [_alone(_packed(job)) for job in jobs]
+        with _refusing(), contextlib.closing(RayQueue(self.options)) as queue:
+            return hand_over(made, total, queue, preload=PRELOAD, first=first)
 
 
 def _packed(job: Job) -> Job:
@@ -126,7 +138,18 @@ def _packed(job: Job) -> Job:
     return dataclasses.replace(job, args=(context, function, config))
 
 
-def _refuse(error: ConfigError) -> NoReturn:
-    for fault in error.faults:
-        print(f"attnbench: {fault}", file=sys.stderr, flush=True)
-    raise SystemExit(2) from error
+def _alone(job: Job) -> Job:
+    """The job with no other beside it: the queue has given it the cores that it may use."""
+    config = dataclasses.replace(job.config, sweep=dataclasses.replace(job.config.sweep, workers=1))
+    return dataclasses.replace(job, config=config)
+
+
+@contextlib.contextmanager
+def _refusing() -> Iterator[None]:
+    """What is not there, or not installed, is said in a line, as `attnbench.train` says it."""
+    try:
+        yield
+    except ConfigError as error:
+        for fault in error.faults:
+            print(f"attnbench: {fault}", file=sys.stderr, flush=True)
+        raise SystemExit(2) from error
