@@ -51,6 +51,7 @@ class Kind(StrEnum):
     not_writable = "not writable"  # a folder or file system that may not be written to
     refused = "refused"  # a config or data that trying again does not mend
     interrupted = "interrupted"
+    pruned = "pruned"  # by a search that had seen enough
     raised = "raised"  # any other exception
 
 

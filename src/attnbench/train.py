@@ -16,7 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from attnbench.config import ConfigError, check
-from attnbench.record import Kind, Plan, RecordError, Status, write
+from attnbench.record import PLAN, Kind, Plan, RecordError, Status, read_plan, write
 from attnbench.report.tables import write_tables
 from attnbench.sweep.children import Job
 from attnbench.sweep.compose import CONFIG_NAME, CONFIG_PATH, VERSION_BASE, register
@@ -71,7 +71,7 @@ def command() -> int:
         return 2
     print(f"sweep {plan.sweep}: {len(plan.runs)} runs in {folder}", flush=True)
     app(run)()
-    return conclude(plan, folder)
+    return conclude(read_plan(folder / PLAN), folder)  # which a search has added to
 
 
 def run(cfg: DictConfig) -> None:
@@ -166,7 +166,7 @@ def conclude(plan: Plan, folder: Path) -> int:
             _complain(error)
             status = 1
             continue
-        if record is None or record.status is not Status.finished:
+        if record is None or (record.status is not Status.finished and record.state != Kind.pruned):
             why = record.error["message"] if record is not None and record.error else "no record"
             state = record.state if record is not None else "not run"
             _complain(f"{state}: {planned.run_id} {title}: {why}")

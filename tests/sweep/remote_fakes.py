@@ -14,7 +14,7 @@ from attnbench.config import Config
 from attnbench.record import Status, write
 from attnbench.sweep.records import close, last_record, new_record
 
-__all__ = ["bereaved_once", "fail", "finish", "jobs", "killed_once", "preempted", "stop_command"]
+__all__ = ["bereaved_once", "fail", "finish", "jobs", "killed_once", "preempted", "prune", "stop_command"]
 
 
 def preempted(config: Config, folder: Path, added: Sequence[str] = ()) -> None:
@@ -47,6 +47,13 @@ def stop_command(config: Config, folder: Path, added: Sequence[str] = ()) -> Non
     """A run during which the command that handed it over is told to stop."""
     os.kill(int((folder.parent / "command").read_text()), signal.SIGINT)
     wait(config, folder)
+
+
+def prune(config: Config, folder: Path, added: Sequence[str] = ()) -> None:
+    class Pruned(Exception):
+        """As attnbench.callbacks.pruning has it; recognised by name."""
+
+    raise Pruned("seen enough")
 
 
 def _supervisor() -> int:

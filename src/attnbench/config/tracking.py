@@ -75,6 +75,8 @@ class SweepConfig:
     on_oom: OnMemory = OnMemory.fail
     lease_seconds: float = number(120.0, above=0)  # without a sign of life from another machine, its run is free
     hung_minutes: float | None = number(None, above=0)  # without progress, a run is killed; null: never
+    study: str | None = None  # of Optuna's, and the number of this run's trial in it: set by hydra/sweeper=optuna
+    trial: int | None = number(None, at_least=0)
 
     def faults(self) -> Iterator[Fault]:
         """The name is a folder's."""

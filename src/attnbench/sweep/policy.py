@@ -80,6 +80,11 @@ def record_of(task: Task, ended: Ended, stopped: int | None) -> Record:
     return record
 
 
+def is_over(job: Job, record: Record) -> bool:
+    """Whether a run needs no more doing; one that a search has ended early is gone on with outside of searches."""
+    return record.status is Status.finished or (record.state == Kind.pruned and job.config.sweep.trial is not None)
+
+
 def once_more(task: Task, record: Record) -> Again | None:
     """Whether, and how, a task whose last attempt left `record` is tried again in the same command."""
     if record.status is not Status.failed:
@@ -133,6 +138,15 @@ def again(before: Record | None) -> str:
 def _past(record: Record) -> str:
     message = (record.error or {}).get("message", "")
     return f"failed: {message.splitlines()[0] if message else record.state}"
+
+
+def said_of(task: Task, record: Record, took: str) -> str:
+    """The line about a run that has ended without a result."""
+    error = record.error or {"type": "", "message": ""}
+    said = f"{record.status.value} {took}: {error['type']}"
+    if record.state == Kind.pruned:
+        said = f"pruned {took}"
+    return f"{task.label} {said}: {error['message']} ({task.job.folder})"
 
 
 def stopped_where(cut: Sequence[tuple[int, str]], started: int, total: int) -> str:

@@ -28,6 +28,7 @@ _KINDS = {
     "ConfigError": Kind.refused,
     "DataError": Kind.refused,
     "RecordError": Kind.refused,
+    "Pruned": Kind.pruned,
     "Interrupted": Kind.interrupted,
     "KeyboardInterrupt": Kind.interrupted,
     "SystemExit": Kind.interrupted,
@@ -146,7 +147,7 @@ def error_of(error: BaseException, folder: Path | None = None) -> dict[str, str]
         message = f"{where}: {(cause.strerror or 'cannot be written').lower()}; {_FILES_WAY_ON[kind]}"
     elif kind is Kind.memory:
         message = f"out of memory: {message.strip().splitlines()[0]}{_MEMORY_WAY_ON}"
-    quiet = kind is Kind.interrupted
+    quiet = kind in (Kind.interrupted, Kind.pruned)
     return _error(kind, type(error).__name__, message, "" if quiet else "".join(traceback.format_exception(error)))
 
 

@@ -19,7 +19,7 @@ from attnbench.sweep.lease import Lease, holder_of, take
 from attnbench.sweep.policy import Task
 from attnbench.sweep.records import close, error_of, last_record, new_record
 from attnbench.sweep.signals import exit_on_sigterm
-from attnbench.sweep.supervise import Outcome, supervise
+from attnbench.sweep.supervise import Outcome, outcome_of, supervise
 from attnbench.sweep.telling import Board, Counts, Running, lasted, why
 
 _SUBMITTED = "submitted.json"  # in a run's folder: the queue's job that is to do it
@@ -176,8 +176,8 @@ class _Desk(Generic[H]):
         except (RecordError, OSError) as error:
             self._settle(task, Outcome.failed, f"{task.label} failed: {error_of(error, folder)['message']}")
             return False
-        if task.before is not None and task.before.status is Status.finished:
-            self._settle(task, Outcome.skipped, f"{task.name}: skipped: finished")
+        if task.before is not None and policy.is_over(task.job, task.before):
+            self._settle(task, Outcome.skipped, f"{task.name}: skipped: {task.before.state}")
             return False
         earlier = self._queue.find(name) if (name := _submitted(folder)) is not None else None
         if earlier is not None:
@@ -216,17 +216,14 @@ class _Desk(Generic[H]):
             self._counts.seconds.append(seconds)
             self._settle(task, Outcome.finished, f"{task.label} finished in {lasted(seconds)}")
             return
-        error = record.error or {"type": "", "message": ""}
-        said = f"{error['type']}: {error['message']} ({task.job.folder})"
-        line = f"{task.label} {record.status.value} after {lasted(seconds)}: {said}"
-        stopped = record.status is Status.interrupted
-        self._settle(task, Outcome.interrupted if stopped else Outcome.failed, line, [] if stopped else why(error))
+        line, outcome = policy.said_of(task, record, f"after {lasted(seconds)}"), outcome_of(record)
+        self._settle(task, outcome, line, why(record.error or {}) if outcome is Outcome.failed else [])
 
     def _settle(self, task: Task, outcome: Outcome, line: str, more: Sequence[str] = ()) -> None:
         with contextlib.suppress(ValueError):
             self._waiting.remove(task)
         self._outcomes[task.number] = outcome
-        over = outcome in (Outcome.finished, Outcome.skipped)
+        over = outcome in (Outcome.finished, Outcome.skipped, Outcome.pruned)
         self._counts.done += over
         self._counts.failed += not over
         for text in (line, *more):

@@ -14,6 +14,7 @@ from attnbench.config import Fault
 from attnbench.sweep.faults import typed
 
 RANDOM = "hydra_plugins.attnbench_sweeper.RandomSweeper"
+OPTUNA = "hydra_plugins.attnbench_sweeper.OptunaSweeper"
 _DIGITS = 4  # that a number drawn from an interval has: what is run is what is shown
 
 
@@ -130,10 +131,18 @@ def of(sweeper: Any, overrides: Sequence[Override]) -> tuple[list[list[str]], li
         sweeper: `hydra.sweeper`, composed; None is returned where it is no search of ours.
         overrides: what is swept, and what is the same for all.
     """
-    if sweeper.get("_target_") != RANDOM:
+    target = sweeper.get("_target_")
+    if target not in (RANDOM, OPTUNA):
         return None
     wrong = _faults_of(overrides)
+    beforehand = sweeper.n_trials
+    if target == OPTUNA and sweeper.sampler.name != "random":
+        beforehand = min(sweeper.startup, sweeper.n_trials)
+    if beforehand < 1:
+        key = "n_trials" if sweeper.n_trials < 1 else "startup"
+        wrong.append(Fault(f"hydra.sweeper.{key}", str(sweeper[key]), "expected at least 1"))
+    space = Space(overrides)
     if wrong:
         return [], [], wrong
-    space = Space(overrides)
-    return [space.lines(values) for values in space.draws(sweeper.n_trials, sweeper.seed)], [], []
+    first = [space.lines(values) for values in space.draws(beforehand, sweeper.seed)]
+    return first, [space.lines(values) for values in space.ends()] if target == OPTUNA else [], []

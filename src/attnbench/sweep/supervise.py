@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from attnbench.identity import cores
-from attnbench.record import RECORD, Record, RecordError, Status
+from attnbench.record import RECORD, Kind, Record, RecordError, Status
 from attnbench.sweep import policy
 from attnbench.sweep.children import Child, Job, serve
 from attnbench.sweep.lease import Holder, Lease, take
@@ -33,6 +33,7 @@ class Outcome(Enum):
 
     finished = "finished"
     skipped = "skipped"  # finished before, or by another command
+    pruned = "pruned"  # by a search
     failed = "failed"
     interrupted = "interrupted"
 
@@ -170,9 +171,9 @@ class _Supervisor:
         if self._records is None:
             self._records = {found: found.stat().st_mtime_ns for found in task.job.folder.parent.glob(f"*/{RECORD}")}
         record = last_record(task.job.folder)
-        if record is not None and record.status is Status.finished:
+        if record is not None and policy.is_over(task.job, record):
             elsewhere = " elsewhere" if task in self._elsewhere else ""
-            self._settle(task, Outcome.skipped, f"{task.name}: skipped: finished{elsewhere}")
+            self._settle(task, Outcome.skipped, f"{task.name}: skipped: {record.state}{elsewhere}")
         elif (
             record is not None and record.status is Status.failed and self._records.get(path) != path.stat().st_mtime_ns
         ):
@@ -257,20 +258,17 @@ class _Supervisor:
             self._settle(task, Outcome.finished, f"{task.label} finished in {took.removeprefix('after ')}")
             return
         error = record.error or {"type": "", "message": ""}
-        line = f"{task.label} {record.status.value} {took}: {error['type']}: {error['message']} ({task.job.folder})"
-        stopped = record.status is Status.interrupted
         if self._watch.stopped is not None:
             self._cut.append(task)
-        self._settle(
-            task, Outcome.interrupted if stopped else Outcome.failed, line, [] if stopped else why(error, tail)
-        )
+        line, outcome = policy.said_of(task, record, took), outcome_of(record)
+        self._settle(task, outcome, line, why(error, tail) if outcome is Outcome.failed else [])
 
     def _settle(self, task: Task, outcome: Outcome, line: str, more: Sequence[str] = ()) -> None:
         """This is what became of a task."""
         if task in self._elsewhere:
             self._elsewhere.remove(task)
         self._outcomes[task.number] = outcome
-        over = outcome in (Outcome.finished, Outcome.skipped)
+        over = outcome in (Outcome.finished, Outcome.skipped, Outcome.pruned)
         self._counts.done += over
         self._counts.failed += not over
         for text in (line, *more):
@@ -290,6 +288,11 @@ class _Supervisor:
     def _ask(self, number: int) -> None:
         for active in self._active:
             active.child.ask(number)
+
+
+def outcome_of(record: Record) -> Outcome:
+    """What a record says became of its run."""
+    return Outcome.pruned if record.state == Kind.pruned else Outcome(record.status.value)
 
 
 def _said(error: Exception, task: Task) -> str:

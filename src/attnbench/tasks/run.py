@@ -24,6 +24,7 @@ from attnbench.callbacks.history import History
 from attnbench.callbacks.performance import Performance
 from attnbench.callbacks.pictures import Pictures
 from attnbench.callbacks.progress import Progress
+from attnbench.callbacks.pruning import Pruning
 from attnbench.callbacks.resumable import Resumable
 from attnbench.callbacks.run_record import RunRecord
 from attnbench.callbacks.samples import Samples
@@ -32,6 +33,7 @@ from attnbench.config.trainer import FinalWeights, Precision, Strategy
 from attnbench.identity import provenance
 from attnbench.nn.recompute import recompute
 from attnbench.record import PROGRESS, Kind, Record, Status, write
+from attnbench.sweep.optuna_study import reporter
 from attnbench.sweep.ranks import here, rank
 from attnbench.sweep.records import error_of, last_record, new_record, now
 from attnbench.tasks.base import Task
@@ -168,6 +170,8 @@ def observers(config: Config, performance: Performance, folder: Path) -> list[pl
         found.append(Samples(folder, chosen.samples))
     if chosen.pictures:
         found.append(Pictures(folder / "pictures", chosen.probe_size, chosen.pictures_every_validations))
+    if config.sweep.study is not None and config.sweep.trial is not None:
+        found.append(Pruning(*reporter(folder.parent, config.sweep.study, config.sweep.trial)))
     return found
 
 

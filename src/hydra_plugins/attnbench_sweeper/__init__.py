@@ -1,14 +1,27 @@
-"""hydra/sweeper=random: draws instead of a grid, on the same plan, launchers and records."""
+"""hydra/sweeper=random and optuna: searches instead of a grid, on the same plan, launchers and records."""
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+from typing import Any
+
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
 
+from attnbench.config import Config, ConfigError, Fault, check
+from attnbench.sweep.compose import without_hydra
+from attnbench.sweep.optuna_search import Search, name_of
+from attnbench.sweep.optuna_study import OptunaOptions
 from attnbench.sweep.search import RandomOptions, Space
 
-ConfigStore.instance().store(group="hydra/sweeper", name="random", node=RandomOptions, provider="attnbench")
+_STORE = ConfigStore.instance()
+_STORE.store(group="hydra/sweeper", name="random", node=RandomOptions, provider="attnbench")
+_STORE.store(group="hydra/sweeper", name="optuna", node=OptunaOptions, provider="attnbench")
 
 
 class RandomSweeper(BasicSweeper):
@@ -24,3 +37,37 @@ class RandomSweeper(BasicSweeper):
         """All draws, in one batch."""
         space = Space(overrides)
         return [[space.lines(values) for values in space.draws(self.n_trials, self.seed)]]
+
+
+class OptunaSweeper(BasicSweeper):
+    """hydra/sweeper=optuna: trials as a study asks for them."""
+
+    def __init__(self, **options: Any) -> None:
+        self.options = OptunaOptions(**options)
+        super().__init__(max_batch_size=None, params=self.options.params)
+
+    def sweep(self, arguments: list[str]) -> None:
+        """Search, with the launcher that Hydra has chosen."""
+        assert self.config is not None
+        assert self.hydra_context is not None
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        space = Space(parser.parse_overrides([*self._parse_config(), *arguments]))
+        folder = Path(self.config.hydra.sweep.dir)
+        launcher: Any = self.launcher
+        launcher.total = self.options.n_trials
+        launcher.shared = frozenset([*space.fixed, f"sweep.study={name_of(space, self.options)}"])
+        at_once = self.options.batch or self.config.sweep.workers
+        try:
+            Search(folder, space, self.options, at_once=at_once, compose=self._compose, launch=launcher.launch).run()
+        except ConfigError as error:
+            for fault in error.faults:
+                print(f"attnbench: {fault}", file=sys.stderr, flush=True)
+            raise SystemExit(2) from error
+
+    def _compose(self, lines: list[str]) -> Config:
+        assert self.config is not None
+        assert self.hydra_context is not None
+        try:
+            return check(without_hydra(self.hydra_context.config_loader.load_sweep_config(self.config, lines)))
+        except (HydraException, OmegaConfBaseException) as error:
+            raise ConfigError([Fault(" ".join(lines), "", str(error).splitlines()[0])]) from error

@@ -1,0 +1,184 @@
+"""A study of Optuna's beside the records of a sweep: a journal file that the command and each of its runs write to.
+
+Akiba et al., "Optuna: a next-generation hyperparameter optimization framework", KDD 2019. The journal's lock is a
+symbolic link, which is safe on NFS.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from attnbench.config import ConfigError, Fault
+from attnbench.record import Record
+from attnbench.sweep.search import OPTUNA, Dimension
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+    from optuna.storages import BaseStorage
+    from optuna.study import Study
+
+_JOURNAL = "optuna.journal"  # in the sweep's folder
+_SMALLER_IS_BETTER = ("loss", "perplexity")
+
+
+class Sampler(Enum):
+    """How further trials are chosen."""
+
+    tpe = "tpe"  # tree-structured Parzen estimator (Bergstra et al., 2011)
+    random = "random"
+
+
+class Pruner(Enum):
+    """Which trials are ended early."""
+
+    median = "median"  # whose best validation so far is worse than the median of the others' at this epoch
+    none = "none"
+
+
+class Direction(Enum):
+    """Which values are better."""
+
+    minimize = "minimize"
+    maximize = "maximize"
+
+
+@dataclass
+class OptunaOptions:
+    """`hydra.sweeper` of hydra/sweeper=optuna."""
+
+    _target_: str = OPTUNA
+    n_trials: int = 20  # of all commands on this study together
+    seed: int = 1
+    params: dict[str, str] | None = None  # as sweep=<name> gives them
+    startup: int = 5  # trials that are drawn at random, and so are known and checked before any begins
+    sampler: Sampler = Sampler.tpe
+    pruner: Pruner = Pruner.median
+    prune_after_trials: int = 3  # finished ones; before, nothing is known of what is good
+    prune_after_epochs: int = 0
+    metric: str | None = None  # of a validation, such as bleu; null: the one that decides which weights are best
+    direction: Direction | None = None  # null: minimize loss and perplexity, maximize everything else
+    batch: int | None = None  # trials that are chosen at once; null: sweep.workers
+
+    @property
+    def beforehand(self) -> int:
+        """How many trials are drawn at random."""
+        return self.n_trials if self.sampler is Sampler.random else min(self.startup, self.n_trials)
+
+
+def open_study(folder: Path, name: str, options: OptunaOptions) -> Study:
+    """The study `name` of the sweep in `folder`, begun if it is not there.
+
+    Raises:
+        ConfigError: Optuna is not installed.
+    """
+    optuna = _optuna()
+    direction = options.direction
+    if direction is None:
+        smaller = options.metric is not None and options.metric.rpartition("/")[2] in _SMALLER_IS_BETTER
+        direction = Direction.minimize if smaller else Direction.maximize
+    known = sum(name == one for one in optuna.get_all_study_names(_storage(folder)))
+    seed = options.seed + (len(optuna.load_study(study_name=name, storage=_storage(folder)).trials) if known else 0)
+    random = options.sampler is Sampler.random
+    sampler: Any = optuna.samplers.RandomSampler(seed=seed) if random else optuna.samplers.TPESampler(seed=seed)
+    study: Study = optuna.create_study(
+        storage=_storage(folder), study_name=name, direction=direction.name, sampler=sampler, load_if_exists=True
+    )
+    told = {
+        "metric": options.metric,
+        "pruner": options.pruner.name,
+        "prune_after_trials": options.prune_after_trials,
+        "prune_after_epochs": options.prune_after_epochs,
+    }
+    for key, value in told.items():  # for the runs
+        if study.user_attrs.get(key, study) != value:
+            study.set_user_attr(key, value)
+    return study
+
+
+def distribution(one: Dimension) -> BaseDistribution:
+    """What Optuna calls a dimension."""
+    distributions = _optuna().distributions
+    found: BaseDistribution
+    if one.listed:
+        found = distributions.CategoricalDistribution(one.listed)
+    elif one.whole:
+        low, high, step = int(one.low), int(one.high), 1 if one.log else one.step
+        found = distributions.IntDistribution(low, high, log=one.log, step=step)
+    else:
+        found = distributions.FloatDistribution(one.low, one.high, log=one.log)
+    return found
+
+
+def parameters(dimensions: Mapping[str, Dimension], values: Mapping[str, str]) -> dict[str, Any]:
+    """Values as Optuna has them."""
+    found: dict[str, Any] = {}
+    for key, one in dimensions.items():
+        found[key] = values[key] if one.listed else int(values[key]) if one.whole else float(values[key])
+    return found
+
+
+def values(dimensions: Mapping[str, Dimension], parameters: Mapping[str, Any]) -> dict[str, str]:
+    """Optuna's parameters as overrides have them."""
+    return {key: parameters[key] if one.listed else one.text(parameters[key]) for key, one in dimensions.items()}
+
+
+def value_of(study: Study, number: int, record: Record) -> float:
+    """What a finished trial is worth: its best validation or, if the study saw none, the one that chose its weights."""
+    seen = study.trials[number].intermediate_values.values()
+    if seen:
+        return max(seen) if study.direction.name == "MAXIMIZE" else min(seen)
+    metric = study.user_attrs["metric"]
+    found = record.metrics["best"]
+    key = metric.rpartition("/")[2] if metric is not None else next(key for key in ("bleu", "accuracy") if key in found)
+    return float(found[key])
+
+
+def end(study: Study, number: int, state: str) -> None:
+    """Tell of a trial that has no value: it is PRUNED, or FAIL."""
+    study.tell(number, state=_optuna().trial.TrialState[state])
+
+
+def reporter(folder: Path, name: str, number: int) -> tuple[str | None, Callable[[int, float], bool]]:
+    """For a run: which metric its study asks for (None: the task's), and how it is told of one.
+
+    The function takes the epoch and the value, and says whether the run is to end.
+    """
+    optuna = _optuna()
+    study = optuna.load_study(study_name=name, storage=_storage(folder))
+    told = study.user_attrs
+    pruner: Any = optuna.pruners.NopPruner()
+    if told["pruner"] == Pruner.median.name:
+        pruner = optuna.pruners.MedianPruner(told["prune_after_trials"], told["prune_after_epochs"])
+    storage = study._storage
+    trial = storage.get_trial_id_from_study_id_trial_number(study._study_id, number)
+
+    def report(epoch: int, value: float) -> bool:
+        found = storage.get_trial(trial)
+        if found.state.is_finished():  # the run is done again, since its record is gone
+            return False
+        if epoch not in found.intermediate_values:
+            storage.set_trial_intermediate_value(trial, epoch, value)
+        return bool(pruner.prune(study, storage.get_trial(trial)))
+
+    return told["metric"], report
+
+
+def _storage(folder: Path) -> BaseStorage:
+    storages = _optuna().storages
+    folder.mkdir(parents=True, exist_ok=True)
+    found: BaseStorage = storages.JournalStorage(storages.journal.JournalFileBackend(str(folder / _JOURNAL)))
+    return found
+
+
+def _optuna() -> Any:
+    try:
+        import optuna
+    except ImportError as error:
+        expected = "Optuna is not installed: pip install attnbench[optuna]"
+        raise ConfigError([Fault("hydra/sweeper", "optuna", expected)]) from error
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna
