@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from attnbench.config import ConfigError, Fault
 from attnbench.record import Plan, write
 from attnbench.sweep.plan import sweep_folder
 
@@ -16,17 +17,26 @@ FILE = "wandb_sweep.yaml"
 def write_sweep(plan: Plan) -> Path:
     """Write the sweep file and plan.json into the sweep's folder, and return the file's path.
 
-    A run that an agent starts has the run_id, folder and record that it has in a multirun.
+    A run that an agent starts has the run_id, folder and record that it has in a multirun. Raises as `sweep_of`.
     """
+    text = yaml.safe_dump(sweep_of(plan), sort_keys=False, allow_unicode=True)
     folder = sweep_folder(plan.runs[0].config)
     write(plan, folder)
     path = folder / FILE
-    path.write_text(yaml.safe_dump(sweep_of(plan), sort_keys=False, allow_unicode=True), encoding="utf-8")
+    path.write_text(text, encoding="utf-8")
     return path
 
 
 def sweep_of(plan: Plan) -> dict[str, Any]:
-    """What W&B calls a sweep configuration: the keys that vary as a grid, all others in the command."""
+    """What W&B calls a sweep configuration: the keys that vary as a grid, all others in the command.
+
+    Raises:
+        ConfigError: the plan's runs are drawn, and so are no grid.
+    """
+    drawn = [line for line in plan.command if line.startswith("hydra/sweeper=") and line != "hydra/sweeper=basic"]
+    if drawn:
+        told = "expected basic: W&B's agents run a grid; its own searches are set in the file that this one writes"
+        raise ConfigError([Fault("hydra/sweeper", drawn[-1].partition("=")[2], told)])
     given = [dict(line.partition("=")[::2] for line in run.overrides) for run in plan.runs]
     values = {key: list(dict.fromkeys(run[key] for run in given)) for key in given[0]}
     fixed = [f"{key}={texts[0]}" for key, texts in values.items() if len(texts) == 1]
