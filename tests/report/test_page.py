@@ -14,6 +14,9 @@ import numpy as np
 import pytest
 
 from attnbench import history
+from attnbench.callbacks.pictures import Picture
+from attnbench.pictures.attention_maps import AttentionMap
+from attnbench.pictures.image_pictures import PatchAttention
 from attnbench.report import page_blocks as blocks
 from attnbench.report.__main__ import main
 from attnbench.report.page import write_page
@@ -69,28 +72,36 @@ def test_long_histories_are_thinned_but_for_validations(tmp_path: Path) -> None:
     assert blocks.ENTRIES * 0.8 < header["entries"] <= blocks.ENTRIES + 10
 
 
-def test_patches_are_known_by_their_picture_and_kept_to_a_255th(tmp_path: Path) -> None:
-    folder = tmp_path / "pictures" / "final"
-    folder.mkdir(parents=True)
-    noise = np.random.default_rng(0)
+def keep(folder: Path, *pictures: Picture) -> None:
+    """Leave the pictures' arrays as `callbacks.pictures` does."""
+    arrays = {f"{one.name}.{key}": array for one in pictures for key, array in one.arrays().items()}
+    folder.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(folder / "arrays.npz", allow_pickle=False, **arrays)
+
+
+def test_attention_is_kept_to_a_255th_and_a_picture_known_by_its_pixels(tmp_path: Path) -> None:
+    folder, noise, probes = tmp_path / "pictures" / "final", np.random.default_rng(0), set()
     weights_LHP = (noise.random((2, 3, 6)) / 6).astype(np.float32)
-    parts = {"pixels": noise.random((4, 6, 1)), "weights": weights_LHP, "rollout": weights_LHP[0, 0]}
-    said = {"grid": np.array([2, 3]), "label": np.array("bag"), "predicted": np.array("coat")}
-    said |= {"confidence": np.array(0.5)}
-    names = set()
-    for number in (0, 7):  # the same picture, wherever it stands
-        arrays = {f"attention-{number}.{name}": array for name, array in (parts | said).items()}
-        np.savez(folder / "arrays.npz", allow_pickle=False, **arrays)
-        patches, rollout = (numbers(one.packed) for one in blocks.maps(tmp_path))
-        header, body = patches
-        names.add(header["probe"])
-        assert (header["said"], header["right"]) == ("coat (0.50)", False)
-        assert (header["shape"], rollout[0]["shape"], len(body)) == ([2, 3, 2, 3], [1, 1, 2, 3], 36 + 24)
-        levels = np.frombuffer(body[:36], dtype=np.uint8).reshape(2, 3, 6)
-        kept = levels / 255 * np.array(header["most"])[..., None]
-        assert np.abs(kept - weights_LHP).max() <= weights_LHP.max() / 500
-    (name,) = names
-    assert re.fullmatch("bag [0-9a-f]{6}", name)
+    pixels_HWC = noise.random((4, 6, 1))
+    for name in ("attention-0", "attention-7"):
+        patches = PatchAttention(name, pixels_HWC, weights_LHP, weights_LHP[0, 0], (2, 3), "bag", "coat", 0.5)
+        keep(folder, patches, AttentionMap("cross-3", weights_LHP.reshape(2, 3, 2, 3), ["a", "b"], ["<s>", "c", "d"]))
+        found = {
+            header["kind"]: (header, body) for header, body in (numbers(one.packed) for one in blocks.maps(tmp_path))
+        }
+        assert found.keys() == {"patches", "rollout", "cross"}
+        header, body = found["patches"]
+        assert (header["said"], header["right"], found["rollout"][0]["shape"]) == ("coat (0.50)", False, [1, 1, 2, 3])
+        assert body[36:] == (pixels_HWC * 255).round().astype(np.uint8).tobytes()
+        probes.add(header["probe"])
+        assert (found["cross"][0]["probe"], found["cross"][0]["columns"]) == ("validation example 4", ["<s>", "c", "d"])
+        for kind in ("patches", "cross"):
+            header, body = found[kind]
+            levels = np.frombuffer(body[:36], dtype=np.uint8).reshape(2, 3, 6)
+            kept = levels / 255 * np.array(header["most"])[..., None]
+            assert np.abs(kept - weights_LHP).max() <= weights_LHP.max() / 500
+    (probe,) = probes
+    assert re.fullmatch("bag [0-9a-f]{6}", probe)
 
 
 def test_room_for_maps_goes_to_every_runs_first_example_first() -> None:

@@ -162,6 +162,7 @@ def test_compares_curves_configs_and_results(page: playwright.Page) -> None:
     assert page.evaluate("document.querySelector('#result-chart').data[0].x.length") == 2
     page.click("#ticked .chip button >> nth=0")
     until(page, "document.querySelectorAll('#ticked .chip').length === 1")
+    assert page.evaluate("document.activeElement.closest('.chip') !== null"), "the focus is lost"
 
 
 def test_translations_are_marked_word_by_word(page: playwright.Page) -> None:

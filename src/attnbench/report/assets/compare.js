@@ -2,7 +2,7 @@
 
 class Comparison {
   constructor(content, fields, ticked, changed) {
-    Object.assign(this, { content, fields, ticked, changed });
+    Object.assign(this, { content, fields, ticked, changed, focus: null });
     this.config = [...fields.values()].filter((field) => field.kind === "config");
     const differing = new Set(content.runs.differing);
     this.naming = this.config.filter((field) => differing.has(field.key));
@@ -44,7 +44,11 @@ class Comparison {
     this.runs = this.chosen();
     byId("none-ticked").hidden = this.runs.length > 0;
     byId("ticked").hidden = byId("compared").hidden = this.runs.length === 0;
-    if (this.runs.length === 0) return;
+    if (this.runs.length === 0) {
+      if (this.focus !== null) byId("grid").focus();
+      this.focus = null;
+      return;
+    }
     this.curves.show(this.runs);
     this.drawTicked();
     this.drawResults();
@@ -58,6 +62,7 @@ class Comparison {
     const chip = ({ run, name }, place) => {
       const drop = () => {
         this.ticked.delete(run);
+        this.focus = place;
         this.changed();
       };
       const key = el("i", { class: "key", "aria-hidden": "true" });
@@ -67,14 +72,18 @@ class Comparison {
     };
     const clear = () => {
       this.ticked.clear();
+      byId("grid").focus();
       this.changed();
     };
     const more = this.runs.length - DRAWN;
+    const chips = this.runs.slice(0, DRAWN).map(chip);
     byId("ticked").replaceChildren(
-      ...this.runs.slice(0, DRAWN).map(chip),
+      ...chips,
       more > 0 ? `and ${more} more: charts show the first ${DRAWN}.` : "",
       el("button", { type: "button", class: "link", onclick: clear }, "Untick all"),
     );
+    if (this.focus !== null) chips[Math.min(this.focus, chips.length - 1)].querySelector("button").focus();
+    this.focus = null; // the button that was pressed is gone: the next one has its place
   }
 
   async drawResults() {
