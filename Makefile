@@ -9,7 +9,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep table report bench test test-full lint format type sync workspace wandb-sweep lock clean
+.PHONY: help setup sweep table tables report bench test test-full lint format type sync workspace wandb-sweep lock clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ sweep: $(READY) ## train SWEEP (on EXPERIMENT) and print its table; what is fini
 
 table: $(READY) ## print TABLE from the records there are
 	$(BIN)/python -m attnbench.table $(TABLE) $(ARGS)
+
+tables: $(READY) ## print the tables of all sweeps that have records
+	$(BIN)/python -m attnbench.table --all $(ARGS)
 
 report: $(READY) ## write one page to compare the runs of SWEEP in, to be opened in a browser
 	$(BIN)/python -m attnbench.report page multirun/$(SWEEP) $(ARGS)

@@ -74,6 +74,32 @@ def make_records(
     return records
 
 
+def made_up(run: PlannedRun) -> Record:
+    """A finished record of any planned run of a translator: numbers follow from its run_id."""
+    rng = random.Random(run.run_id)
+    report = {name: rng.uniform(20, 40) for name in ("bleu", "bleu_tokenised", "chrf")} | {
+        "perplexity": rng.uniform(4, 9)
+    }
+    return Record(
+        SCHEMA_VERSION,
+        run.run_id,
+        run.config["name"],
+        run.config["sweep"]["name"],
+        Status.finished,
+        run.config,
+        run.overrides,
+        run.config["seed"],
+        {"git": None},
+        {"total": 2_600_000},
+        {"final": {"update": 8000, **report}, "best": {}, "test": report, "test_2017_flickr": report},
+        {"target_tokens_per_sec_global": 6000.0},
+        [],
+        None,
+        None,
+        {"train_seconds": 100.0},
+    )
+
+
 def _planned(runs: int, seeds: int, name: str) -> Iterator[tuple[Config, str]]:
     base = compose(["experiment=synthetic_translation", f"sweep.name={name}"])
     settings = itertools.islice(itertools.product(*AXES.values()), math.ceil(runs / seeds))

@@ -9,7 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from attnbench.record import Plan, Record, RecordError
-from attnbench.report.baselines import best_of, find_baselines, order_by_group, told_apart, what_seeds_can_tell
+from attnbench.report.baselines import (
+    best_of,
+    find_baselines,
+    no_baseline,
+    order_by_group,
+    told_apart,
+    what_seeds_can_tell,
+)
 from attnbench.report.cells import Cell, build_cell, is_number, lookup
 from attnbench.report.figures import Figure
 from attnbench.report.keys import RowKey
@@ -97,12 +104,12 @@ def sort_runs(records: Sequence[Record], plan: Plan | None, layout: Layout, wher
         *(key.key for key in keys),
         *(c.key.removeprefix("config.") for c in columns if c.key.startswith("config.")),
     ]
-    baselines = find_baselines(rows, shown, layout.baseline, where)
+    baselines = find_baselines(rows, shown, layout.baseline)
     groups = [""] * len(rows)
     if layout.groups:
         order, groups = (list(part) for part in zip(*order_by_group(rows, shown, baselines, layout), strict=True))
         rows = [rows[place] for place in order]
-        baselines = find_baselines(rows, shown, layout.baseline, where)
+        baselines = find_baselines(rows, shown, layout.baseline)
     values = [[row[0].config.get(key.key, ABSENT) for key in keys] for row in rows]
     labels = [tuple(key.text(value) for key, value in zip(keys, row, strict=True)) for row in values]
     repeats: list[tuple[bool, ...]] = [()] * len(rows)
@@ -259,9 +266,12 @@ def _notes(rows: Sequence[Row], made: Sorted, layout: Layout) -> Iterator[str]:
         )
     elif any(cell.best for cell in cells):
         yield "Bold: the best mean of its column; no test says here that the difference is more than chance."
-    if layout.baseline:
+    compared = any(base is not None for base in made.baselines)
+    if layout.baseline and not compared:
+        yield f"Nothing is compared: {no_baseline(layout.baseline)}, the baseline, beside others."
+    if compared:
         yield what_seeds_can_tell(made.rows, made.baselines, [column for column in columns if column.best is not None])
-    if layout.groups:
+    if layout.groups and compared:
         yield "An empty place is as in the baseline, which stands first."
     finished = [run.record for run in runs if run.record is not None and run.finished]
     states = Counter(run.state for run in runs if not run.finished)

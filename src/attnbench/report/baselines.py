@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from attnbench.record import RecordError
 from attnbench.report.cells import is_number, value_of
 from attnbench.report.keys import Best
 from attnbench.report.layout import Column, Layout, agrees
@@ -15,19 +14,14 @@ from attnbench.report.statistics import ALPHA, holm, least_p, paired, pairs_need
 Rows = Sequence[Sequence[Run]]  # of each row its runs, which differ in their seed only
 
 
-def find_baselines(rows: Rows, keys: Sequence[str], wanted: Mapping[str, Any], where: str) -> list[int | None]:
+def find_baselines(rows: Rows, keys: Sequence[str], wanted: Mapping[str, Any]) -> list[int | None]:
     """For each row the place of the one to compare it with; None for a baseline itself, and where there is none.
 
     Of several rows that agree with `wanted`, a row's own is the one that has the same values in all other `keys`.
-
-    Raises:
-        RecordError: no row is one; `where` names the layout.
     """
-    if not wanted:
-        return [None] * len(rows)
-    chosen = [place for place, runs in enumerate(rows) if agrees(runs[0].config, wanted)]
+    chosen = [place for place, runs in enumerate(rows) if wanted and agrees(runs[0].config, wanted)]
     if not chosen:
-        raise RecordError(f"{where}: baseline: no row has {', '.join(f'{k}={v}' for k, v in wanted.items())}")
+        return [None] * len(rows)
     others = [key for key in keys if key not in wanted]
 
     def values(place: int) -> list[Any]:
@@ -91,6 +85,11 @@ def best_of(rows: Rows, means: Mapping[int, float], column: Column, *, tested: b
         return {best}
     baselines = [best if place in means and place != best else None for place in range(len(rows))]
     return set(means) - told_apart(rows, baselines, column)
+
+
+def no_baseline(wanted: Mapping[str, Any]) -> str:
+    """What is to be said where no row is what others should be compared with."""
+    return f"no row has {', '.join(f'{key}={value}' for key, value in wanted.items())}"
 
 
 def what_seeds_can_tell(rows: Rows, baselines: Sequence[int | None], columns: Sequence[Column]) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from attnbench.record import Record, RecordError
 from attnbench.report.aggregate import Row, Sorted, Table
-from attnbench.report.baselines import by_seed, on_common_seeds
+from attnbench.report.baselines import by_seed, no_baseline, on_common_seeds
 from attnbench.report.cells import Cell, lookup, number_text, signed
 from attnbench.report.keys import RowKey
 from attnbench.report.layout import Column, Layout
@@ -45,10 +45,12 @@ def compare(made: Sorted, layout: Layout, folder: Path, where: str, title: str) 
     made for each seed that both rows have, and the largest p counts: the difference is there at every seed.
 
     Raises:
-        RecordError: the layout names no baseline, or no column with an end that is better.
+        RecordError: the layout names no baseline that is there, or no column with an end that is better.
     """
     if not layout.baseline:
         raise RecordError(f"{where}: baseline: expected config keys and values of the row to compare others with")
+    if all(base is None for base in made.baselines):
+        raise RecordError(f"{where}: baseline: {no_baseline(layout.baseline)} beside others")
     columns = [column for column in made.columns if column.best is not None]
     if not columns:
         raise RecordError(f"{where}: columns: expected best: max or min in the columns that are to be compared")
