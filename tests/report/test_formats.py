@@ -65,11 +65,11 @@ def test_markdown() -> None:
 def test_latex_is_booktabs_and_escaped() -> None:
     text = latex(TABLE)
     lines = [" ".join(line.split()) for line in text.splitlines()]
-    assert r"\caption{Norm \& depth: 100 \%}" in lines
+    assert r"\caption{Norm \& depth: 100 \%}\smallskip" in lines
     first = lines.index(r"\begin{tabular}{lrrrr}")
     assert lines[first + 1 : first + 8] == [
         r"\toprule",
-        r"norm & BLEU & BLEU, published & ours less published & size (10\^{}6) \\",
+        r"norm & BLEU & \shortstack{BLEU,\\published} & \shortstack{ours less\\published} & size (10\^{}6) \\",
         r"\midrule",
         r"pre\_norm & \textbf{31.25} $\pm$ 0.50 (n=3) & 30.00 [a] & +1.25 [a] & 1.2 \\",
         r"a\textbar{}b \ensuremath{<}x\ensuremath{>} \#1 & failed & -- & -- & failed \\",

@@ -15,15 +15,18 @@ from attnbench.report.grid import BOLD, END, breaks, build_grid, notes_of
 from attnbench.report.runs import ABSENT
 from attnbench.report.web import html
 
+_WIDE = 10  # columns from which on a page of its own lies on its side
+_LONG = 12  # characters from which on a heading stands in two lines
+_STACK, _NEXT = "\ue002", "\ue003"  # like BOLD: around such a heading, and between its lines
 # What LaTeX writes in its own way, beyond what tabulate escapes; its default fonts have no bar.
 _LATEX = {
     "±": r"$\pm$", ABSENT: "--", MINUS: "$-$", "|": r"\textbar{}", "\N{MULTIPLICATION SIGN}": r"$\times$",
-    BOLD: r"\textbf{", END: "}",
+    BOLD: r"\textbf{", _STACK: r"\shortstack{", _NEXT: r"\\", END: "}",
 }  # fmt: skip
 # \@nodocument is let to \relax where a document has begun.
-_HEAD = r"""% \input{} it where \usepackage{booktabs,graphicx} is, or run pdflatex on it as it is.
+_HEAD = r"""%% \input{} it where \usepackage{booktabs,graphicx} is, or run pdflatex on it as it is.
 \expandafter\ifx\csname @nodocument\endcsname\relax\else
-\documentclass[a4paper]{article}\usepackage[margin=2cm]{geometry}
+\documentclass[a4paper]{article}\usepackage[margin=2cm%s]{geometry}
 \usepackage{booktabs,graphicx}\pagestyle{empty}\def\attnbenchend{\end{document}}\begin{document}
 \fi"""
 _TAIL = r"\csname attnbenchend\endcsname"
@@ -49,7 +52,8 @@ def latex(table: Table) -> str:
     r"""A table float to be \input where booktabs and graphicx are loaded, which pdflatex also takes as it is."""
     grid = build_grid(table)
     rows = [[" ".join(cell.split()) for cell in row] for row in grid.rows]
-    body = tabulate(rows, headers=grid.headings, tablefmt="latex_booktabs", disable_numparse=True, colalign=grid.align)
+    headings = [_stacked(heading) for heading in grid.headings]
+    body = tabulate(rows, headers=headings, tablefmt="latex_booktabs", disable_numparse=True, colalign=grid.align)
     # A row that begins with [ or * would be taken for an argument of the line break before it.
     lines = re.sub(r"^ (?=[\[*])", " {}", body, flags=re.MULTILINE).split("\n")
     first = lines.index("\\midrule") + 1
@@ -57,10 +61,10 @@ def latex(table: Table) -> str:
         lines.insert(first + place, "\\midrule")
     notes = "".join(f"{_tex(note)}\\par\n" for note in notes_of(table))
     parts = [
-        _HEAD,
+        _HEAD % (",landscape" if len(headings) > _WIDE else ""),
         "\\begin{table}",
         "\\centering\\small",
-        f"\\caption{{{_tex(table.title)}}}",
+        f"\\caption{{{_tex(table.title)}}}\\smallskip",
         f"{_FIT}\n{_typeset(chr(10).join(lines))}}}",
         f"\\par\\medskip\n\\begin{{minipage}}{{\\linewidth}}\\footnotesize\\raggedright\n{notes}\\end{{minipage}}"
         if notes
@@ -79,6 +83,15 @@ FORMATS: dict[str, tuple[str, Callable[[Table], str]]] = {
     "html": (".html", html),
     "json": (".json", json_text),
 }
+
+
+def _stacked(heading: str) -> str:
+    """A long heading in two lines, about as long as each other."""
+    words = heading.split()
+    if len(heading) <= _LONG or len(words) < 2:
+        return heading
+    cut = min(range(1, len(words)), key=lambda at: abs(len(" ".join(words[:at])) - len(" ".join(words[at:]))))
+    return f"{_STACK}{' '.join(words[:cut])}{_NEXT}{' '.join(words[cut:])}{END}"
 
 
 def _picture(figure: Figure) -> str:
