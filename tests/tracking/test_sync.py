@@ -37,11 +37,11 @@ def test_the_newest_session_of_each_run_counts(tmp_path: Path) -> None:
     assert not is_sent(other)
 
 
-def test_a_file_that_wandb_cannot_read_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "run-a.wandb"
-    path.write_text("nothing of the kind")
-    with pytest.raises(SessionError, match=r"run-a\.wandb: W&B cannot read this: "):
-        lines(path)
+def test_a_file_that_wandb_cannot_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = subprocess.CompletedProcess([], 1, "", "Usage\nError: not a W&B file\n")
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: said)
+    with pytest.raises(SessionError, match=r"run-a\.wandb: W&B cannot read this: Error: not a W&B file$"):
+        lines(tmp_path / "run-a.wandb")
 
 
 def test_sync_sends_what_is_missing_and_names_what_is_left(
