@@ -15,7 +15,7 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from attnbench.config import ConfigError, check
+from attnbench.config import ConfigError, Fault, check
 from attnbench.record import PLAN, Kind, Plan, RecordError, Status, read_plan, write
 from attnbench.report.tables import write_tables
 from attnbench.sweep.children import Job
@@ -54,8 +54,13 @@ def command() -> int:
         for fault in error.faults:
             _complain(fault)
         return 2
+    in_turn = "hydra/launcher=basic" in arguments.overrides
     asked = {(run.config["trainer"]["devices"], run.config["trainer"]["num_nodes"]) for run in plan.runs}
     refused = [found for each in sorted(asked) if (found := fault_of(*each, multirun=arguments.multirun)) is not None]
+    if in_turn and any(devices > 1 for devices, _ in asked):
+        refused.append(
+            Fault("hydra/launcher", "basic", "runs are in this process, and so have one device: leave it out")
+        )
     if refused:
         for found in refused:
             _complain(found)
@@ -70,7 +75,7 @@ def command() -> int:
         _complain(error_of(error, folder)["message"])
         return 2
     print(f"sweep {plan.sweep}: {len(plan.runs)} runs in {folder}", flush=True)
-    app(run)()
+    app(run_in_turn if in_turn else run)()
     return conclude(read_plan(folder / PLAN), folder)  # which a search has added to
 
 
@@ -103,6 +108,23 @@ def run_alone(cfg: DictConfig) -> None:
         raise SystemExit(128 + signal.SIGTERM) from error
     except BaseException as error:
         _explain(error, folder)
+
+
+def run_in_turn(cfg: DictConfig) -> None:
+    """The same where Hydra's own launcher has every run in this process: what one does not survive, none does."""
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    exit_on_sigterm()
+    try:
+        if is_finished(folder):
+            print(f"{folder.name}: skipped: finished", flush=True)
+            return
+        with _lease(folder, check(cfg).sweep.lease_seconds):
+            run(cfg)
+    except Exception as error:  # it is in the record, and told of at the end
+        said = error_of(error, folder)
+        if said["kind"] == Kind.interrupted:
+            raise KeyboardInterrupt from error
+        print(f"{folder.name}: failed: {said['type']}: {said['message']}", flush=True)
 
 
 def run_on_ranks(cfg: DictConfig, folder: Path, overrides: list[str]) -> None:

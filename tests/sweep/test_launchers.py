@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -145,3 +147,21 @@ def test_without_slurm_one_sentence_says_what_there_is(tmp_path: Path, monkeypat
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ConfigError, match="hydra/launcher=slurm: no sbatch here"):
         SubmititQueue(tmp_path, "small", SlurmOptions(), None)
+
+
+def test_hydra_s_own_launcher_skips_what_is_finished_and_outlives_a_failure(tmp_path: Path) -> None:
+    command = [sys.executable, str(HERE / "sweep_door.py"), "-m", "seed=1,2,3", "sweep.name=small"]
+
+    def train(*more: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([*command, *more], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+
+    (tmp_path / "2.fail").touch()
+    done = train("hydra/launcher=basic")
+    assert done.returncode == 1, done.stderr
+    assert "failed: RuntimeError: boom\n" in done.stdout
+    assert done.stderr.splitlines()[-1].endswith(" seed=2: boom")
+    (tmp_path / "2.fail").unlink()
+    done = train("hydra/launcher=basic")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count(": skipped: finished\n") == 2
+    assert train("hydra/launcher=basic", "trainer.devices=2", "trainer.strategy=ddp").returncode == 2
