@@ -15,7 +15,7 @@ from attnbench.report.aggregate import Table, default_columns
 from attnbench.report.cells import is_number, number_text
 from attnbench.report.runs import Run, flatten, gather
 
-_LOG_LINES = 60
+_LOG_LINES, _LOG_BYTES = 60, 2**16  # of the end of a run's log
 _RESULTS = ("metrics.test", "metrics.best", "metrics.final", "parameters", "performance", "time")
 _ABSENT = -1
 
@@ -162,6 +162,8 @@ def _log(folder: Path | None) -> str:
         return ""
     said = []
     for path in sorted(folder.glob("*.log")):
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_LINES:]
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - _LOG_BYTES))
+            lines = file.read().decode("utf-8", errors="replace").splitlines()[-_LOG_LINES:]
         said += [f"{path.name}:", *lines] if lines else []
     return "\n".join(said)

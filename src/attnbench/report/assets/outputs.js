@@ -117,7 +117,7 @@ class Outputs {
       el(
         "tbody",
         {},
-        row(`${number} source`, text(source), "quiet"),
+        row(`source ${number}`, text(source), "quiet"),
         row("reference", text(reference), "reference"),
         ...said.map((one) => row(one.name, one === other ? text(one.text) : marked(asked, one.text))),
       ),
