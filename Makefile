@@ -12,7 +12,7 @@ READY := .venv/.ready
 .PHONY: help setup sweep table tables report bench test test-full lint format type sync workspace wandb-sweep lock clean
 
 help: ## what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "  SWEEP=heads EXPERIMENT=transformer_multi30k TABLE=heads ARGS='trainer.max_steps=1000'"
 
