@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from collections.abc import Sequence
@@ -104,4 +105,5 @@ class RayQueue:
 def _do(errand: Errand, folder: str) -> None:
     """In Ray's worker: the errand, from where it was given."""
     os.chdir(folder)
-    errand()
+    with contextlib.suppress(SystemExit):  # it was told to stop, as its record says; Ray would call that a crash
+        errand()
