@@ -138,3 +138,8 @@ def test_door(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make_records(tmp_path / "b", runs=6, name="b")
     assert main(["page", str(tmp_path / "a"), str(tmp_path / "b")]) == 0
     assert re.match(rf"{tmp_path}/report/index.html: 6 runs, \d.\d MB; open it", capsys.readouterr().out)
+
+
+def test_what_wandb_has_is_fetched_by_the_same_door(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["import-wandb", str(tmp_path), "--output", str(tmp_path / "records")]) == 2
+    assert str(tmp_path) in capsys.readouterr().err

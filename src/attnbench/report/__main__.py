@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,10 +11,15 @@ from pathlib import Path
 from attnbench.record import RecordError
 from attnbench.report.page import MAPS_MEGABYTES, write_page
 
+_IMPORT = "import-wandb"  # a door of its own, for it asks W&B; here too, since records are what comes of it
+
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Write the page and say where it is; 0, or 2 after one sentence about what is wrong."""
-    arguments = _parser().parse_args(argv)
+    """Do what is asked, and say where it is; 0, or 2 after one sentence about what is wrong."""
+    given = list(sys.argv[1:] if argv is None else argv)
+    if given[:1] == [_IMPORT]:
+        return int(importlib.import_module("attnbench.import_wandb").main(given[1:]))
+    arguments = _parser().parse_args(given)
     try:
         written = write_page(
             [Path(folder) for folder in arguments.folders],
@@ -34,6 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m attnbench.report", description="What records show, to look at.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands.add_parser(_IMPORT, help="records of runs that W&B has and that are not here", add_help=False)
     page = commands.add_parser(
         "page",
         help="one HTML file to compare runs in",

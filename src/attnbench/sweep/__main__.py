@@ -7,10 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from attnbench.config import ConfigError
 from attnbench.record import RecordError
-from attnbench.sweep.agents import write_sweep
-from attnbench.sweep.plan import expand
 from attnbench.sweep.status import table
 
 
@@ -25,23 +22,34 @@ def main(argv: Sequence[str] | None = None) -> int:
     wandb = commands.add_parser("wandb", help="write a sweep as a file for `wandb sweep`, whose agents run it")
     wandb.add_argument("overrides", nargs="+", help="as for attnbench.train -m: sweep=heads, key=value, key=1,2,3")
     arguments = parser.parse_args(argv)
+    if arguments.command == "wandb":
+        return _hand_over(arguments.overrides)
     try:
-        print(table(arguments.folder) if arguments.command == "status" else _hand_over(arguments.overrides))
-    except (ConfigError, RecordError) as error:
-        for fault in getattr(error, "faults", [error]):
-            print(f"error: {fault}", file=sys.stderr)
+        print(table(arguments.folder))
+    except RecordError as error:
+        print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
 
 
-def _hand_over(overrides: list[str]) -> str:
-    plan = expand(overrides, multirun=True)
-    path = write_sweep(plan)
-    return (
+def _hand_over(overrides: list[str]) -> int:
+    from attnbench.config import ConfigError  # and Hydra with it, for which a status has no time
+    from attnbench.sweep.agents import write_sweep
+    from attnbench.sweep.plan import expand
+
+    try:
+        plan = expand(overrides, multirun=True)
+        path = write_sweep(plan)
+    except ConfigError as error:
+        for fault in error.faults:
+            print(f"error: {fault}", file=sys.stderr)
+        return 2
+    print(
         f"{path}: {len(plan.runs)} runs\n`wandb sweep {path}` names the sweep, and `wandb agent` in as many places as "
         f"you like runs it, from this folder and with attnbench's environment active;\n"
         f"the records lie in {path.parent}, and `python -m attnbench.table {plan.sweep}` prints their table"
     )
+    return 0
 
 
 if __name__ == "__main__":

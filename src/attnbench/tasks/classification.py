@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any, cast
 
 import numpy as np
@@ -50,6 +49,9 @@ class Classification(Task):
         self.outputs: list[Sample] = []
         self.tested: list[Tested] = []
         self._found: list[tuple[Tensor, Tensor, Tensor]] = []
+        return self._classifier()
+
+    def _classifier(self) -> nn.Module:
         sizes = {"channels": self.assets["channels"], "image_size": self.preparation.image_size}
         return cast(nn.Module, build_classifier(self.config, **sizes, classes=len(self.classes)))
 
@@ -60,7 +62,8 @@ class Classification(Task):
 
     def flops_per_unit(self) -> tuple[float, str]:
         """FLOPs of training on one picture."""
-        network = copy.deepcopy(self.network).to("meta").eval()  # BatchNorm refuses to train on one
+        with torch.device("meta"):  # another one: of this one, a rank may have but a share
+            network = self._classifier().eval()  # BatchNorm refuses to train on one
         size = self.preparation.image_size
         picture_1CHW = torch.empty(1, self.assets["channels"], size, size, device="meta")
         return training_flops_by_running(lambda: network(picture_1CHW).logits), COUNTED
