@@ -7,7 +7,7 @@ import pytest
 from attnbench import bench
 from attnbench.bench import main
 from attnbench.benchmark import device
-from attnbench.benchmark.results import read
+from attnbench.benchmark.results import SUITES, read
 
 
 def test_measures_and_prints_what_the_record_prints_again(
@@ -25,12 +25,16 @@ def test_measures_and_prints_what_the_record_prints_again(
     assert read(record).settings.lengths == [2, 3]
     assert main(["--render", str(record)]) == 0
     assert capsys.readouterr().out == printed.out
+    assert main(["--render", str(record), str(record), "--write", str(tmp_path / "page.md")]) == 0
+    page = (tmp_path / "page.md").read_text()
+    assert page.startswith("# Benchmarks\n")
+    assert page.endswith(2 * printed.out)
 
 
 @pytest.mark.parametrize(
     ("command", "said"),
     [
-        (["speed"], "argument SUITE: given speed; expected some of attention, training, decoding, startup"),
+        (["speed"], f"argument SUITE: given speed; expected some of {', '.join(SUITES)}, peers"),
         (["--lengths", "64,0"], "argument --lengths: given 0; expected a whole number of at least 1"),
     ],
 )

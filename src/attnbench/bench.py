@@ -6,20 +6,42 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attnbench.benchmark.configs import DECODED, PRECISION, TRAINED, decoded, trained
+from attnbench.benchmark import environments
+from attnbench.benchmark.configs import DECODED, PRECISION, TRAINED, contested, decoded, trained
 from attnbench.benchmark.measuring import measure
-from attnbench.benchmark.results import SCHEMA_VERSION, SUITES, Benchmark, Settings, Suite, read, write
+from attnbench.benchmark.results import (
+    CONTESTS,
+    NOT_INSTALLED,
+    OWN,
+    SCHEMA_VERSION,
+    SUITES,
+    Benchmark,
+    Settings,
+    Suite,
+    read,
+    write,
+)
 from attnbench.benchmark.table import render
 from attnbench.config import Config, ConfigError, Fault
+from attnbench.data.errors import DataError
+from attnbench.data.text_files import write_atomically
 from attnbench.identity import provenance
 from attnbench.record import RecordError
 
 if TYPE_CHECKING:
     from attnbench.benchmark.measuring import Plan
 
+PEERS = "peers"
+_HEAD = """# Benchmarks
+
+Made by `python -m attnbench.bench` (`--write`), not by hand. Every row took turns with its baseline in one run, so that
+ratios hold where times do not; what a table was measured on stands below it.
+"""
+_OF = f"of {', '.join(SUITES)}, or {PEERS}: the last {len(CONTESTS)}"
 Configs = dict[str, dict[str, Config]]  # by suite, then by model
 
 
@@ -28,30 +50,36 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns the exit status: 2 after a sentence about what is wrong with the command, 1 where a row failed.
     """
-    arguments = vars(_parser().parse_args(argv))
-    output, rendered, drawn = (arguments.pop(name) for name in ("output", "render", "draw"))
+    given = sys.argv[1:] if argv is None else argv
     try:
+        if list(given[:2]) == ["peers", "install"]:
+            return environments.install(given[2:])
+        arguments = vars(_parser().parse_args(given))
+        output, rendered, written, drawn = (arguments.pop(name) for name in ("output", "render", "write", "draw"))
         if rendered is not None:
-            print(render(read(rendered)), end="")
-            _draw(read(rendered), drawn)
+            _print("".join(render(read(record)) for record in rendered), written)
+            for record in rendered:
+                _draw(read(record), drawn)
             return 0
-        settings = Settings(**arguments | {"suites": list(dict.fromkeys(arguments["suites"]))})
-        configs = {"training": trained, "decoding": decoded}
+        asked = [name for suite in arguments["suites"] for name in (CONTESTS if suite == PEERS else [suite])]
+        settings = Settings(**arguments | {"suites": list(dict.fromkeys(asked))})
+        configs = {"training": trained, "decoding": decoded} | {name: partial(contested, name) for name in CONTESTS}
         composed = {name: compose(settings) for name, compose in configs.items() if name in settings.suites}
         benchmark = run(settings, composed, output)
     except ConfigError as error:
         for fault in error.faults:
             _tell(f"attnbench: {fault}")
         return 2
-    except (RecordError, OSError) as error:
+    except (DataError, RecordError, OSError) as error:
         _tell(f"attnbench: {error}")
         return 2
     except KeyboardInterrupt:
         _tell(f"attnbench: stopped; suites that were done are in {output}")
         return 130
-    print(render(benchmark), end="", flush=True)
+    _print(render(benchmark), written)
     _draw(benchmark, drawn)
-    return int(any(row.error is not None for suite in benchmark.suites for row in suite.rows))
+    errors = [row.error for suite in benchmark.suites for row in suite.rows if row.error is not None]
+    return int(any(not error.startswith(NOT_INSTALLED) for error in errors))
 
 
 def run(settings: Settings, configs: Configs, output: Path) -> Benchmark:
@@ -97,9 +125,19 @@ def plan(name: str, settings: Settings, configs: dict[str, Config]) -> Plan:
         from attnbench.benchmark import decoding
 
         return decoding.plan(settings, configs)
+    if name in CONTESTS:
+        from attnbench.benchmark import rivals
+
+        return rivals.plan(name, settings, configs)
     from attnbench.benchmark import startup
 
     return startup.plan(settings)
+
+
+def _print(tables: str, path: Path | None) -> None:
+    print(tables, end="", flush=True)
+    if path is not None:
+        write_atomically(path, f"{_HEAD}\n{tables}".encode())
 
 
 def _draw(benchmark: Benchmark, folder: Path | None) -> None:
@@ -114,8 +152,8 @@ def _tell(what: str) -> None:
 
 
 def _suite(text: str) -> str:
-    if text not in SUITES:
-        raise argparse.ArgumentTypeError(f"given {text}; expected some of {', '.join(SUITES)}")
+    if text not in (*SUITES, PEERS):
+        raise argparse.ArgumentTypeError(f"given {text}; expected some of {', '.join((*SUITES, PEERS))}")
     return text
 
 
@@ -143,7 +181,7 @@ def _parser() -> argparse.ArgumentParser:
         shown = " (default: %(default)s)" if how.get("default") is not None and name.startswith("--") else ""
         parser.add_argument(name, help=says + shown, **how)
 
-    add("suites", f"of {', '.join(SUITES)}; none: all", nargs="*", metavar="SUITE", type=_suite, default=list(SUITES))
+    add("suites", f"{_OF}; none: the first {len(OWN)}", nargs="*", metavar="SUITE", type=_suite, default=list(OWN))
     add("--lengths", "attention: of queries and keys", type=_counts, default="64,256,1024")
     add("--batch", "attention: sequences", type=_count, default=1)
     add("--heads", "attention: heads", type=_count, default=4)
@@ -153,13 +191,18 @@ def _parser() -> argparse.ArgumentParser:
     add("--data", "training: a data set in place of the embedded one, found in $ATTNBENCH_DATA")
     add("--updates", "training: in each repeat, beyond --warmup", type=_count, default=20)
     add("--sentences", "decoding: in one batch", type=_count, default=64)
+    add("--only", "peers: rows whose names have one of these in them, and this project's", type=_names)
+    add("--seconds", "peers: of each turn, at least", type=float, default=3.0)
+    add("--test-sentences", "peers: to decode", type=_count, default=250)
+    add("--checkpoint", "peers: the weights to decode with, of a run of transformer_multi30k; none: random")
     add("--warmup", "repeats that do not count; training: updates of each repeat", type=_count, default=2)
     add("--repeats", "of every row; rows take turns", type=_count, default=5)
     add("--dtype", "of attention; of models: mixed with float32", choices=tuple(PRECISION), default="float32")
     add("--device", "where to measure", choices=("cpu", "cuda"), default="cpu")
     add("--threads", "that torch computes with; none: what it chooses", type=_count)
     add("--output", "the record", type=Path, default=Path("multirun/bench.json"))
-    add("--render", "print the tables of a record and measure nothing", type=Path, metavar="RECORD")
+    add("--render", "print the tables of records and measure nothing", type=Path, nargs="+", metavar="RECORD")
+    add("--write", "a page for the tables as well, such as BENCHMARKS.md", type=Path, metavar="PAGE")
     add("--draw", "attention: figures of time and memory against length, into a folder", type=Path, metavar="FOLDER")
     return parser
 

@@ -9,10 +9,14 @@ from collections.abc import Callable, Sequence
 from statistics import median, quantiles
 from typing import NamedTuple
 
-from attnbench.benchmark.results import Row
+from attnbench.benchmark.results import NOT_INSTALLED, Row
 from attnbench.benchmark.table import LOWER, MEDIAN, UPPER
 
 Numbers = dict[str, float]
+
+
+class NotInstalled(Exception):
+    """What a row is about is not there; says how to get it."""
 
 
 class Subject(NamedTuple):
@@ -73,6 +77,9 @@ def _try(run: Callable[[], Numbers], row: Row) -> Numbers:
         return {}
     try:
         return run()
+    except NotInstalled as error:
+        row.error = f"{NOT_INSTALLED}: {error}"
+        return {}
     except Exception as error:
         said = next(iter(str(error).splitlines()), "")
         row.error = f"{type(error).__name__}: {said}" if said else type(error).__name__

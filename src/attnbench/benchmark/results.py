@@ -12,7 +12,10 @@ from attnbench.data.text_files import write_atomically
 from attnbench.record import RecordError, build
 
 SCHEMA_VERSION = 1
-SUITES = ("attention", "training", "decoding", "startup")
+OWN = ("attention", "training", "decoding", "startup")
+CONTESTS = ("peers_training", "peers_decoding", "peers_pictures", "peers_recurrent", "overhead")
+SUITES = (*OWN, *CONTESTS)
+NOT_INSTALLED = "not installed"  # how the error of a row begins whose contender is not there
 
 
 @dataclass
@@ -29,6 +32,10 @@ class Settings:
     data: str | None  # training: a name in conf/data; null: the embedded data of the model's task
     updates: int  # training: measured in each repeat, after `warmup` others
     sentences: int  # decoding
+    only: list[str] | None  # peers: rows whose names contain one of these, and this project's; null: all
+    seconds: float  # peers: of each turn, at least
+    test_sentences: int  # peers: to decode
+    checkpoint: str | None  # peers: weights to decode with; null: random ones
     warmup: int  # attention, decoding: repeats that do not count; training: updates
     repeats: int
     dtype: str  # float32, bfloat16 or float16

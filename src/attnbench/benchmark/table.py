@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from attnbench.benchmark.results import Benchmark, Row, Settings, Suite
+from attnbench.benchmark.results import NOT_INSTALLED, Benchmark, Row, Settings, Suite
 from attnbench.report import aggregate
 from attnbench.report.cells import Cell, number_text
 from attnbench.report.formats import markdown
@@ -15,6 +15,7 @@ from attnbench.report.runs import ABSENT
 
 MEDIAN, LOWER, UPPER = "_p50", "_p25", "_p75"
 _DIGITS = 3  # significant ones
+_NO_RATIO = ("_percent", "bleu", "_per_sentence")  # endings of keys that are one themselves, or no cost
 _TIMES = "\N{MULTIPLICATION SIGN}"
 
 
@@ -40,11 +41,18 @@ def _table(suite: Suite, where: str) -> aggregate.Table:
     keys = list(dict.fromkeys(key for row in suite.rows for key in row.values if not key.endswith((LOWER, UPPER))))
     grouped = any(row.group for row in suite.rows)
     labels = [RowKey(suite.groups)] * grouped + [RowKey("row"), RowKey("baseline")]
-    columns = [column for key in keys for column in (Column(key, label=_heading(key)), Column(f"{key}_ratio", _TIMES))]
+    compared = [key for key in keys if not key.endswith(_NO_RATIO)]
+    columns = [
+        column
+        for key in keys
+        for column in (Column(key, label=_heading(key)), *[Column(f"{key}_ratio", _TIMES)] * (key in compared))
+    ]
     rows = tuple(
         aggregate.Row(
             labels=(*[row.group] * grouped, row.name, row.baseline),
-            cells=tuple(cell for key in keys for cell in (_value(row, key), _ratio(suite, row, key))),
+            cells=tuple(
+                cell for key in keys for cell in (_value(row, key), *[_ratio(suite, row, key)] * (key in compared))
+            ),
             published=((),) * len(columns),
         )
         for row in suite.rows
@@ -64,7 +72,8 @@ def _heading(key: str) -> str:
 
 def _value(row: Row, key: str) -> Cell:
     if key not in row.values:
-        return _cell(ABSENT if row.error is None else "failed")
+        missing = row.error is not None and row.error.startswith(NOT_INSTALLED)
+        return _cell(ABSENT if row.error is None else NOT_INSTALLED if missing else "failed")
     stem = key.removesuffix(MEDIAN)
     ends = [_text(row.values[stem + end]) for end in (LOWER, UPPER) if stem + end in row.values]
     return _cell(_text(row.values[key]), f"[{', '.join(ends)}]" if ends else "")
