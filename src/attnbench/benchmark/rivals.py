@@ -74,8 +74,8 @@ def _training(settings: Settings, configs: Mapping[str, Config], notes: list[str
     (group, config), *_ = configs.items()
     sentences = Sentences(config, settings)
     notes.append(
-        f"Updates of at most {sentences.job['batch_tokens']:,} places, padding included, on the longer side (HF Trainer:"
-        " as many sentences as have them on average; JoeyNMT: in no order of lengths); target_tokens are without"
+        f"Updates of at most {sentences.job['batch_tokens']:,} places, padding included, on the longer side (HF"
+        " Trainer: as many sentences as have them on average; JoeyNMT: in no order of lengths); target_tokens are without"
         " padding. Loading batches is in it. Label smoothing, dropout, optimiser and tied embeddings are the same."
     )
     job = sentences.job | {"what": "training", "warmup": 2}
