@@ -75,8 +75,9 @@ def _training(settings: Settings, configs: Mapping[str, Config], notes: list[str
     sentences = Sentences(config, settings)
     notes.append(
         f"Updates of at most {sentences.job['batch_tokens']:,} places, padding included, on the longer side (HF"
-        " Trainer: as many sentences as have them on average; JoeyNMT: in no order of lengths); target_tokens are without"
-        " padding. Loading batches is in it. Label smoothing, dropout, optimiser and tied embeddings are the same."
+        " Trainer: as many sentences as have them on average; JoeyNMT: in no order of lengths);"
+        " target_tokens are without padding. Loading batches is in it."
+        " Label smoothing, dropout, optimiser and tied embeddings are the same."
     )
     job = sentences.job | {"what": "training", "warmup": 2}
     return _subjects(Contest(group, "target_tokens", job, settings, notes, sentences), "peers_training")
@@ -113,9 +114,9 @@ def _decoding(settings: Settings, configs: Mapping[str, Config], notes: list[str
         subjects += _subjects(_Decoding(group, "sentences", job, settings, notes, sentences), "peers_decoding")
     weights = "random weights" if settings.checkpoint is None else f"the weights of {settings.checkpoint}"
     notes.append(
-        "A translation ends at 1.5 times its source's tokens and 20 (CTranslate2, HF generate: its batch's longest source)."
-        f" The first {job['sentences']} sentences of the test set, {weights}, the same for all; sorted by length, source"
-        f" tokens a batch: {sentences.job['decode_tokens']:,} over the beam. bleu: on tokens, of these sentences."
+        "A translation ends at 1.5 times its source's tokens and 20 (CTranslate2, HF generate: its batch's longest)."
+        f" The first {job['sentences']} sentences of the test set, {weights}, the same for all; sorted by length,"
+        f" source tokens a batch: {sentences.job['decode_tokens']:,} over the beam. bleu: on tokens, of these."
     )
     return subjects
 
