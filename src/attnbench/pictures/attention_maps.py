@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from attnbench.pictures.canvas import blank_figure, save_figure
+from attnbench.pictures.canvas import draw_bar, one_axes, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -51,11 +51,9 @@ class AttentionMap:
 
     def draw(self, path: Path) -> None:
         """Write a picture: a row a layer, a column a head, tokens on the outer axes."""
-        width, height = (0.16 * count for count in self.cells)
-        figure = blank_figure(2.2 + width, 1.8 + height, dpi=110, constrained=True)
-        axes = figure.add_subplot()
+        figure, axes = one_axes(*(0.16 * count for count in self.cells), dpi=110)
         image = self.draw_on(axes, f"{self.name.rsplit('-', 1)[0]} attention")
-        figure.colorbar(image, ax=axes, label=COLOURS, shrink=0.6, pad=0.02)
+        draw_bar(figure, image, COLOURS, [0, 0.5, 1], room=0.35)  # where the layers' names stand
         save_figure(figure, path)
 
     def draw_on(self, axes: Axes, title: str, letters: float = 6) -> AxesImage:

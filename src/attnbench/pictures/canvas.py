@@ -29,19 +29,22 @@ def save_figure(figure: Figure, path: Path) -> None:
     figure.savefig(path, format="png", bbox_inches="tight", pad_inches=0.12)
 
 
-def one_axes(width: float, height: float) -> tuple[Figure, Axes]:
-    """A figure that is all axes, so many inches wide and high; labels come on top of that."""
-    figure = blank_figure(width, height)
+def one_axes(width: float, height: float, *, dpi: int = 150) -> tuple[Figure, Axes]:
+    """A figure that is all axes, so many inches wide and high; labels come on top of that.
+
+    Where to put axes need not be found out then, for which every label would be measured several times.
+    """
+    figure = blank_figure(width, height, dpi=dpi)
     axes = figure.add_axes((0, 0, 1, 1))
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     return figure, axes
 
 
-def draw_bar(figure: Figure, image: AxesImage, label: str, ticks: list[float]) -> Axes:
-    """A colour bar as high as the axes, right of them."""
+def draw_bar(figure: Figure, image: AxesImage, label: str, ticks: list[float], *, room: float = 0.1) -> Axes:
+    """A colour bar as high as the axes, `room` inches right of them."""
     width = figure.get_figwidth()
-    axes = figure.add_axes((1 + 0.1 / width, 0, 0.14 / width, 1))
+    axes = figure.add_axes((1 + room / width, 0, 0.14 / width, 1))
     bar = figure.colorbar(image, cax=axes, ticks=ticks)
     bar.set_label(label, fontsize=8)
     bar.outline.set_visible(False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import gc
 
+import wandb.sdk.launch.inputs.internal  # noqa: F401  # all of the default tracker; it starts no thread as yet
 from hydra.core.plugins import Plugins
 
 import attnbench.sweep.hydra_job  # noqa: F401
