@@ -60,7 +60,7 @@ def test_each_fault_is_told_once_however_many_combinations_have_it() -> None:
         ("+model.zzz=3", "model.zzz=3: no such key. model has init, depth,"),
         ("~seed", "~seed: a key cannot be taken away"),
         ("model=tinny", "model=tinny: expected one of bahdanau, "),
-        ("experiment=nope", "experiment=nope: expected one of bahdanau_multi30k, bahdanau_tatoeba,"),
+        ("experiment=nope", "experiment=nope: expected one of bahdanau_general_multi30k, bahdanau_multi30k,"),
         ("hydra/launcher=nope", "hydra/launcher=nope: expected one of attnbench, basic"),
         ("hydra.nope=1", "hydra.nope=1: Could not override 'hydra.nope'"),
         ("model.depth=two", "model.depth=two: expected a whole number"),
