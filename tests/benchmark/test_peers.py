@@ -121,6 +121,14 @@ def test_step_by_step_is_the_same_network() -> None:
     torch.testing.assert_close(theirs(source_BS, target_BT), ours.project(ours(source_BS, target_BT).hidden))
 
 
+def test_weights_of_another_model_are_refused(config: Config, asked: Callable[..., Settings], tmp_path: Path) -> None:
+    path = tmp_path / "model.ckpt"
+    with pytest.raises(
+        ConfigError, match=rf"^--checkpoint={path}: expected model.ckpt of a run; .*no such checkpoint$"
+    ):
+        Sentences(config, asked(checkpoint=str(path)))
+
+
 def test_batches_by_hand_hold_every_sentence_once(sentences: Sentences) -> None:
     corpus = Corpus(sentences.job["data"], "train")
     buckets = corpus.buckets(40)
