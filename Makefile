@@ -24,7 +24,8 @@ $(READY): requirements.lock pyproject.toml
 		|| { echo "attnbench needs Python 3.11 or newer, and $(PYTHON) is older: make setup PYTHON=/path/to/python3.11"; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
-	VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --require-hashes -r requirements.lock
+	@# Bytecode now, not in the first run of each library: that would take a minute, or each run half of it where none is kept.
+	VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --compile-bytecode --require-hashes -r requirements.lock
 	VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --no-deps -e .
 	@# torchvision's kernels load only beside the torch they were built for: find out now, not in a run.
 	$(BIN)/python -c "import torch, torchvision; print('torch', torch.__version__, 'torchvision', torchvision.__version__)"
