@@ -228,17 +228,28 @@ class _TanhScore(torch.autograd.Function):
     def backward(ctx: Any, grad_BHQK: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Gradients of q, k and v."""
         q_BHQA, k_BHKA, v_A = ctx.saved_tensors
-        grads_q, grad_k_BHKA, grad_v_A = [], torch.zeros_like(k_BHKA), torch.zeros_like(v_A)
+        grads_q: list[Tensor] = []
+        grad_k_BHKA: Tensor | None = None
+        grad_v_A: Tensor | None = None
         chunk = _queries(k_BHKA)
         chunks = zip(torch.split(q_BHQA, chunk, dim=2), torch.split(grad_BHQK, chunk, dim=2), strict=True)
         for q_BHCA, grad_BHCK in chunks:
             tanh_BHCKA = _tanh(q_BHCA, k_BHKA)
-            grad_v_A += (grad_BHCK.reshape(1, -1) @ tanh_BHCKA.flatten(0, -2))[0]
+            grad_v_A = _plus(grad_v_A, (grad_BHCK.reshape(1, -1) @ tanh_BHCKA.flatten(0, -2))[0])
             # 1 - tanh^2, in place.
             slope_BHCKA = tanh_BHCKA.square_().neg_().add_(1).mul_(grad_BHCK.unsqueeze(-1)).mul_(v_A)
             grads_q.append(slope_BHCKA.sum(3))
-            grad_k_BHKA += slope_BHCKA.sum(2)
+            # A decoder asks one query a step, whose slopes need not be added to anything.
+            alone = slope_BHCKA.shape[2] == 1
+            grad_k_BHKA = _plus(grad_k_BHKA, slope_BHCKA.squeeze(2) if alone else slope_BHCKA.sum(2))
+        assert grad_k_BHKA is not None
+        assert grad_v_A is not None
         return torch.cat(grads_q, dim=2), grad_k_BHKA, grad_v_A
+
+
+def _plus(total: Tensor | None, part: Tensor) -> Tensor:
+    """The sum so far, in place; a first part is the sum itself."""
+    return part if total is None else total.add_(part)
 
 
 def _tanh(q_BHCA: Tensor, k_BHKA: Tensor) -> Tensor:
