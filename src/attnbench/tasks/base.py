@@ -89,8 +89,10 @@ class Task(pl.LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip to the configured norm; the norm itself is logged either way."""
+        """Clip to the configured norm; where an update is logged, so is its norm."""
         limit = self.config.optim.clip
+        if limit is None and not self._is_logged():
+            return
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), float("inf") if limit is None else limit)
         if self._is_logged():
             self.log("train/grad_norm", whole(norm), batch_size=1)
@@ -107,8 +109,8 @@ class Task(pl.LightningModule):
         share = torch.stack([value.detach().float() for value in sums.values()])
         self._sums = share if batch_idx % accumulate == 0 else self._sums + share
         if (batch_idx + 1) % accumulate == 0:
-            whole = self.trainer.strategy.reduce(self._sums, reduce_op="sum")
-            for name, value in zip(sums, whole / update_units, strict=True):
+            total = self.trainer.strategy.reduce(self._sums, reduce_op="sum")
+            for name, value in zip(sums, total / update_units, strict=True):
                 self.log(f"train/{name}", value, batch_size=1)
 
     def _is_logged(self) -> bool:
