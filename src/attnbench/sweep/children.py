@@ -135,8 +135,10 @@ class Child:
                     self._failed = time.monotonic()
         if self._failed is not None and time.monotonic() >= self._failed + _GRACE:
             self.kill()
-        self._kill_if_stuck()
-        return len(self._codes) == len(self._processes)
+        over = len(self._codes) == len(self._processes)
+        if not over:
+            self._kill_if_stuck()
+        return over
 
     def ask(self, number: int) -> None:
         """Pass a signal on; the third one kills."""
@@ -200,7 +202,9 @@ class Child:
             self.kill()
 
     def _send(self, number: int) -> None:
-        for process in self._processes:
+        for rank, process in enumerate(self._processes):
+            if self._codes.get(rank, _SERVER_GONE) != _SERVER_GONE:
+                continue  # it has ended, and its number may be another process's by now
             with contextlib.suppress(ProcessLookupError):
                 if process.pid is not None:
                     os.kill(process.pid, number)
