@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import itertools
 import json
 import os
 import sys
@@ -17,7 +18,7 @@ import torch
 
 from attnbench.benchmark import environments, rivals
 from attnbench.benchmark.configs import contested
-from attnbench.benchmark.contest import Contender, Contest
+from attnbench.benchmark.contest import Contender, Contest, told
 from attnbench.benchmark.measuring import NotInstalled, measure
 from attnbench.benchmark.peers.corpus import Corpus, padded
 from attnbench.benchmark.peers.recurrent import StepByStep
@@ -25,6 +26,7 @@ from attnbench.benchmark.peers.serving import KINDS
 from attnbench.benchmark.prepared import Sentences
 from attnbench.benchmark.results import CONTESTS, Settings
 from attnbench.config import Config, ConfigError
+from attnbench.config.root import revive
 from attnbench.identity import resolved
 from attnbench.models.build import build_model
 from attnbench.sweep.plan import compose
@@ -97,8 +99,9 @@ def test_recurrent_contenders_take_turns(answers: Answers, how: str) -> None:
     check_turns(answers("recurrent", job))
 
 
-def test_pictures_are_learned_from_in_turns(answers: Answers) -> None:
-    chosen = compose(["experiment=vit_synthetic_garments"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16_mixed"])
+def test_pictures_are_learned_from_in_turns(answers: Answers, precision: str) -> None:
+    chosen = compose(["experiment=vit_synthetic_garments", f"trainer.precision={precision}"])
     job = {"config": resolved(chosen), "image_size": 28, "batch_size": 3, "lr": 0.1, "clip": 1.0, "optimiser": "adamw"}
     check_turns(answers("pictures", job | {"how": "ours"}))
 
@@ -162,6 +165,18 @@ def test_every_row_has_its_script(suite: str, asked: Callable[..., Settings]) ->
         assert contender.environment is None or contender.environment in environments.names()
     assert rivals.CONTENDERS[suite][0].name == "attnbench"
     assert contested(suite, asked(data="synthetic_translation"))
+
+
+def test_a_row_changes_its_own_config(config: Config) -> None:
+    job = {"config": resolved(config)}
+    for contender in itertools.chain(*rivals.CONTENDERS.values()):
+        changed = resolved(revive(told(contender, job)["config"]))
+        for key, value in contender.changes.items():
+            group, name = key.split(".")
+            assert changed[group].pop(name) == value != job["config"][group][name], contender.name
+        assert all(changed[group].items() <= job["config"][group].items() for group in ("trainer", "attention"))
+    with pytest.raises(KeyError, match="precison"):
+        told(Contender("", "", changes={"trainer.precison": "fp32"}), job)
 
 
 def test_who_is_not_installed_says_how_to(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import selectors
@@ -36,6 +37,7 @@ class Contender(NamedTuple):
     how: str = ""  # what the module is told
     variables: Mapping[str, str] = {}
     by_torch: bool = True  # what torch's profiler can look into
+    changes: Mapping[str, Any] = {}  # to the job's config, by full key: {"trainer.precision": "bf16_mixed"}
 
 
 class Contest:
@@ -66,6 +68,17 @@ class Contest:
             self.notes.append(note)
 
 
+def told(contender: Contender, job: dict[str, Any]) -> dict[str, Any]:
+    """The job as this contender gets it: with its `how`, and its changes in the config, which must know their keys."""
+    job = copy.deepcopy(job) | {"how": contender.how}
+    for key, value in contender.changes.items():
+        group, _, name = key.partition(".")
+        if name not in job["config"][group]:
+            raise KeyError(key)
+        job["config"][group][name] = value
+    return job
+
+
 class Entry:
     """A contender's process, started when it is first asked and gone after its profile."""
 
@@ -88,7 +101,7 @@ class Entry:
 
     def _ask(self, what: str) -> dict[str, Any]:
         if self._process is None:
-            self._process = _Process(self.contender, self.contest.job)
+            self._process = _Process(self.contender, told(self.contender, self.contest.job))
             self.contest.tell_versions(self.contender, self._process.said["versions"])
         return self._process.ask(what)
 
@@ -105,7 +118,7 @@ class _Process:
         self._folder = folder = temporary_folder(self)
         (folder / "attnbench").symlink_to(_PACKAGE)  # this package alone, whatever lies beside it
         self._answers, theirs = os.pipe()
-        (folder / "job.json").write_text(json.dumps(job | {"how": contender.how, "answers": theirs}), "utf-8")
+        (folder / "job.json").write_text(json.dumps(job | {"answers": theirs}), "utf-8")
         threads = str(job["threads"])
         variables = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, **contender.variables}
         if contender.environment is not None:

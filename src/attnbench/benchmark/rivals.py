@@ -16,6 +16,8 @@ from attnbench.config.images import ImagesConfig
 from attnbench.config.recurrent import RecurrentConfig
 from attnbench.identity import resolved
 
+_BF16, _COMPILED = {"trainer.precision": "bf16_mixed"}, {"trainer.compile": True}
+
 CONTENDERS: dict[str, tuple[Contender, ...]] = {
     "peers_training": (
         Contender(OURS, "ours"),
@@ -35,7 +37,10 @@ CONTENDERS: dict[str, tuple[Contender, ...]] = {
     "peers_pictures": (
         Contender(OURS, "ours"),
         Contender(f"{OURS}, bare loop", "pictures", how="ours"),
+        Contender(f"{OURS}, bf16", "ours", changes=_BF16),
+        Contender(f"{OURS}, compiled", "ours", changes=_COMPILED),
         Contender("timm", "pictures", "pictures", how="timm"),
+        Contender("timm, bf16", "pictures", "pictures", how="timm", changes=_BF16),
         Contender("torchvision", "pictures", "pictures", how="torchvision"),
         Contender("SimpleViT", "pictures", "pictures", how="simple_vit"),
     ),

@@ -16,6 +16,7 @@ import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint, Timer
+from torch import nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 
 from attnbench.callbacks.checkpoints import LAST, WholeCheckpoints, latest
@@ -29,7 +30,7 @@ from attnbench.callbacks.resumable import Resumable
 from attnbench.callbacks.run_record import RunRecord
 from attnbench.callbacks.samples import Samples
 from attnbench.config import Config, ConfigError, Fault
-from attnbench.config.trainer import FinalWeights, Precision, Strategy
+from attnbench.config.trainer import FinalWeights, Precision, Strategy, TrainerConfig
 from attnbench.identity import provenance
 from attnbench.nn.recompute import recompute
 from attnbench.record import PROGRESS, Kind, Record, Status, write
@@ -123,10 +124,7 @@ def train_and_test(config: Config, task: Task, data: pl.LightningDataModule, rec
             *keepers,
         ],
     )
-    if config.trainer.recompute:
-        recompute(task.network)
-    if config.trainer.compile:
-        task.network.compile(dynamic=True)
+    adapt(task.network, config.trainer)
     whole, damaged = latest(folder)
     for note in damaged:
         print(f"attnbench: {note}", file=sys.stderr)
@@ -142,6 +140,14 @@ def train_and_test(config: Config, task: Task, data: pl.LightningDataModule, rec
         failed = False
     finally:
         close_logger(logger, failed)
+
+
+def adapt(network: nn.Module, chosen: TrainerConfig) -> None:
+    """Let the network compute as the trainer's config says: recompute activations, or run compiled."""
+    if chosen.recompute:
+        recompute(network)
+    if chosen.compile:
+        network.compile(dynamic=True)
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from attnbench.tasks.base import Task
 from attnbench.tasks.build import build_task
 from attnbench.tasks.data import TaskData
 from attnbench.tasks.optimisation import build_optimiser, lr_factor
-from attnbench.tasks.run import build_trainer, observers, without_noise
+from attnbench.tasks.run import adapt, build_trainer, observers, without_noise
 from attnbench.tasks.tracking import build_logger
 from attnbench.tasks.translation import Translation
 from attnbench.tasks.translation_data import TranslationData
@@ -111,6 +111,7 @@ def main() -> None:
     config = revive(job["config"])
     torch.manual_seed(config.seed)
     task, data = build_task(config)
+    adapt(task.network, config.trainer)
     if job["what"] == "decoding":
         decode(turns, cast(Translation, task), cast(TranslationData, data))
     elif job["how"] == "bare":

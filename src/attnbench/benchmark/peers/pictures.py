@@ -116,10 +116,12 @@ def main() -> None:
         optimiser: torch.optim.Optimizer = torch.optim.SGD(network.parameters(), lr=job["lr"], fused=True)
     else:
         optimiser = torch.optim.AdamW(network.parameters(), lr=job["lr"], weight_decay=0.05, fused=True)
+    mixed = torch.autocast("cpu", torch.bfloat16, enabled=job["config"]["trainer"]["precision"] == "bf16_mixed")
     while True:
         for rows_B in torch.split(torch.randperm(_PICTURES), job["batch_size"]):
             images_BCHW = pixels_NCHW[rows_B].float().div_(255).sub_(0.5).div_(0.3)
-            loss = F.cross_entropy(network(images_BCHW), labels_N[rows_B])
+            with mixed:
+                loss = F.cross_entropy(network(images_BCHW), labels_N[rows_B])
             optimiser.zero_grad()
             torch.autograd.backward(loss)
             if job["clip"] is not None:
