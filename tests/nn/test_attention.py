@@ -9,6 +9,7 @@ from torch import Tensor
 
 from attnbench.config.attention import AttentionConfig, Backend, Score
 from attnbench.config.model import BlocksConfig
+from attnbench.nn import attention as attention_module
 from attnbench.nn.attention import Attention, AttentionOutput, MultiHeadAttention
 from attnbench.nn.scoring import SCORES
 
@@ -168,6 +169,30 @@ def test_the_fused_path_calls_the_kernel_and_the_explicit_one_does_not(
     attend(attention(score, Backend.explicit), *qkv())
     attend(attention(score), *qkv(), need_weights=True)
     assert len(calls) == 1
+
+
+@pytest.mark.parametrize("width", [2, 7])
+@pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS)
+@pytest.mark.parametrize("score", FUSED_SCORES)
+def test_the_kernel_is_given_one_width(
+    score: Score, mask: Tensor | None, width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attention_module, "_LONG", L)
+    widths: set[int] = set()
+    kernel = torch.nn.functional.scaled_dot_product_attention
+    monkeypatch.setattr(
+        torch.nn.functional,
+        "scaled_dot_product_attention",
+        lambda *parts, **how: widths.update(part.shape[-1] for part in parts) or kernel(*parts, **how),
+    )
+    q, k, _ = qkv()
+    v = torch.randn(B, H, L, width, dtype=torch.double, requires_grad=True)
+    found = []
+    for backend in Backend:
+        context = attend(attention(score, backend), q, k, v, mask=mask).context
+        found.append((context, *torch.autograd.grad(context.square().sum(), (q, k, v))))
+    torch.testing.assert_close(*found)
+    assert len(widths) == 1
 
 
 @pytest.mark.parametrize("score", Score)

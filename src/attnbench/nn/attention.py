@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +21,7 @@ from attnbench.nn.positions import RelativePosition
 from attnbench.nn.scoring import build_score
 
 Path = Literal["fused", "explicit"]
+_LONG = 48  # queries and keys from which on one width is worth the zeros that it takes
 
 
 class AttentionOutput(NamedTuple):
@@ -82,7 +83,7 @@ class Attention(nn.Module):
         # The kernel's own causal mask costs nothing, but stands alone and knows only squares.
         native = causal and mask is None and bias is None and queries == keys
         q_BHQD, k_BHKD, scale = self.score.as_dot_product(q_BHQD, k_BHKD)
-        context_BHQE = F.scaled_dot_product_attention(
+        context_BHQE = _fused(
             q_BHQD,
             k_BHKD,
             v_BHKE,
@@ -111,6 +112,18 @@ class Attention(nn.Module):
         context_BHQE = dropped_BHQK @ v_BHKE
         own_BHQE = None if self.position is None else self.position.values(dropped_BHQK)
         return context_BHQE if own_BHQE is None else context_BHQE + own_BHQE
+
+
+def _fused(q_BHQD: Tensor, k_BHKD: Tensor, v_BHKE: Tensor, **how: Any) -> Tensor:
+    """context_BHQE by torch's kernel, its `scale` given.
+
+    With values of another width than keys it would hold all scores on a CPU; zeros at the end change no product.
+    """
+    width, widest = v_BHKE.shape[-1], max(k_BHKD.shape[-1], v_BHKE.shape[-1])
+    if min(q_BHQD.shape[-2], k_BHKD.shape[-2]) < _LONG or width == k_BHKD.shape[-1]:
+        return F.scaled_dot_product_attention(q_BHQD, k_BHKD, v_BHKE, **how)
+    padded = (F.pad(part, (0, widest - part.shape[-1])) for part in (q_BHQD, k_BHKD, v_BHKE))
+    return F.scaled_dot_product_attention(*padded, **how)[..., :width]
 
 
 def _added(bias: Tensor | None, allowed: Tensor | None) -> Tensor | None:
