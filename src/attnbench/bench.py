@@ -15,6 +15,7 @@ from attnbench.benchmark.configs import DECODED, PRECISION, TRAINED, contested, 
 from attnbench.benchmark.measuring import measure
 from attnbench.benchmark.results import (
     CONTESTS,
+    LENGTHS,
     NOT_INSTALLED,
     OWN,
     SCHEMA_VERSION,
@@ -117,6 +118,10 @@ def plan(name: str, settings: Settings, configs: dict[str, Config]) -> Plan:
         from attnbench.benchmark import attention
 
         return attention.plan(settings)
+    if name == "growth":
+        from attnbench.benchmark import growth
+
+        return growth.plan(settings)
     if name == "training":
         from attnbench.benchmark import training
 
@@ -182,11 +187,12 @@ def _parser() -> argparse.ArgumentParser:
         parser.add_argument(name, help=says + shown, **how)
 
     add("suites", f"{_OF}; none: the first {len(OWN)}", nargs="*", metavar="SUITE", type=_suite, default=list(OWN))
-    add("--lengths", "attention: of queries and keys", type=_counts, default="64,256,1024")
-    add("--batch", "attention: sequences", type=_count, default=1)
-    add("--heads", "attention: heads", type=_count, default=4)
-    add("--width", "attention: of a head", type=_count, default=32)
-    add("--max-gib", "attention: the naive score is left out where it would hold more", type=float, default=4.0)
+    lengths = "; ".join(f"{name}: {','.join(map(str, lengths))}" for name, lengths in LENGTHS.items())
+    add("--lengths", f"attention, growth: of sequences; none: those of the suite ({lengths})", type=_counts)
+    add("--batch", "attention, growth: sequences", type=_count, default=1)
+    add("--heads", "attention, growth: heads", type=_count, default=4)
+    add("--width", "attention, growth: of a head", type=_count, default=32)
+    add("--max-gib", "attention, growth: what would hold more is left out", type=float, default=4.0)
     add("--models", f"training: {','.join(TRAINED)}; decoding: {','.join(DECODED)}; or these", type=_names)
     add("--data", "training: a data set in place of the embedded one, found in $ATTNBENCH_DATA")
     add("--updates", "training: in each repeat, beyond --warmup", type=_count, default=20)
@@ -203,7 +209,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--output", "the record", type=Path, default=Path("multirun/bench.json"))
     add("--render", "print the tables of records and measure nothing", type=Path, nargs="+", metavar="RECORD")
     add("--write", "a page for the tables as well, such as BENCHMARKS.md", type=Path, metavar="PAGE")
-    add("--draw", "attention: figures of time and memory against length, into a folder", type=Path, metavar="FOLDER")
+    add("--draw", "attention, growth: figures of time and memory, into a folder", type=Path, metavar="FOLDER")
     return parser
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from attnbench.bench import main
-from attnbench.benchmark.figures import by_length
+from attnbench.benchmark.figures import by_length, draw
 from attnbench.benchmark.measuring import spread
 from attnbench.benchmark.results import SCHEMA_VERSION, Benchmark, Row, Settings, Suite, write
 from attnbench.identity import provenance
@@ -51,3 +51,25 @@ def test_medians_stand_at_their_lengths_and_what_failed_breaks_the_line(
 
 def test_one_length_is_no_curve(asked: Callable[..., Settings]) -> None:
     assert not list(by_length(benchmark(asked(), 64)))
+
+
+def test_sizes_of_a_row_are_a_curve_with_its_exponent(asked: Callable[..., Settings], tmp_path: Path) -> None:
+    values = {"step_ms_exponent_p50": 1.996, "peak_mib_exponent": 0.5}
+    values |= {f"step_ms_at_{n}_tokens{end}": 1.0 * n for n in (8, 16) for end in ("_p50", "_p25", "_p75")}
+    values |= {f"peak_mib_at_{n}_tokens": n + 1.0 for n in (8, 16)}
+    rows = [Row("", "gru", "", values), Row("", "short", "", {"step_ms_at_8_tokens_p50": 3.0})]
+    measured = benchmark(asked(), 8)
+    measured.suites = [Suite("growth", "", ["Two cats."], rows)]
+    time, memory = by_length(measured)
+    assert (time.layout.name, time.x_label, time.y_label, time.legend) == (
+        "growth_step_ms", "tokens", "step_ms", "row: exponent",
+    )  # fmt: skip
+    found = {line.label: [(p.at, p.summary and p.summary.mean, p.missing) for p in line.points] for line in time.lines}
+    assert found == {
+        "gru: 2.00": [(8.0, 8.0, ""), (16.0, 16.0, "")],
+        "short": [(8.0, 3.0, ""), (16.0, None, "left out")],
+    }
+    assert [line.label for line in memory.lines] == ["gru: 0.50"]
+    assert [path.name for path in draw(measured, tmp_path)] == [
+        f"growth_{name}" for name in ("step_ms.pdf", "step_ms.png", "peak_mib.pdf", "peak_mib.png")
+    ]

@@ -50,6 +50,20 @@ def test_a_record_gives_the_same_table_again(benchmark: Benchmark, tmp_path: Pat
     assert any(line.startswith("- attnbench ") and line.endswith("; float32.") for line in lines)
 
 
+def test_what_is_known_without_measuring_stands_beside_the_name(benchmark: Benchmark, tmp_path: Path) -> None:
+    rows = [
+        Row("", "quick", "", {"wait_ms": 2.0}, texts={"operations": "O(n)"}),
+        Row("", "plain", "", {"wait_ms": 4.0}),
+    ]
+    benchmark.suites = [Suite("demo", "", [], rows)]
+    write(benchmark, tmp_path / "bench.json")
+    lines = [" ".join(line.split()) for line in render(read(tmp_path / "bench.json")).splitlines()]
+    # Rows without a baseline have no ratios.
+    assert lines[2] == "| row | operations | wait_ms |"
+    assert lines[4:6] == ["| quick | O(n) | 2.00 |", "| plain | \N{EN DASH} | 4.00 |"]
+    assert not any("baseline" in line for line in lines)
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

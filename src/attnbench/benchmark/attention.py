@@ -15,7 +15,7 @@ from torch import Tensor
 
 from attnbench.benchmark.device import MIB, SAMPLE_MS, memory_method, peak_bytes, seconds
 from attnbench.benchmark.measuring import Numbers, Plan, Subject
-from attnbench.benchmark.results import Settings
+from attnbench.benchmark.results import LENGTHS, Settings
 from attnbench.config.attention import AttentionConfig, Backend, Normaliser, Score
 from attnbench.config.position import Position, PositionConfig
 from attnbench.nn.attention import Attention, AttentionOutput
@@ -153,7 +153,7 @@ def plan(settings: Settings) -> Plan:
         f"peak_mib: tensors of forward and backward, above the inputs: {memory_method(device)}.",
     ]
     subjects = []
-    for length in settings.lengths:
+    for length in settings.lengths or LENGTHS["attention"]:
         inputs = Inputs.random(settings, length)
         numbers = _HIDDEN_LAYERS * inputs.q_BHLD.numel() * length
         gib = numbers * inputs.q_BHLD.element_size() / 2**30

@@ -5,8 +5,9 @@ from __future__ import annotations
 import itertools
 import operator
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import median, quantiles
+from types import MappingProxyType
 from typing import NamedTuple
 
 from attnbench.benchmark.results import NOT_INSTALLED, Row
@@ -27,6 +28,7 @@ class Subject(NamedTuple):
     baseline: str
     sample: Callable[[], Numbers]  # one repeat
     once: Callable[[], Numbers] = dict  # after the repeats: what does not vary
+    texts: Mapping[str, str] = MappingProxyType({})  # by column: what is known without measuring
 
 
 class Plan(NamedTuple):
@@ -55,7 +57,7 @@ def spread(key: str, samples: Sequence[float]) -> Numbers:
 
 
 def _in_turns(subjects: Sequence[Subject], repeats: int, warmup: int) -> list[Row]:
-    rows = [Row(subject.group, subject.name, subject.baseline) for subject in subjects]
+    rows = [Row(subject.group, subject.name, subject.baseline, texts=dict(subject.texts)) for subject in subjects]
     samples: list[dict[str, list[float]]] = [defaultdict(list) for _ in subjects]
     for turn in range(warmup + repeats):
         for subject, row, found in zip(subjects, rows, samples, strict=True):

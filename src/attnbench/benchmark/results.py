@@ -12,9 +12,10 @@ from attnbench.data.text_files import write_atomically
 from attnbench.record import RecordError, build
 
 SCHEMA_VERSION = 1
-OWN = ("attention", "training", "decoding", "startup")
+OWN = ("attention", "growth", "training", "decoding", "startup")
 CONTESTS = ("peers_training", "peers_decoding", "peers_pictures", "peers_recurrent", "overhead")
 SUITES = (*OWN, *CONTESTS)
+LENGTHS = {"attention": [64, 256, 1024], "growth": [128, 256, 512, 1024, 2048]}
 NOT_INSTALLED = "not installed"  # how the error of a row begins whose contender is not there
 
 
@@ -23,11 +24,11 @@ class Settings:
     """What was asked for."""
 
     suites: list[str]
-    lengths: list[int]  # attention: queries, and keys
-    batch: int  # attention: sequences
-    heads: int  # attention
-    width: int  # attention: of a head's queries, keys and values, and of the additive score's hidden layer
-    max_gib: float  # attention: a row that would hold more is left out
+    lengths: list[int] | None  # attention, growth: of sequences; null: LENGTHS
+    batch: int  # attention, growth: sequences
+    heads: int  # attention, growth
+    width: int  # attention, growth: of a head's queries, keys and values, and of the additive score's hidden layer
+    max_gib: float  # attention, growth: a row that would hold more is left out
     models: list[str] | None  # training, decoding: names in conf/model; null: those of the suite
     data: str | None  # training: a name in conf/data; null: the embedded data of the model's task
     updates: int  # training: measured in each repeat, after `warmup` others
@@ -47,14 +48,15 @@ class Settings:
 class Row:
     """One thing measured: medians and quartiles over repeats as <key>_p50, _p25 and _p75, and what needs no repeating.
 
-    A unit stands in each key. A row that failed says why, and has no values.
+    A unit stands in each key. A row that failed says why, and has no values; what is known without measuring it has.
     """
 
     group: str  # rows of one group are measured in turns
     name: str
-    baseline: str  # the row of the same group that this one is a ratio to; it may be itself
+    baseline: str  # the row of the same group that this one is a ratio to, it may be itself; empty: none
     values: dict[str, float] = field(default_factory=dict)
     error: str | None = None
+    texts: dict[str, str] = field(default_factory=dict)  # by column: what is known of it without measuring
 
 
 @dataclass

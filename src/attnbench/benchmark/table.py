@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 from attnbench.benchmark.results import NOT_INSTALLED, Benchmark, Row, Settings, Suite
@@ -14,6 +15,8 @@ from attnbench.report.layout import Column
 from attnbench.report.runs import ABSENT
 
 MEDIAN, LOWER, UPPER = "_p50", "_p25", "_p75"
+EXPONENT = "_exponent"  # how a key ends: what a number grows with, by its sizes of the same row
+SIZED = re.compile(rf"(\w+)_at_(\d+)_([a-z]+)({MEDIAN})?")  # number, size, unit of the size
 _DIGITS = 3  # significant ones
 _NO_RATIO = ("_percent", "bleu", "_per_sentence")  # endings of keys that are one themselves, or no cost
 _TIMES = "\N{MULTIPLICATION SIGN}"
@@ -23,6 +26,11 @@ def render(benchmark: Benchmark) -> str:
     """A table a suite."""
     where = measured_on(benchmark.provenance, benchmark.settings)
     return "\n".join(markdown(_table(suite, where)) for suite in benchmark.suites)
+
+
+def at(key: str, size: int, unit: str) -> str:
+    """The key of a number that has several sizes in one row, which `SIZED` takes apart."""
+    return f"{key}_at_{size}_{unit}"
 
 
 def measured_on(provenance: dict[str, Any], settings: Settings) -> str:
@@ -40,8 +48,10 @@ def measured_on(provenance: dict[str, Any], settings: Settings) -> str:
 def _table(suite: Suite, where: str) -> aggregate.Table:
     keys = list(dict.fromkeys(key for row in suite.rows for key in row.values if not key.endswith((LOWER, UPPER))))
     grouped = any(row.group for row in suite.rows)
-    labels = [RowKey(suite.groups)] * grouped + [RowKey("row"), RowKey("baseline")]
-    compared = [key for key in keys if not key.endswith(_NO_RATIO)]
+    texts = list(dict.fromkeys(text for row in suite.rows for text in row.texts))
+    baselines = any(row.baseline for row in suite.rows)
+    labels = [RowKey(suite.groups)] * grouped + [RowKey("row"), *map(RowKey, texts)] + [RowKey("baseline")] * baselines
+    compared = [key for key in keys if baselines and not key.endswith(_NO_RATIO)]
     columns = [
         column
         for key in keys
@@ -49,7 +59,12 @@ def _table(suite: Suite, where: str) -> aggregate.Table:
     ]
     rows = tuple(
         aggregate.Row(
-            labels=(*[row.group] * grouped, row.name, row.baseline),
+            labels=(
+                *[row.group] * grouped,
+                row.name,
+                *[row.texts.get(text, ABSENT) for text in texts],
+                *[row.baseline] * baselines,
+            ),
             cells=tuple(
                 cell for key in keys for cell in (_value(row, key), *[_ratio(suite, row, key)] * (key in compared))
             ),
@@ -62,7 +77,8 @@ def _table(suite: Suite, where: str) -> aggregate.Table:
         for row in suite.rows
         if row.error is not None
     ]
-    notes = (where, *suite.notes, f"{_TIMES}: over the baseline's, which took turns with it.", *failed)
+    ratios = [f"{_TIMES}: over the baseline's, which took turns with it."] * baselines
+    notes = (where, *suite.notes, *ratios, *failed)
     return aggregate.Table(suite.name, tuple(labels), tuple(columns), rows, notes, marks=())
 
 
