@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from attnbench.nn import loss as loss_module
 from attnbench.nn.loss import linear_cross_entropy
 
 N, V, D = 37, 11, 6
@@ -61,7 +62,9 @@ def test_a_part_may_be_frozen() -> None:
     assert hidden.grad is not None
 
 
-def test_logits_far_from_zero_overflow_nothing() -> None:
+@pytest.mark.parametrize("asks", [True, False], ids=["CPU", "GPU"])
+def test_logits_far_from_zero_overflow_nothing(asks: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loss_module, "_asks", lambda device: asks)
     hidden = torch.tensor([[1000.0], [-1000.0]], requires_grad=True)
     weight = torch.tensor([[1.0], [-1.0], [0.0]])
     target = torch.tensor([0, 0])
@@ -70,6 +73,15 @@ def test_logits_far_from_zero_overflow_nothing() -> None:
     loss.backward()
     assert hidden.grad is not None
     torch.testing.assert_close(hidden.grad, torch.tensor([[0.0], [-2.0]]))
+
+
+def test_likelihoods_are_exact_down_to_the_least(monkeypatch: pytest.MonkeyPatch) -> None:
+    hidden, target = torch.linspace(0, 300, 301).unsqueeze(1), torch.zeros(301, dtype=torch.long)
+    weight = torch.tensor([[-1.0], [0.0]])
+    _, nll = ours([hidden, weight], target, 0.0)
+    torch.testing.assert_close(nll, F.cross_entropy(hidden @ weight.T, target, reduction="none"))
+    monkeypatch.setattr(loss_module, "_asks", lambda device: False)
+    torch.testing.assert_close(ours([hidden, weight], target, 0.0)[1], nll)
 
 
 def test_no_tokens() -> None:

@@ -13,6 +13,7 @@ from torch.autograd.function import once_differentiable
 # Logits of a chunk. On a CPU they stay in its cache, and under 32 MiB, over which glibc gives every block new pages.
 _CHUNK_CPU = 2**21
 _CHUNK_GPU = 2**27
+_UNLIKELY = 80.0  # nats: the p of such a token is close to where float32 loses digits, at exp(-87)
 
 
 def linear_cross_entropy(
@@ -96,32 +97,47 @@ class _Work:
 
     def run(self, target_N: Tensor, chunk: int) -> tuple[Tensor, Tensor]:
         """(loss_sum, nll_N), and the gradients of the first."""
-        nll_N = self.hidden_ND.new_empty(len(target_N), dtype=self.exact)
-        log_sum = self.hidden_ND.new_zeros((), dtype=self.exact)
+        nll_N, target_logit_N = self.hidden_ND.new_empty(2, len(target_N), dtype=self.exact)
         with torch.no_grad(), torch.autocast(self.device, enabled=False):
             # One buffer for the logits of all chunks: fresh pages would cost more than the arithmetic.
             buffer_CV = self.hidden_ND.new_empty(min(chunk, len(target_N)), len(self.weight_VD))
             for first in range(0, len(target_N), chunk):
                 rows = slice(first, first + chunk)
-                log_normaliser_C1, target_logit_C1 = self._chunk(rows, target_N[rows, None], buffer_CV)
-                nll_N[rows] = (log_normaliser_C1 - target_logit_C1).squeeze(1)
-                log_sum += log_normaliser_C1.sum()
-            uniform_sum = log_sum - self._smooth()
+                nll_N[rows], target_logit_N[rows] = self._chunk(rows, target_N[rows, None], buffer_CV)
+            if _asks(self.device):
+                self._mend(nll_N, target_N, buffer_CV)
+            uniform_sum = (nll_N + target_logit_N).sum() - self._smooth()
         return (1 - self.smoothing) * nll_N.sum() + self.smoothing * uniform_sum, nll_N
 
-    def _chunk(self, rows: slice, target_C1: Tensor, buffer_CV: Tensor) -> tuple[Tensor, Tensor]:
-        hidden_CD = self.hidden_ND[rows]
+    def _logits(self, hidden_CD: Tensor, buffer_CV: Tensor) -> Tensor:
         logits_CV = torch.mm(hidden_CD, self.weight_VD.T, out=buffer_CV[: len(hidden_CD)]).to(self.exact)
         if self.bias_V is not None:
             logits_CV += self.bias_V
-        target_logit_C1, top_C1 = logits_CV.gather(1, target_C1), logits_CV.amax(1, keepdim=True)
-        p_CV = logits_CV.sub_(top_C1).exp_()  # in place from here on
-        total_C1 = p_CV.sum(1, keepdim=True)
+        return logits_CV
+
+    def _chunk(self, rows: slice, target_C1: Tensor, buffer_CV: Tensor) -> tuple[Tensor, Tensor]:
+        """nll_C and the logit of each target; a token's logit less its log p is the log of the softmax's normaliser.
+
+        The softmax is one kernel, a row at a time, where maximum, difference, exponential, sum and quotient would
+        each read all logits; the normaliser it does not give. The target's own p does, where it is not too small for
+        float32, which `_mend` sees to on a CPU; asking would halt a GPU, so the likeliest token's p serves there.
+        """
+        hidden_CD = self.hidden_ND[rows]
+        logits_CV = self._logits(hidden_CD, buffer_CV)
+        known_C1 = target_C1 if _asks(self.device) else logits_CV.argmax(1, keepdim=True)
+        known_logit_C1, target_logit_C1 = logits_CV.gather(1, known_C1), logits_CV.gather(1, target_C1)
+        p_CV = torch.softmax(logits_CV, 1, out=logits_CV)
+        log_normaliser_C1 = known_logit_C1 - p_CV.gather(1, known_C1).log()
         if self.want_gradients:
-            grad_CV = p_CV.div_(total_C1)
-            grad_CV.scatter_add_(1, target_C1, torch.full_like(total_C1, self.smoothing - 1))
+            grad_CV = p_CV.scatter_add_(1, target_C1, torch.full_like(target_logit_C1, self.smoothing - 1))
             self._backpropagate(rows, hidden_CD, grad_CV)
-        return top_C1 + total_C1.log(), target_logit_C1
+        return (log_normaliser_C1 - target_logit_C1).squeeze(1), target_logit_C1.squeeze(1)
+
+    def _mend(self, nll_N: Tensor, target_N: Tensor, buffer_CV: Tensor) -> None:
+        """Compute again, from the logits, the nll_N of tokens whose p has too few digits or is zero."""
+        for rows_C in torch.split((nll_N > _UNLIKELY).nonzero().squeeze(1), len(buffer_CV)):
+            logits_CV = self._logits(self.hidden_ND[rows_C], buffer_CV)
+            nll_N[rows_C] = logits_CV.logsumexp(1) - logits_CV.gather(1, target_N[rows_C, None]).squeeze(1)
 
     def _backpropagate(self, rows: slice, hidden_CD: Tensor, grad_CV: Tensor) -> None:
         if self.bias_grad_V is not None:
@@ -153,3 +169,8 @@ class _Work:
             None if gradient is None or tensor is None else gradient.to(tensor.dtype)
             for gradient, tensor in zip(found, self.inputs, strict=True)
         ]
+
+
+def _asks(device: str) -> bool:
+    """Whether what to do may depend on numbers: a GPU would be waited for."""
+    return device == "cpu"
