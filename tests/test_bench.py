@@ -36,7 +36,7 @@ def test_growth_is_measured_and_drawn(
 ) -> None:
     monkeypatch.setenv("KINETO_LOG_LEVEL", "99")
     monkeypatch.setattr(device, "SAMPLE_MS", 0.001)
-    sizes = ["--lengths=2,3,4", "--heads=1", "--width=2", "--warmup=0", "--repeats=1", "--threads=1"]
+    sizes = ["--lengths=2,3,4", "--heads=1", "--width=2", "--warmup=1", "--repeats=1", "--threads=1"]
     assert main(["growth", *sizes, "--output", str(tmp_path / "bench.json"), "--draw", str(tmp_path)]) == 0
     assert "| gru " in capsys.readouterr().out
     assert (tmp_path / "growth_step_ms.png").is_file()

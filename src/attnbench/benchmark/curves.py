@@ -18,7 +18,8 @@ from attnbench.benchmark.table import EXPONENT, at
 _FITTED = 3  # sizes, at least
 FIT = (
     f"*{EXPONENT}: the slope of log(time) or log(memory) against log(size), by least squares over the larger half of"
-    f" the sizes, {_FITTED} of them at least, none of one size alone; [p25, p75]: over repeats, each of which measures all sizes of a row."
+    f" the sizes, {_FITTED} of them at least, none of one size alone; [p25, p75]: over repeats, each of which measures"
+    " all sizes of a row."
 )
 
 

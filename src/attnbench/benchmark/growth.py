@@ -31,8 +31,8 @@ _SOURCES = (
     " step; of fused attention: Dao et al. 2022, Theorem 1."
 )
 _PAGES = (
-    "Explicit attention grows faster than n^2 where its matrices leave the cache, and on a CPU again where they take"
-    " more than 32 MiB each: glibc gets such blocks anew from the system, page by page, every time."
+    "On a CPU, explicit attention grows faster than n^2 where its matrices leave the cache, and where glibc gets them"
+    " from the system, page by page, for every step: always from 32 MiB each, below that as memory happens to lie."
 )
 _RESTRICTED = (
     "Restricted self-attention, O(r n d) in the paper's table, has no row: the windows of this project's recurrent"
