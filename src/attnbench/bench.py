@@ -122,6 +122,10 @@ def plan(name: str, settings: Settings, configs: dict[str, Config]) -> Plan:
         from attnbench.benchmark import growth
 
         return growth.plan(settings)
+    if name == "scaling":
+        from attnbench.benchmark import scaling
+
+        return scaling.plan(settings)
     if name == "training":
         from attnbench.benchmark import training
 
@@ -209,7 +213,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--output", "the record", type=Path, default=Path("multirun/bench.json"))
     add("--render", "print the tables of records and measure nothing", type=Path, nargs="+", metavar="RECORD")
     add("--write", "a page for the tables as well, such as BENCHMARKS.md", type=Path, metavar="PAGE")
-    add("--draw", "attention, growth: figures of time and memory, into a folder", type=Path, metavar="FOLDER")
+    add("--draw", "attention, growth, scaling: figures, into a folder", type=Path, metavar="FOLDER")
     return parser
 
 

@@ -17,7 +17,7 @@ from attnbench.benchmark.table import EXPONENT, at
 
 _FITTED = 3  # sizes, at least
 FIT = (
-    f"*{EXPONENT}: the slope of log(time) or log(memory) against log(size), by least squares over the larger half of"
+    f"*{EXPONENT}: the slope of log(number) against log(size), by least squares over the larger half of"
     f" the sizes, {_FITTED} of them at least, none of one size alone; [p25, p75]: over repeats, each of which measures"
     " all sizes of a row."
 )
@@ -44,17 +44,22 @@ class Curve:
         """What is measured at each size."""
         return {size: self.step_of(size) for size in self.sizes}
 
+    def times(self) -> dict[int, float]:
+        """Milliseconds at each size, one after the other."""
+        return {size: 1e3 * seconds(step, self.device) for size, step in self.steps.items()}
+
     def sample(self) -> Numbers:
-        """Milliseconds at each size, one after the other, and how they grow."""
-        times = {size: 1e3 * seconds(step, self.device) for size, step in self.steps.items()}
+        """Milliseconds at each size, and how they grow."""
+        times = self.times()
         where = crossing(times) if self.crossing else None
-        return self._numbers("step_ms", times, {} if where is None else {f"crossing_{self.unit}": where})
+        return self.numbers("step_ms", times, {} if where is None else {f"crossing_{self.unit}": where})
 
     def once(self) -> Numbers:
         """MiB at each size, and how they grow."""
-        return self._numbers("peak_mib", {n: peak_bytes(step, self.device) / MIB for n, step in self.steps.items()})
+        return self.numbers("peak_mib", {n: peak_bytes(step, self.device) / MIB for n, step in self.steps.items()})
 
-    def _numbers(self, key: str, curve: Mapping[int, float], others: Mapping[str, float] | None = None) -> Numbers:
+    def numbers(self, key: str, curve: Mapping[int, float], others: Mapping[str, float] | None = None) -> Numbers:
+        """Of `key` at each size, and how it grows; `others` in between."""
         slope = exponent(curve)
         fitted = {} if slope is None else {key + EXPONENT: slope}
         return fitted | dict(others or {}) | {at(key, size, self.unit): number for size, number in curve.items()}

@@ -12,7 +12,7 @@ from attnbench.data.text_files import write_atomically
 from attnbench.record import RecordError, build
 
 SCHEMA_VERSION = 1
-OWN = ("attention", "growth", "training", "decoding", "startup")
+OWN = ("attention", "growth", "scaling", "training", "decoding", "startup")
 CONTESTS = ("peers_training", "peers_decoding", "peers_pictures", "peers_recurrent", "overhead")
 SUITES = (*OWN, *CONTESTS)
 LENGTHS = {"attention": [64, 256, 1024], "growth": [128, 256, 512, 1024, 2048]}
