@@ -12,7 +12,7 @@ from attnbench.config.attention import AttentionConfig, Normaliser, Score
 from attnbench.config.model import Activation, Init, Norm, NormKind, Pool, VitConfig
 from attnbench.config.position import Position, PositionConfig
 from attnbench.models.vit import VisionTransformer
-from attnbench.nn.normalisers import choices
+from attnbench.nn.normalisers import choices, greedy_choices
 
 # Every part that a model can be made of, one at a time.
 PARTS: list[dict[str, Any]] = [
@@ -87,6 +87,20 @@ def test_weights_are_the_same_models(options: dict[str, Any]) -> None:
     assert output.attention["encoder"].shape == (2, 3, 2, tokens, tokens)
     torch.testing.assert_close(output.attention["encoder"].sum(-1), torch.ones(2, 3, 2, tokens))
     torch.testing.assert_close(output.logits, model(pictures()).logits)
+
+
+@each_part
+def test_what_is_not_read_of_the_last_layer_is_not_missed(options: dict[str, Any]) -> None:
+    """Whoever asks for weights gets a last layer of all tokens."""
+    model, found = build(**options), []
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)  # a query of zeros has no direction
+    for need_weights in (True, False):
+        model.zero_grad()
+        with greedy_choices():
+            model(pictures(), need_weights).logits.square().sum().backward()
+        found.append({name: parameter.grad for name, parameter in model.named_parameters()})
+    torch.testing.assert_close(found[1], found[0], rtol=1e-4, atol=1e-5)
 
 
 @each_part

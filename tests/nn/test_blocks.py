@@ -63,6 +63,13 @@ def test_every_activation_is_there() -> None:
     assert set(ACTIVATIONS) == set(Activation)
 
 
+@pytest.mark.parametrize("norm", Norm)
+def test_the_first_tokens_alone_are_what_they_were_among_all(norm: Norm) -> None:
+    layer = randomised(EncoderLayer(config(norm=norm), AttentionConfig(), PositionConfig()))
+    x, real = torch.randn(B, T, D, dtype=torch.double), torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]]).bool()
+    torch.testing.assert_close(layer(x, real, queries=2).context, layer(x, real).context[:, :2])
+
+
 def by_hand(norm: Norm, normed: Callable[[Tensor], Tensor], x: Tensor, f: Callable[[Tensor], Tensor]) -> Tensor:
     """Each placement's formula, with the final norm of a stack of this one block."""
     match norm:

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from attnbench.config.attention import AttentionConfig
-from attnbench.config.model import Pool, VitConfig
+from attnbench.config.model import NormKind, Pool, VitConfig
 from attnbench.config.position import PositionConfig
 from attnbench.models.classifier import ClassifierOutput
 from attnbench.nn.blocks import EncoderLayer, final_norm
 from attnbench.nn.dropout import Dropout
 from attnbench.nn.initialisation import initialise
-from attnbench.nn.positions import Layout, build_position
+from attnbench.nn.positions import POSITIONS, Layout, RelativePosition, build_position
 
 
 class VisionTransformer(nn.Module):
@@ -46,6 +46,9 @@ class VisionTransformer(nn.Module):
         layout = Layout(self.grid, leading=0 if self.cls_D is None else 1)
         self.encoder = nn.ModuleList(EncoderLayer(model, attention, position, layout) for _ in range(model.depth))
         self.norm = final_norm(model)
+        # Of the last layer nothing else is read, and there what the other tokens become need not be computed.
+        alone = model.norm_kind is not NormKind.batch and not issubclass(POSITIONS[position.kind], RelativePosition)
+        self.read = 1 if model.pool is Pool.cls and alone else None  # so many of the first tokens; None: all
         self.head = nn.Linear(model.d_model, classes)
         initialise(self, model.init)
 
@@ -55,8 +58,9 @@ class VisionTransformer(nn.Module):
         x_BTD = x_BPD if self.cls_D is None else torch.cat((self.cls_D.expand(len(x_BPD), 1, -1), x_BPD), dim=1)
         x_BTD = self.dropout(x_BTD)
         weights = []
-        for layer in self.encoder:
-            x_BTD, weights_BHTT = layer(x_BTD, None, need_weights)
+        for number, layer in enumerate(self.encoder, 1):
+            read = self.read if number == len(self.encoder) and not need_weights else None
+            x_BTD, weights_BHTT = layer(x_BTD, None, need_weights, read)
             weights.append(weights_BHTT)
         x_BTD = self.norm(x_BTD)
         pooled_BD = x_BTD.mean(1) if self.cls_D is None else x_BTD[:, 0]

@@ -139,12 +139,24 @@ class EncoderLayer(nn.Module):
         self.around_self = Residual(model, alpha)
         self.around_feed_forward = Residual(model, alpha)
 
-    def forward(self, x_BTD: Tensor, real_BT: Tensor | None = None, need_weights: bool = False) -> AttentionOutput:
-        """x_BTD one layer on, and weights_BHTT if asked for; `real_BT` is False where a token is padding."""
+    def forward(
+        self,
+        x_BTD: Tensor,
+        real_BT: Tensor | None = None,
+        need_weights: bool = False,
+        queries: int | None = None,
+    ) -> AttentionOutput:
+        """x_BTD one layer on, and weights_BHTT if asked for; `real_BT` is False where a token is padding.
+
+        `queries`: only so many of the first tokens come out; the others are but attended to. For a layer without
+        relative positions, whose queries are taken for the last tokens, and with a norm that sees one token at a time.
+        """
         mask_B11T = None if real_BT is None else real_BT[:, None, None]
-        y_BTD, weights_BHTT = self.self_attention(
-            self.around_self.enter(x_BTD, real_BT), mask=mask_B11T, need_weights=need_weights
-        )
+        entered_BTD, memory_BTD = self.around_self.enter(x_BTD, real_BT), None
+        if queries is not None:
+            entered_BTD, memory_BTD = entered_BTD[:, :queries], entered_BTD
+            x_BTD, real_BT = x_BTD[:, :queries], None if real_BT is None else real_BT[:, :queries]
+        y_BTD, weights_BHTT = self.self_attention(entered_BTD, memory_BTD, mask=mask_B11T, need_weights=need_weights)
         x_BTD = self.around_self.leave(x_BTD, y_BTD, real_BT)
         y_BTD = self.feed_forward(self.around_feed_forward.enter(x_BTD, real_BT))
         return AttentionOutput(self.around_feed_forward.leave(x_BTD, y_BTD, real_BT), weights_BHTT)
