@@ -25,7 +25,7 @@ from attnbench.nn.scoring import SCORES, Additive
 
 _BASELINE = "scaled_dot fused"
 _NAIVE = "additive naive"
-_HIDDEN_LAYERS = 3  # that the naive score holds at its worst: tanh, its input or its slope, and a gradient
+_HELD = 3  # of the largest: softmax or tanh, its input or its slope, and a gradient
 
 
 class NaiveAdditive(Additive):
@@ -63,6 +63,14 @@ class Case(NamedTuple):
         if self.position is not None:
             parts.append(self.position.name)
         return " ".join([*parts, "naive" if self.naive else self.build(2, 4).path(device)])
+
+    def held(self, heads: int, width: int, device: torch.device) -> int:
+        """Numbers that it holds at its worst for each query and key of a sequence; 0: no matrix of them."""
+        if self.naive:
+            return _HELD * heads * width
+        attention, q_BHLD = self.build(2, 4), torch.zeros(1, 2, 2, 4)
+        biased = attention.position is not None and attention.position.bias(q_BHLD, 2) is not None
+        return _HELD * heads if biased or attention.path(device) == "explicit" else 0
 
     @property
     def baseline(self) -> str:
@@ -144,8 +152,18 @@ class Core:
         torch.autograd.grad(outputs, inputs, [torch.ones_like(output) for output in outputs], allow_unused=True)
 
 
+def left_out(name: str, held: int, length: int, settings: Settings) -> str | None:
+    """Why a row that holds so many numbers for each query and key is not measured at this length; None: it is."""
+    gib = held * settings.batch * length**2 * getattr(torch, settings.dtype).itemsize / 2**30
+    if gib <= settings.max_gib:
+        return None
+    return (
+        f"{name} is left out at length {length}: it would hold {gib:.2g} GiB, more than --max-gib {settings.max_gib:g}."
+    )
+
+
 def plan(settings: Settings) -> Plan:
-    """Every case at every length; of the naive score, those lengths that fit into `max_gib`."""
+    """Every case at every length, but for what would hold more than `max_gib`."""
     device = torch.device(settings.device)
     notes = [
         f"Batch {settings.batch}, heads {settings.heads}, width of a head {settings.width}; no mask, no dropout.",
@@ -155,15 +173,12 @@ def plan(settings: Settings) -> Plan:
     subjects = []
     for length in settings.lengths or LENGTHS["attention"]:
         inputs = Inputs.random(settings, length)
-        numbers = _HIDDEN_LAYERS * inputs.q_BHLD.numel() * length
-        gib = numbers * inputs.q_BHLD.element_size() / 2**30
         for case in cases():
-            if case.naive and gib > settings.max_gib:
-                notes.append(
-                    f"{_NAIVE} is left out at length {length}: it would hold {gib:.1f} GiB,"
-                    f" more than --max-gib {settings.max_gib:g}."
-                )
+            name, held = case.name(device), case.held(settings.heads, settings.width, device)
+            why = left_out(name, held, length, settings)
+            if why is not None:
+                notes.append(why)
                 continue
             core = Core(case, inputs)
-            subjects.append(Subject(str(length), case.name(device), case.baseline, core.sample, core.once))
+            subjects.append(Subject(str(length), name, case.baseline, core.sample, core.once))
     return Plan("length", notes, subjects, settings.warmup)

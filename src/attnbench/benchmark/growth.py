@@ -11,7 +11,7 @@ from functools import cached_property, partial
 import torch
 from torch import Tensor, nn
 
-from attnbench.benchmark.attention import Case
+from attnbench.benchmark.attention import Case, left_out
 from attnbench.benchmark.curves import FIT, Curve
 from attnbench.benchmark.device import SAMPLE_MS, memory_method
 from attnbench.benchmark.measuring import Plan, Subject
@@ -23,7 +23,6 @@ from attnbench.nn.attention import MultiHeadAttention
 from attnbench.nn.scoring import SCORES
 
 _KERNEL = 3
-_HELD = 3  # matrices of L x L a head that explicit attention holds at its worst: weights and two gradients
 _UNIT = "tokens"
 _SOURCES = (
     "operations, sequential, path (longest between two places): Vaswani et al. 2017, Table 1, of length n, width d,"
@@ -62,7 +61,7 @@ class Layer:
     name: str
     kind: Kind
     build: Callable[[], nn.Module]
-    squares: int = 0  # matrices of L x L that it holds at its worst, for each sequence
+    held: int = 0  # numbers at its worst for each pair of places of a sequence
 
     @cached_property
     def module(self) -> nn.Module:
@@ -72,7 +71,7 @@ class Layer:
     @property
     def texts(self) -> dict[str, str]:
         """What theory says."""
-        memory = "O(h n^2)" if self.squares else "O(n d)"
+        memory = "O(h n^2)" if self.held else "O(n d)"
         kind = self.kind
         return {"operations": kind.operations, "memory": memory, "sequential": kind.sequential, "path": kind.path}
 
@@ -98,9 +97,8 @@ def layers(settings: Settings) -> Iterator[Layer]:
     for score in SCORES:
         for backend in Backend if score is Score.scaled_dot else [Backend.auto]:
             config = AttentionConfig(score=score, backend=backend)
-            name = Case(config).name(device)
-            squares = 0 if name.endswith("fused") else _HELD * settings.heads
-            yield Layer(name, ATTENTION, partial(MultiHeadAttention, model, config), squares)
+            case, build = Case(config), partial(MultiHeadAttention, model, config)
+            yield Layer(case.name(device), ATTENTION, build, case.held(settings.heads, settings.width, device))
     for cell, kind in CELLS.items():
         yield Layer(cell.name, RECURRENT, partial(kind, width, width, batch_first=True))
     yield Layer(
@@ -109,7 +107,7 @@ def layers(settings: Settings) -> Iterator[Layer]:
 
 
 def plan(settings: Settings) -> Plan:
-    """Every layer at all lengths, but for those at which explicit attention would hold more than `max_gib`."""
+    """Every layer at all lengths, but for those at which it would hold more than `max_gib`."""
     device = torch.device(settings.device)
     width = settings.heads * settings.width
     notes = [
@@ -127,16 +125,9 @@ def plan(settings: Settings) -> Plan:
     subjects = []
     lengths = sorted(set(settings.lengths or LENGTHS["growth"]))
     for layer in layers(settings):
-        fitting = []
-        for length in lengths:
-            gib = layer.squares * settings.batch * length**2 * getattr(torch, settings.dtype).itemsize / 2**30
-            if gib <= settings.max_gib:
-                fitting.append(length)
-            else:
-                notes.append(
-                    f"{layer.name} is left out at length {length}: it would hold {gib:.2g} GiB,"
-                    f" more than --max-gib {settings.max_gib:g}."
-                )
+        why = {length: left_out(layer.name, layer.held, length, settings) for length in lengths}
+        notes += filter(None, why.values())
+        fitting = [length for length in lengths if why[length] is None]
         step_of = partial(layer.step_of, settings)
         curve = Curve(step_of, fitting, _UNIT, device, crossing=layer.kind is ATTENTION)
         subjects.append(Subject("", layer.name, "", curve.sample, curve.once, layer.texts))
