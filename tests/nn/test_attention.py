@@ -171,6 +171,33 @@ def test_the_fused_path_calls_the_kernel_and_the_explicit_one_does_not(
     assert len(calls) == 1
 
 
+@pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS)
+@pytest.mark.parametrize("score", FUSED_SCORES)
+def test_mixed_precision_trains_in_float32_on_a_cpu(
+    score: Score, mask: Tensor | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dtypes, module = [], attention(score).float()
+    kernel = torch.nn.functional.scaled_dot_product_attention
+
+    def recording(q: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        dtypes.append(q.dtype)
+        return kernel(q, *args, **kwargs)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", recording)
+    inputs, found = [part.detach().bfloat16() for part in qkv()], []
+    for mixed in (True, False):
+        given = [part.to(torch.bfloat16 if mixed else torch.float32, copy=True).requires_grad_() for part in inputs]
+        with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+            context = attend(module, *given, mask=mask).context
+        context.float().square().sum().backward()
+        found.append([context.float(), *(part.grad.float() for part in given if part.grad is not None)])
+        assert context.dtype is given[2].dtype
+    torch.testing.assert_close(found[0], found[1], rtol=0.05, atol=0.05)
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        attend(module, *inputs, mask=mask)
+    assert dtypes == [torch.float32, torch.float32, torch.bfloat16]
+
+
 @pytest.mark.parametrize("width", [2, 7])
 @pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS)
 @pytest.mark.parametrize("score", FUSED_SCORES)
