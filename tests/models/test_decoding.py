@@ -10,7 +10,7 @@ from torch import Tensor
 from attnbench.config.attention import AttentionConfig, Score
 from attnbench.config.model import Init, Norm, NormKind, Tie, TransformerConfig
 from attnbench.config.position import Position, PositionConfig
-from attnbench.models.decoding import Hypothesis, beam_search
+from attnbench.models.decoding import Hypothesis, beam_search, top
 from attnbench.models.transformer import Transformer
 
 PAD, BOS, EOS = 0, 1, 2
@@ -202,3 +202,14 @@ def test_the_source_is_read_once_and_finished_sentences_leave(monkeypatch: pytes
     assert rows[0] == 10
     assert sorted(rows[1:], reverse=True) == rows[1:]
     assert rows[-1] <= 3
+
+
+@pytest.mark.parametrize("vocabulary", [5, 64, 640, 1000])
+@pytest.mark.parametrize("count", [1, 4])
+def test_the_largest_are_found_by_blocks(vocabulary: int, count: int) -> None:
+    torch.manual_seed(vocabulary)
+    values = torch.randn(3, 2, vocabulary).masked_fill(torch.rand(3, 2, vocabulary) < 0.2, -torch.inf)
+    expected = values.topk(count)
+    found, places = top(values, count)
+    assert torch.equal(found, expected.values)
+    assert torch.equal(places, expected.indices)
