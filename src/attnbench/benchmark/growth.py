@@ -18,7 +18,7 @@ from attnbench.benchmark.measuring import Plan, Subject
 from attnbench.benchmark.results import LENGTHS, Settings
 from attnbench.config.attention import AttentionConfig, Backend, Score
 from attnbench.config.model import TransformerConfig
-from attnbench.models.recurrent_decoder import CELLS
+from attnbench.models.recurrent_cells import CELLS
 from attnbench.nn.attention import MultiHeadAttention
 from attnbench.nn.scoring import SCORES
 

@@ -15,17 +15,17 @@ from attnbench.config.attention import AttentionConfig
 from attnbench.config.model import Init
 from attnbench.config.recurrent import RecurrentConfig
 from attnbench.models.encoder_decoder import EncoderDecoder, real_tokens
+from attnbench.models.recurrent_cells import Stack, initialise_cells
 from attnbench.models.recurrent_decoder import (
     AttentiveDecoder,
     Handover,
     Memory,
-    Stack,
     State,
-    initialise_cells,
     side_by_side,
 )
 from attnbench.nn.dropout import Dropout
 from attnbench.nn.initialisation import initialise
+from attnbench.nn.shared import share
 
 
 class RecurrentOutput(NamedTuple):
@@ -74,20 +74,27 @@ class Recurrent(EncoderDecoder):
         # A packed sequence wants its lengths on the CPU; a row of nothing but padding counts as one place.
         places_B = lengths_B.cpu().clamp(min=1)
         if bool((places_B == source_BS.shape[1]).all()):
-            hidden_BSM, finals = self.encoder(x_BSE)
+            hidden_BSM, finals = self.encoder(x_BSE, None, self.encoder.weights())
         else:
-            packed, finals = self.encoder(pack_padded_sequence(x_BSE, places_B, batch_first=True, enforce_sorted=False))
+            packed, finals = self.encoder(
+                pack_padded_sequence(x_BSE, places_B, batch_first=True, enforce_sorted=False),
+                None,
+                self.encoder.weights(),
+            )
             hidden_BSM, _ = pad_packed_sequence(packed, batch_first=True, total_length=source_BS.shape[1])
         real_BS = real_tokens(source_BS, self.pad)
         mask_B11S = None if real_BS is None else real_BS[:, None, None]
-        memory = Memory(hidden_BSM, self.decoder.prepare(hidden_BSM), mask_B11S, lengths_B, side_by_side(finals[-1][0]))
+        hidden_B1SM = share(hidden_BSM.unsqueeze(1))
+        memory = Memory(
+            hidden_B1SM, self.decoder.prepare(hidden_B1SM), mask_B11S, lengths_B, side_by_side(finals[-1][0])
+        )
         return memory, self.decoder.start(self.handover(finals))
 
     def forward(self, source_BS: Tensor, target_BT: Tensor, need_weights: bool = False) -> RecurrentOutput:
         """hidden_BTH, from which place t of target_BT (BOS first) predicts place t + 1."""
         memory, state = self.encode(source_BS)
         sampling = self.training and self.teacher_forcing < 1
-        at_once = 1 if self.decoder.stepwise or sampling else self.bptt or target_BT.shape[1]
+        at_once = 1 if sampling else self.bptt or target_BT.shape[1]
         # Embedded once: the gradient of each look-up is as large as the whole table.
         pieces = torch.split(self.embed_target(target_BT), at_once, dim=1)
         hidden: list[Tensor] = []

@@ -11,75 +11,19 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence
 
 from attnbench.config.attention import AttentionConfig
 from attnbench.config.recurrent import Attend, Bridge, Cell, RecurrentConfig, Window
+from attnbench.models.recurrent_cells import LayerState, Stack, Weights
 from attnbench.nn.attention import Attention, AttentionOutput
 from attnbench.nn.dropout import Dropout
-
-CELLS: dict[Cell, type[nn.RNN] | type[nn.GRU] | type[nn.LSTM]] = {
-    Cell.rnn: nn.RNN,
-    Cell.gru: nn.GRU,
-    Cell.lstm: nn.LSTM,
-}
-LayerState = tuple[Tensor, ...]  # h_PNH, and of an LSTM c_PNH
-
-
-class Stack(nn.Module):
-    """Layers of cells, each reading the states of the one below, with dropout in between."""
-
-    def __init__(self, model: RecurrentConfig, d_input: int, bidirectional: bool = False) -> None:
-        super().__init__()
-        width = model.d_hidden * (2 if bidirectional else 1)
-        # A module a layer: the dropout of a deeper one has on a GPU a random state of its own, which no seed resets.
-        self.layers = nn.ModuleList(
-            CELLS[model.cell](width_in, model.d_hidden, batch_first=True, bidirectional=bidirectional)
-            for width_in in [d_input] + [width] * (model.depth - 1)
-        )
-        self.dropout = Dropout(model.dropout)
-
-    def forward(
-        self, x_NLI: Tensor | PackedSequence, states: list[LayerState] | None = None
-    ) -> tuple[Tensor | PackedSequence, list[LayerState]]:
-        """The top layer's states, as x is, and the last state of each layer; `states` None: from zero."""
-        finals = []
-        for number, layer in enumerate(self.layers):
-            if number:
-                x_NLI = _drop(x_NLI, self.dropout)
-            state = states[number] if states is not None else ()
-            x_NLI, final = layer(x_NLI, state if len(state) == 2 else state[0] if state else None)
-            finals.append(final if isinstance(final, tuple) else (final,))
-        return x_NLI, finals
-
-
-def _drop(x: Tensor | PackedSequence, dropout: Dropout) -> Tensor | PackedSequence:
-    return PackedSequence(dropout(x.data), *x[1:]) if isinstance(x, PackedSequence) else dropout(x)
-
-
-@torch.no_grad()
-def initialise_cells(module: nn.Module) -> None:
-    """Start all cells of `module`: matrices of the input Xavier uniform, recurrent ones orthogonal, biases zero.
-
-    Each gate for itself. Orthogonal matrices carry a state's length through time: Saxe et al. 2014, section 3.
-    """
-    for layer in module.modules():
-        if not isinstance(layer, nn.RNNBase):
-            continue
-        for name, parameter in layer.named_parameters():
-            for gate in torch.split(parameter, layer.hidden_size):
-                if name.startswith("weight_ih"):
-                    nn.init.xavier_uniform_(gate)
-                elif name.startswith("weight_hh"):
-                    nn.init.orthogonal_(gate)
-                else:
-                    nn.init.zeros_(gate)
+from attnbench.nn.shared import share
 
 
 class Memory(NamedTuple):
     """The encoder's view of the source, a row a sentence."""
 
-    hidden_BSM: Tensor  # zero where the source is padding
+    hidden_B1SM: Tensor  # zero where the source is padding
     keys_B1SA: Tensor | None  # the same, as attention's score wants it; None: no attention
     mask_B11S: Tensor | None  # True where it is real; None: everywhere
     lengths_B: Tensor
@@ -88,11 +32,11 @@ class Memory(NamedTuple):
     def select(self, sentences_B: Tensor) -> Memory:
         """The given sentences, in the given order."""
         mask_B11S = None if self.mask_B11S is None else self.mask_B11S.index_select(0, sentences_B)
-        hidden_BSM, lengths_B, final_BM = (
-            tensor.index_select(0, sentences_B) for tensor in (self.hidden_BSM, self.lengths_B, self.final_BM)
+        hidden_B1SM, lengths_B, final_BM = (
+            tensor.index_select(0, sentences_B) for tensor in (self.hidden_B1SM, self.lengths_B, self.final_BM)
         )
         keys_B1SA = None if self.keys_B1SA is None else self.keys_B1SA.index_select(0, sentences_B)
-        return Memory(hidden_BSM, keys_B1SA, mask_B11S, lengths_B, final_BM)
+        return Memory(hidden_B1SM, keys_B1SA, mask_B11S, lengths_B, final_BM)
 
 
 class State(NamedTuple):
@@ -176,7 +120,7 @@ class SourceAttention(nn.Module):
         found: AttentionOutput = self.attention(
             queries_BQH.unsqueeze(1),
             memory.keys_B1SA,
-            memory.hidden_BSM.unsqueeze(1),
+            memory.hidden_B1SM,
             mask=mask,
             emphasis=emphasis,
             need_weights=need_weights,
@@ -185,7 +129,7 @@ class SourceAttention(nn.Module):
 
     def _offset(self, queries_BQH: Tensor, places_Q: Tensor, memory: Memory) -> Tensor:
         """How far right of a query's place p each place of the source lies; p is the target's, or equation 9's."""
-        source_S = torch.arange(memory.hidden_BSM.shape[1], device=places_Q.device)
+        source_S = torch.arange(memory.hidden_B1SM.shape[2], device=places_Q.device)
         if self.window is Window.local_m:
             return source_S - places_Q[:, None]
         share_BQ1: Tensor = self.place(torch.tanh(self.place_hidden(queries_BQH))).sigmoid()
@@ -226,12 +170,9 @@ class AttentiveDecoder(nn.Module):
         """Whether a step needs to know what the one before attended to, so that `forward` takes one at a time."""
         return self.attend is Attend.bahdanau or self.input_feeding
 
-    def prepare(self, hidden_BSM: Tensor) -> Tensor | None:
+    def prepare(self, hidden_B1SM: Tensor) -> Tensor | None:
         """keys_B1SA of a memory, made once for all steps."""
-        if not self.attends:
-            return None
-        keys_B1SA: Tensor = self.source_attention.attention.score.prepare(hidden_BSM.unsqueeze(1))
-        return keys_B1SA
+        return share(self.source_attention.attention.score.prepare(hidden_B1SM)) if self.attends else None
 
     def start(self, layers: list[LayerState]) -> State:
         """Before the first token, in the given states; the attentional state before it is zero."""
@@ -240,6 +181,21 @@ class AttentiveDecoder(nn.Module):
 
     def forward(self, x_NLE: Tensor, state: State, memory: Memory, need_weights: bool = False) -> DecoderOutput:
         """Go on from `state` by L embedded target tokens of each hypothesis."""
+        weights = self.cells.weights()
+        outputs: list[DecoderOutput] = []
+        for x_NCE in torch.split(x_NLE, 1 if self.stepwise else x_NLE.shape[1], dim=1):
+            outputs.append(self._read(x_NCE, state, memory, weights, need_weights))
+            state = outputs[-1].state
+        looked = [output.weights_B1QS for output in outputs if output.weights_B1QS is not None]
+        return DecoderOutput(
+            torch.cat([output.hidden_NLH for output in outputs], dim=1),
+            state,
+            torch.cat(looked, dim=2) if looked else None,
+        )
+
+    def _read(
+        self, x_NLE: Tensor, state: State, memory: Memory, weights: list[list[Weights]] | None, need_weights: bool
+    ) -> DecoderOutput:
         inputs, looked = [x_NLE], AttentionOutput(x_NLE, None)
         rows, steps, _ = x_NLE.shape
         if self.attend is Attend.none:
@@ -250,7 +206,7 @@ class AttentiveDecoder(nn.Module):
             inputs.append(looked.context)
         elif state.fed_N1H is not None:
             inputs.append(state.fed_N1H)
-        hidden_NLH, layers = self.cells(torch.cat(inputs, dim=-1), state.layers)
+        hidden_NLH, layers = self.cells(torch.cat(inputs, dim=-1), state.layers, weights)
         if self.attend is Attend.luong:
             looked = self._look(hidden_NLH, state.place, memory, need_weights)
             # Equation 5: the attentional state.
@@ -262,6 +218,6 @@ class AttentiveDecoder(nn.Module):
         """context_NLM and, if asked for, weights_B1QS of queries at `place` and the places behind it."""
         rows, steps, width = queries_NLH.shape
         places_L = torch.arange(place, place + steps, device=queries_NLH.device)
-        queries_BQH = queries_NLH.reshape(len(memory.hidden_BSM), -1, width)
+        queries_BQH = queries_NLH.reshape(len(memory.hidden_B1SM), -1, width)
         found: AttentionOutput = self.source_attention(queries_BQH, places_L, memory, need_weights)
         return AttentionOutput(found.context.reshape(rows, steps, -1), found.weights)

@@ -19,6 +19,7 @@ from attnbench.nn.normalisers import build_normaliser
 from attnbench.nn.packed import BranchEnd, PackedLinear
 from attnbench.nn.positions import RelativePosition
 from attnbench.nn.scoring import build_score
+from attnbench.nn.shared import product
 
 Path = Literal["fused", "explicit"]
 _LONG = 48  # queries and keys from which on one width is worth the zeros that it takes
@@ -109,7 +110,7 @@ class Attention(nn.Module):
 
     def _sum(self, weights_BHQK: Tensor, v_BHKE: Tensor) -> Tensor:
         dropped_BHQK: Tensor = self.dropout(weights_BHQK).to(v_BHKE.dtype)
-        context_BHQE = dropped_BHQK @ v_BHKE
+        context_BHQE = product(dropped_BHQK, v_BHKE)
         own_BHQE = None if self.position is None else self.position.values(dropped_BHQK)
         return context_BHQE if own_BHQE is None else context_BHQE + own_BHQE
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -14,7 +15,9 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from attnbench.config.attention import AttentionConfig, Score
+from attnbench.nn.shared import Gradient, gradient_of
 
+_tanh_backward = torch.ops.aten.tanh_backward.grad_input
 SCORES: dict[Score, type[ScoringFunction]] = {}
 _CHUNK = 2**19  # numbers of an additive score's hidden layer at once: what a core's cache holds
 
@@ -186,8 +189,7 @@ class Additive(ScoringFunction, score=Score.additive):
     def forward(self, q_BHQD: Tensor, k_BHKA: Tensor) -> Tensor:
         """scores_BHQK, without ever holding B x H x Q x K x A numbers."""
         q_BHQA = self.query(q_BHQD)
-        scores_BHQK: Tensor = _TanhScore.apply(q_BHQA, k_BHKA, self.score.weight[0].to(q_BHQA.dtype))
-        return scores_BHQK
+        return _tanh_score(q_BHQA, k_BHKA, self.score.weight[0])
 
 
 class Concat(ScoringFunction, score=Score.concat):
@@ -206,59 +208,67 @@ class Concat(ScoringFunction, score=Score.concat):
     def forward(self, q_BHQD: Tensor, k_BHKA: Tensor) -> Tensor:
         """scores_BHQK, without ever holding B x H x Q x K x A numbers."""
         q_BHQA = F.linear(q_BHQD, self.both.weight[:, : self.d_q])
-        scores_BHQK: Tensor = _TanhScore.apply(q_BHQA, k_BHKA, self.score.weight[0].to(q_BHQA.dtype))
-        return scores_BHQK
+        return _tanh_score(q_BHQA, k_BHKA, self.score.weight[0])
+
+
+def _tanh_score(q_BHQA: Tensor, k_BHKA: Tensor, v_A: Tensor) -> Tensor:
+    """scores_BHQK of keys that may be shared."""
+    scores_BHQK: Tensor = _TanhScore.apply(q_BHQA, k_BHKA, v_A.to(q_BHQA.dtype), gradient_of(k_BHKA))
+    return scores_BHQK
 
 
 class _TanhScore(torch.autograd.Function):
-    """v.tanh(q + k) of every query and key, a few queries at a time.
+    """v.tanh(q + k) of every query and key, a block at a time that stays in a core's cache.
 
-    tanh is computed again in the backward pass: to keep it would take B x H x Q x K x A numbers.
+    tanh is computed again in the backward pass: to keep it would take B x H x Q x K x A numbers. Below, N is B x H.
     """
 
     @staticmethod
-    def forward(ctx: Any, q_BHQA: Tensor, k_BHKA: Tensor, v_A: Tensor) -> Tensor:
+    def forward(ctx: Any, q_BHQA: Tensor, k_BHKA: Tensor, v_A: Tensor, gradient: Gradient | None) -> Tensor:
         """scores_BHQK."""
         ctx.save_for_backward(q_BHQA, k_BHKA, v_A)
-        chunks = torch.split(q_BHQA, _queries(k_BHKA), dim=2)
-        return torch.cat([F.linear(_tanh(q_BHCA, k_BHKA), v_A[None]) for q_BHCA in chunks], dim=2).squeeze(-1)
+        ctx.gradient = gradient
+        scores_BHQK = q_BHQA.new_empty(*q_BHQA.shape[:-1], k_BHKA.shape[-2])
+        scores_NQK = scores_BHQK.flatten(0, 1)
+        for rows, queries, tanh_NQKA in _blocks(q_BHQA, k_BHKA):
+            scores_NQK[rows, queries] = (tanh_NQKA.flatten(0, -2) @ v_A).view(tanh_NQKA.shape[:-1])
+        return scores_BHQK
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_BHQK: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def backward(ctx: Any, grad_BHQK: Tensor) -> tuple[Tensor, Tensor | None, Tensor, None]:
         """Gradients of q, k and v."""
         q_BHQA, k_BHKA, v_A = ctx.saved_tensors
-        grads_q: list[Tensor] = []
-        grad_k_BHKA: Tensor | None = None
-        grad_v_A: Tensor | None = None
-        chunk = _queries(k_BHKA)
-        chunks = zip(torch.split(q_BHQA, chunk, dim=2), torch.split(grad_BHQK, chunk, dim=2), strict=True)
-        for q_BHCA, grad_BHCK in chunks:
-            tanh_BHCKA = _tanh(q_BHCA, k_BHKA)
-            grad_v_A = _plus(grad_v_A, (grad_BHCK.reshape(1, -1) @ tanh_BHCKA.flatten(0, -2))[0])
-            # 1 - tanh^2, in place.
-            slope_BHCKA = tanh_BHCKA.square_().neg_().add_(1).mul_(grad_BHCK.unsqueeze(-1)).mul_(v_A)
-            grads_q.append(slope_BHCKA.sum(3))
-            # A decoder asks one query a step, whose slopes need not be added to anything.
-            alone = slope_BHCKA.shape[2] == 1
-            grad_k_BHKA = _plus(grad_k_BHKA, slope_BHCKA.squeeze(2) if alone else slope_BHCKA.sum(2))
-        assert grad_k_BHKA is not None
-        assert grad_v_A is not None
-        return torch.cat(grads_q, dim=2), grad_k_BHKA, grad_v_A
+        grad_k_BHKA = k_BHKA.new_zeros(k_BHKA.shape) if ctx.gradient is None else ctx.gradient.sum()
+        grad_q_BHQA, grad_v_A = q_BHQA.new_empty(q_BHQA.shape), torch.zeros_like(v_A)
+        grad_q_NQA, grad_k_NKA, grad_NQK = (x.flatten(0, 1) for x in (grad_q_BHQA, grad_k_BHKA, grad_BHQK))
+        for rows, queries, tanh_NQKA in _blocks(q_BHQA, k_BHKA):
+            part_NQK = grad_NQK[rows, queries].contiguous()
+            grad_v_A += (part_NQK.view(1, -1) @ tanh_NQKA.flatten(0, -2))[0]
+            # v (1 - tanh^2), in place.
+            slope_NQKA = _tanh_backward(v_A.expand_as(tanh_NQKA), tanh_NQKA, grad_input=tanh_NQKA)
+            grad_q_NQA[rows, queries] = (part_NQK.unsqueeze(-2) @ slope_NQKA).squeeze(-2)
+            for slope_NKA, part_NK in zip(slope_NQKA.unbind(1), part_NQK.unbind(1), strict=True):
+                grad_k_NKA[rows].addcmul_(slope_NKA, part_NK.unsqueeze(-1))
+        return grad_q_BHQA, grad_k_BHKA if ctx.gradient is None else None, grad_v_A, None
 
 
-def _plus(total: Tensor | None, part: Tensor) -> Tensor:
-    """The sum so far, in place; a first part is the sum itself."""
-    return part if total is None else total.add_(part)
-
-
-def _tanh(q_BHCA: Tensor, k_BHKA: Tensor) -> Tensor:
-    return torch.tanh_(q_BHCA.unsqueeze(3) + k_BHKA.unsqueeze(2))
-
-
-def _queries(k_BHKA: Tensor) -> int:
-    """How many queries to take at once."""
-    return max(1, _CHUNK // max(1, k_BHKA.numel()))
+def _blocks(q_BHQA: Tensor, k_BHKA: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
+    """tanh(q + k) of some rows and queries at a time, each overwriting the one before."""
+    q_NQA, k_NKA = q_BHQA.flatten(0, 1), k_BHKA.flatten(0, 1)
+    (rows, queries, width), keys = q_NQA.shape, k_NKA.shape[1]
+    of_a_query = max(1, keys * width)
+    some_rows = max(1, min(rows, _CHUNK // of_a_query))
+    some_queries = max(1, min(queries, _CHUNK // (some_rows * of_a_query)))
+    room = q_NQA.new_empty(some_rows * some_queries * keys * width)
+    for row in range(0, rows, some_rows):
+        for query in range(0, queries, some_queries):
+            here, now = slice(row, row + some_rows), slice(query, query + some_queries)
+            q_NQ1A, k_N1KA = q_NQA[here, now].unsqueeze(2), k_NKA[here].unsqueeze(1)
+            shape = (len(q_NQ1A), q_NQ1A.shape[1], keys, width)
+            tanh_NQKA = room[: math.prod(shape)].view(shape)
+            torch.add(q_NQ1A, k_N1KA, out=tanh_NQKA)
+            yield here, now, tanh_NQKA.tanh_()
 
 
 def build_score(d_q: int, d_k: int, config: AttentionConfig) -> ScoringFunction:

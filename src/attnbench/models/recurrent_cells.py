@@ -1,0 +1,129 @@
+"""Stacks of recurrent cells: layers as torch.nn has them, run by torch's kernels or, on a CPU, by nn/cells.py."""
+
+# Shapes: N rows, L steps, I width of a layer's input, H d_hidden, P directions of a layer, W = P x H, G gates x H,
+#         R rows of all steps, step after step
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+
+from attnbench.config.recurrent import Cell, RecurrentConfig
+from attnbench.nn.cells import Gru, Lstm, Rnn, Step, run
+from attnbench.nn.dropout import Dropout
+from attnbench.nn.shared import product, share
+
+CELLS: dict[Cell, type[nn.RNN] | type[nn.GRU] | type[nn.LSTM]] = {
+    Cell.rnn: nn.RNN,
+    Cell.gru: nn.GRU,
+    Cell.lstm: nn.LSTM,
+}
+_STEPS: dict[Cell, type[Step]] = {Cell.rnn: Rnn, Cell.gru: Gru, Cell.lstm: Lstm}
+LayerState = tuple[Tensor, ...]  # h_PNH, and of an LSTM c_PNH
+Places = Tensor | PackedSequence  # x_NLI, or what is real of it
+
+
+class Weights(NamedTuple):
+    """Of one direction of a layer, shared by the steps of a pass."""
+
+    input_IG: Tensor
+    hidden_HG: Tensor
+    input_bias_G: Tensor
+    hidden_bias_G: Tensor
+
+
+class Stack(nn.Module):
+    """Layers of cells, each reading the states of the one below, with dropout in between."""
+
+    def __init__(self, model: RecurrentConfig, d_input: int, bidirectional: bool = False) -> None:
+        super().__init__()
+        self.cell, self.bidirectional = model.cell, bidirectional
+        width = model.d_hidden * (2 if bidirectional else 1)
+        # A module a layer: the dropout of a deeper one has on a GPU a random state of its own, which no seed resets.
+        self.layers = nn.ModuleList(
+            CELLS[model.cell](width_in, model.d_hidden, batch_first=True, bidirectional=bidirectional)
+            for width_in in [d_input] + [width] * (model.depth - 1)
+        )
+        self.dropout = Dropout(model.dropout)
+
+    def weights(self) -> list[list[Weights]] | None:
+        """What `forward` takes, layer by layer, for as many calls as make a pass; None: torch's kernels are better."""
+        first_GI = self.layers[0].get_parameter("weight_ih_l0")
+        if first_GI.device.type != "cpu" or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling():
+            return None
+        suffixes = ("", "_reverse") if self.bidirectional else ("",)
+        return [[_weights(layer, suffix) for suffix in suffixes] for layer in self.layers]
+
+    def forward(
+        self, x: Places, states: list[LayerState] | None = None, weights: list[list[Weights]] | None = None
+    ) -> tuple[Places, list[LayerState]]:
+        """The top layer's states, as x is, and the last state of each layer; `states` None: from zero."""
+        finals = []
+        for number, layer in enumerate(self.layers):
+            if number:
+                x = _drop(x, self.dropout)
+            state = states[number] if states is not None else ()
+            if weights is None:
+                x, final = layer(x, state if len(state) == 2 else state[0] if state else None)
+            else:
+                x, final = self._run(x, state, weights[number])
+            finals.append(final if isinstance(final, tuple) else (final,))
+        return x, finals
+
+    def _run(self, x: Places, state: LayerState, directions: list[Weights]) -> tuple[Places, LayerState]:
+        """A layer."""
+        if isinstance(x, PackedSequence):
+            x_RI, sizes = x.data, x.batch_sizes.tolist()
+        else:
+            x_RI, sizes = x.transpose(0, 1).flatten(0, 1), [x.shape[0]] * x.shape[1]
+        if not state:
+            zero_PNH = x_RI.new_zeros(len(directions), sizes[0], len(directions[0].hidden_HG))
+            state = (zero_PNH,) * (2 if self.cell is Cell.lstm else 1)
+        tops, finals = [], []
+        for number, (input_IG, hidden_HG, input_bias_G, hidden_bias_G) in enumerate(directions):
+            x_RG = product(x_RI, input_IG, input_bias_G)
+            first = [part_PNH[number] for part_PNH in state]
+            top_RH, final = run(_STEPS[self.cell], x_RG, sizes, first, hidden_HG, hidden_bias_G, reverse=number == 1)
+            tops.append(top_RH)
+            finals.append(final)
+        top_RW = tops[0] if len(tops) == 1 else torch.cat(tops, dim=1)
+        state = tuple(torch.stack(parts) for parts in zip(*finals, strict=True))
+        if not isinstance(x, PackedSequence):
+            return top_RW.view(len(sizes), sizes[0], top_RW.shape[1]).transpose(0, 1), state
+        order = x.unsorted_indices
+        return PackedSequence(top_RW, *x[1:]), tuple(
+            part if order is None else part.index_select(1, order) for part in state
+        )
+
+
+def _weights(layer: nn.Module, suffix: str) -> Weights:
+    input_GI, hidden_GH, input_bias_G, hidden_bias_G = (
+        layer.get_parameter(f"{name}_l0{suffix}") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    )
+    return Weights(share(input_GI.t()), share(hidden_GH.t()), input_bias_G, hidden_bias_G)
+
+
+def _drop(x: Places, dropout: Dropout) -> Places:
+    return PackedSequence(dropout(x.data), *x[1:]) if isinstance(x, PackedSequence) else dropout(x)
+
+
+@torch.no_grad()
+def initialise_cells(module: nn.Module) -> None:
+    """Start all cells of `module`: matrices of the input Xavier uniform, recurrent ones orthogonal, biases zero.
+
+    Each gate for itself. Orthogonal matrices carry a state's length through time: Saxe et al. 2014, section 3.
+    """
+    for layer in module.modules():
+        if not isinstance(layer, nn.RNNBase):
+            continue
+        for name, parameter in layer.named_parameters():
+            for gate in torch.split(parameter, layer.hidden_size):
+                if name.startswith("weight_ih"):
+                    nn.init.xavier_uniform_(gate)
+                elif name.startswith("weight_hh"):
+                    nn.init.orthogonal_(gate)
+                else:
+                    nn.init.zeros_(gate)
