@@ -401,7 +401,7 @@ def test_without_teacher_forcing_it_reads_what_it_wrote(options: dict[str, Any])
     tokens, written = target[:, :1], [target[:, :1]]
     decoder = model.start(source)
     for _ in range(T - 1):
-        tokens = decoder.step(tokens).argmax(-1)
+        tokens = model.project(decoder.step(tokens)).argmax(-1)
         written.append(tokens)
     own = torch.cat(written, dim=1)
     assert not own.equal(target)

@@ -1,7 +1,7 @@
 """Beam search, batched over sentences and beams; greedy search is a beam of one."""
 
 # Shapes: B sentences still sought, J hypotheses of a sentence, N = B x J, V vocabulary, S source length,
-#         T target tokens so far, C candidates (of a hypothesis where J stands too, else of a sentence)
+#         T target tokens so far, C candidates (of a hypothesis where J stands too, else of a sentence), D width
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+_ROWS_CPU, _ROWS_GPU = 256, 8192  # whose logits there are at once
 _BLOCK = 64  # tokens whose best is looked for first
 
 
@@ -18,7 +19,7 @@ class Decoder(Protocol):
     """A decoding under way."""
 
     def step(self, tokens_BJ: Tensor) -> Tensor:
-        """logits_BJV after one more token of each hypothesis (the first: BOS, J = 1)."""
+        """hidden_BJD, for `project`, after one more token of each hypothesis (the first: BOS, J = 1)."""
         ...
 
     def select(self, rows_N: Tensor | None, sentences_B: Tensor | None) -> None:
@@ -63,11 +64,11 @@ class Recomputing:
         self._prefix_NT = source_BS.new_empty(len(source_BS), 0)
 
     def step(self, tokens_BJ: Tensor) -> Tensor:
-        """logits_BJV after one more token of each hypothesis."""
+        """hidden_BJD after one more token of each hypothesis."""
         self._prefix_NT = torch.cat((self._prefix_NT, tokens_BJ.reshape(-1, 1)), dim=1)
         source_NS = self._source_BS.repeat_interleave(tokens_BJ.shape[1], dim=0)
-        logits_NV = self._model.project(self._model(source_NS, self._prefix_NT).hidden[:, -1])
-        return logits_NV.view(*tokens_BJ.shape, -1)
+        hidden_ND: Tensor = self._model(source_NS, self._prefix_NT).hidden[:, -1]
+        return hidden_ND.view(*tokens_BJ.shape, -1)
 
     def select(self, rows_N: Tensor | None, sentences_B: Tensor | None) -> None:
         """Go on with these hypotheses and sentences; None: with all of them."""
@@ -99,24 +100,48 @@ def beam_search(
     decoder = model.start(source_BS) if cached else Recomputing(model, source_BS)
     if model.max_length is not None:
         max_lengths_B = max_lengths_B.clamp(max=model.max_length - 1)
-    search = _Search(max_lengths_B, beam_size, length_penalty, eos)
+    search = _Search(_Tokens(model, eos, [bos, pad]), max_lengths_B, beam_size, length_penalty)
     tokens_BJ = source_BS.new_full((len(source_BS), 1), bos)
     while len(tokens_BJ):
-        logits_BJV = decoder.step(tokens_BJ).float()
-        # In place, a row at a time: a log-sum-exp would write and read all of them four times.
-        log_p_BJV = torch.log_softmax(logits_BJV, -1, out=logits_BJV)
-        log_p_BJV[..., [bos, pad]] = -torch.inf
-        tokens_BJ, rows_N, sentences_B = search.advance(log_p_BJV)
+        tokens_BJ, rows_N, sentences_B = search.advance(decoder.step(tokens_BJ))
         decoder.select(rows_N, sentences_B)
     return search.found
+
+
+class _Tokens:
+    """Which tokens may follow a hypothesis, and how likely each is."""
+
+    def __init__(self, model: Decodable, eos: int, forbidden: list[int]) -> None:
+        self.model, self.eos, self.forbidden = model, eos, forbidden
+
+    def best(self, hidden_ND: Tensor, forced_N: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """log_p_NC of the `count` best tokens (or all there are), best first, and token_NC; -inf: not allowed.
+
+        After rows that are `forced` only EOS is allowed. Logits are made for some rows at a time, and are gone before
+        the next: written down for all rows, they come from memory again, and from new pages at every step.
+        """
+        rows = _ROWS_GPU if hidden_ND.is_cuda else _ROWS_CPU
+        parts = zip(torch.split(hidden_ND, rows), torch.split(forced_N, rows), strict=True)
+        log_p, tokens = zip(*(self._best(hidden_CD, forced_C, count) for hidden_CD, forced_C in parts), strict=True)
+        return torch.cat(log_p), torch.cat(tokens)
+
+    def _best(self, hidden_ND: Tensor, forced_N: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        logits_NV = self.model.project(hidden_ND).float()
+        # In place, a row at a time: a log-sum-exp would write and read all of them four times.
+        log_p_NV = torch.log_softmax(logits_NV, -1, out=logits_NV)
+        log_p_NV[:, self.forbidden] = -torch.inf
+        if bool(forced_N.any()):
+            others_V = torch.arange(log_p_NV.shape[1], device=log_p_NV.device) != self.eos
+            log_p_NV.masked_fill_(forced_N.unsqueeze(1) & others_V, -torch.inf)
+        return top(log_p_NV, min(count, log_p_NV.shape[1]))
 
 
 class _Search:
     """The hypotheses of the sentences still sought, and the best finished one of each."""
 
-    def __init__(self, max_lengths_B: Tensor, beam_size: int, length_penalty: float, eos: int) -> None:
+    def __init__(self, tokens: _Tokens, max_lengths_B: Tensor, beam_size: int, length_penalty: float) -> None:
         sentences = len(max_lengths_B)
-        self.beam_size, self.length_penalty, self.eos = beam_size, length_penalty, eos
+        self.tokens, self.beam_size, self.length_penalty = tokens, beam_size, length_penalty
         self.found = [Hypothesis(-torch.inf, [])] * sentences
         self.numbers_B = torch.arange(sentences, device=max_lengths_B.device)  # places in `found`
         self.max_lengths_B = max_lengths_B
@@ -127,23 +152,17 @@ class _Search:
         self.best_length_B = torch.zeros_like(max_lengths_B)
         self.best_BT = self.prefixes_BJT[:, 0]
 
-    def advance(self, log_p_BJV: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """Next tokens_BJ, and the rows and sentences to go on with, as `Decoder.select` takes them.
-
-        `log_p_BJV` is of each token after each hypothesis; -inf forbids it.
-        """
+    def advance(self, hidden_BJD: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Next tokens_BJ, and the rows and sentences to go on with, as `Decoder.select` takes them."""
         forced_B = self.max_lengths_B <= self.prefixes_BJT.shape[2]
-        if bool(forced_B.any()):
-            others_V = torch.arange(log_p_BJV.shape[2], device=log_p_BJV.device) != self.eos
-            log_p_BJV.masked_fill_(forced_B[:, None, None] & others_V, -torch.inf)
-        log_p_BC, row_BC, token_BC = self._candidates(log_p_BJV)
-        ends_BC = token_BC == self.eos
+        log_p_BC, row_BC, token_BC = self._candidates(hidden_BJD, forced_B)
+        ends_BC = token_BC == self.tokens.eos
         self._finish(log_p_BC.masked_fill(~ends_BC, -torch.inf)[:, : self.beam_size], row_BC)
         going_BC = log_p_BC.masked_fill(ends_BC, -torch.inf)
         self.log_p_BJ, choice_BJ = going_BC.topk(min(self.beam_size, going_BC.shape[1]))
         row_BJ, tokens_BJ = row_BC.gather(1, choice_BJ), token_BC.gather(1, choice_BJ)
         self.prefixes_BJT = torch.cat((_rows(self.prefixes_BJT, row_BJ), tokens_BJ.unsqueeze(2)), dim=2)
-        first_B1 = log_p_BJV.shape[1] * torch.arange(len(row_BJ), device=row_BJ.device).unsqueeze(1)
+        first_B1 = hidden_BJD.shape[1] * torch.arange(len(row_BJ), device=row_BJ.device).unsqueeze(1)
         done_B = forced_B | (self.finished_B >= self.beam_size)
         if not bool(done_B.any()):
             return tokens_BJ, None if self.beam_size == 1 else (first_B1 + row_BJ).flatten(), None
@@ -152,14 +171,15 @@ class _Search:
         self._keep(left_B)
         return tokens_BJ[left_B], (first_B1 + row_BJ)[left_B].flatten(), left_B
 
-    def _candidates(self, log_p_BJV: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _candidates(self, hidden_BJD: Tensor, forced_B: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """log_p_BC of the best continuations, best first, the hypothesis row_BC of each and its token_BC."""
-        hypotheses, vocabulary = log_p_BJV.shape[1:]
+        sentences, hypotheses = hidden_BJD.shape[:2]
         # Each hypothesis can end in one way: of twice as many candidates, beam_size can go on. A beam of one ends
         # with its first.
         count = 1 if self.beam_size == 1 else 2 * self.beam_size
-        of_each = min(count, vocabulary)
-        log_p_BJC, token_BJC = top(log_p_BJV, of_each)
+        best = self.tokens.best(hidden_BJD.flatten(0, 1), forced_B.repeat_interleave(hypotheses), count)
+        log_p_BJC, token_BJC = (part.view(sentences, hypotheses, -1) for part in best)
+        of_each = log_p_BJC.shape[2]
         total_BJC = self.log_p_BJ.unsqueeze(2) + log_p_BJC
         log_p_BC, index_BC = total_BJC.flatten(1).topk(min(count, hypotheses * of_each))
         return log_p_BC, index_BC // of_each, token_BJC.flatten(1).gather(1, index_BC)

@@ -140,10 +140,11 @@ class RecurrentDecoder:
         self._memory, self._state = model.encode(source_BS)
 
     def step(self, tokens_BJ: Tensor) -> Tensor:
-        """logits_BJV after one more token of each hypothesis."""
+        """hidden_BJH after one more token of each hypothesis."""
         x_N1E = self._model.embed_target(tokens_BJ.reshape(-1, 1))
         hidden_N1H, self._state, _ = self._model.decoder(x_N1E, self._state, self._memory)
-        return self._model.project(hidden_N1H).view(*tokens_BJ.shape, -1)
+        hidden_BJH: Tensor = hidden_N1H.view(*tokens_BJ.shape, -1)
+        return hidden_BJH
 
     def select(self, rows_N: Tensor | None, sentences_B: Tensor | None) -> None:
         """Go on with these hypotheses (numbers in B x J) and these sentences; None: with all of them."""

@@ -118,13 +118,14 @@ class TransformerDecoder:
         self._length = 0
 
     def step(self, tokens_BJ: Tensor) -> Tensor:
-        """logits_BJV after one more token of each hypothesis."""
+        """hidden_BJD after one more token of each hypothesis."""
         x_N1D = self._model.embed_target(tokens_BJ.reshape(-1, 1), self._length)
         x_BJD = x_N1D.view(*tokens_BJ.shape, -1)
         for number, layer in enumerate(self._layers):
             x_BJD, self._pasts[number] = layer.step(x_BJD, self._pasts[number], self._memories[number], self._real_BS)
         self._length += 1
-        return self._model.project(self._model.decoder_norm(x_BJD))
+        hidden_BJD: Tensor = self._model.decoder_norm(x_BJD)
+        return hidden_BJD
 
     def select(self, rows_N: Tensor | None, sentences_B: Tensor | None) -> None:
         """Go on with these hypotheses (numbers in B x J) and these sentences; None: with all of them."""
