@@ -21,6 +21,8 @@ _BF16, _COMPILED = {"trainer.precision": "bf16_mixed"}, {"trainer.compile": True
 CONTENDERS: dict[str, tuple[Contender, ...]] = {
     "peers_training": (
         Contender(OURS, "ours"),
+        Contender(f"{OURS}, bf16", "ours", changes=_BF16),
+        Contender(f"{OURS}, compiled", "ours", changes=_COMPILED),
         Contender("nn.Transformer", "nn_transformer"),
         Contender("nn.Transformer, pages kept", "nn_transformer", variables=KEEP_PAGES),
         Contender("fairseq", "fairseq", "fairseq"),
