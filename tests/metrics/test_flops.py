@@ -63,9 +63,7 @@ def test_the_hand_count_is_torchs(activation: Activation, score: Score) -> None:
     )
     forward, both = counted(activation, score)
     assert B * mine.forward_flops(S, T) == forward
-    # The gradient through v.tanh is an outer product, which is done element by element: torch does not count it.
-    outer = 2 * 6 * 4 * B * (2 * S * S + 3 * T * T + 3 * T * S) if mine.score.kind == "additive" else 0
-    assert B * training_flops(mine, S, T) == both + outer
+    assert B * training_flops(mine, S, T) == both
 
 
 def test_forward_through_the_fused_kernel_counts_alike() -> None:
@@ -109,6 +107,7 @@ def test_a_recurrent_hand_count_is_torchs(
     mine = size_of(config, V)
     assert isinstance(mine, RecurrentSize)
     model = Recurrent(config.model, config.attention, source_vocab=V, target_vocab=V)
+    model.requires_grad_(False)  # torch's counter cannot follow parameters that a module is called with
     source, target = torch.randint(1, V, (1, S)), torch.randint(1, V, (1, T))
     # oneDNN's LSTM is one operation, in which torch counts nothing.
     with FlopCounterMode(display=False) as counter, torch.no_grad(), torch.backends.mkldnn.flags(enabled=False):

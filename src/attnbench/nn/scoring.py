@@ -231,7 +231,7 @@ class _TanhScore(torch.autograd.Function):
         scores_BHQK = q_BHQA.new_empty(*q_BHQA.shape[:-1], k_BHKA.shape[-2])
         scores_NQK = scores_BHQK.flatten(0, 1)
         for rows, queries, tanh_NQKA in _blocks(q_BHQA, k_BHKA):
-            scores_NQK[rows, queries] = (tanh_NQKA.flatten(0, -2) @ v_A).view(tanh_NQKA.shape[:-1])
+            scores_NQK[rows, queries] = (tanh_NQKA.flatten(0, -2) @ v_A[:, None]).view(tanh_NQKA.shape[:-1])
         return scores_BHQK
 
     @staticmethod
