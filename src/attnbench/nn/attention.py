@@ -118,16 +118,16 @@ class Attention(nn.Module):
 def _fused(q_BHQD: Tensor, k_BHKD: Tensor, v_BHKE: Tensor, **how: Any) -> Tensor:
     """context_BHQE by torch's kernel, its `scale` given.
 
-    With values of another width than keys it would hold all scores on a CPU; zeros at the end change no product.
-    Its backward in bfloat16 takes a CPU two to five times as long as in float32, with both conversions.
+    On a CPU alone: with values of another width than keys it would hold all scores, and zeros at the end change no
+    product; its backward in bfloat16 takes two to five times as long as in float32, with both conversions.
     """
-    dtype = v_BHKE.dtype
-    if v_BHKE.device.type == "cpu" and dtype.itemsize < 4 and torch.is_grad_enabled():
+    dtype, on_cpu = v_BHKE.dtype, v_BHKE.device.type == "cpu"
+    if on_cpu and dtype.itemsize < 4 and torch.is_grad_enabled():
         with torch.autocast("cpu", enabled=False):
             how["attn_mask"] = _exact(how["attn_mask"])
             return _fused(q_BHQD.float(), k_BHKD.float(), v_BHKE.float(), **how).to(dtype)
     width, widest = v_BHKE.shape[-1], max(k_BHKD.shape[-1], v_BHKE.shape[-1])
-    if min(q_BHQD.shape[-2], k_BHKD.shape[-2]) < _LONG or width == k_BHKD.shape[-1]:
+    if not on_cpu or width == k_BHKD.shape[-1] or min(q_BHQD.shape[-2], k_BHKD.shape[-2]) < _LONG:
         return F.scaled_dot_product_attention(q_BHQD, k_BHKD, v_BHKE, **how)
     q_BHQD, k_BHKD, v_BHKE = (F.pad(part, (0, widest - part.shape[-1])) for part in (q_BHQD, k_BHKD, v_BHKE))
     return F.scaled_dot_product_attention(q_BHQD, k_BHKD, v_BHKE, **how)[..., :width]
