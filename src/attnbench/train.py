@@ -22,7 +22,7 @@ from attnbench.sweep.children import Job
 from attnbench.sweep.compose import CONFIG_NAME, CONFIG_PATH, VERSION_BASE, register
 from attnbench.sweep.hydra_job import place
 from attnbench.sweep.lease import Holder, take
-from attnbench.sweep.plan import expand, sweep_folder
+from attnbench.sweep.plan import expand, help_text, sweep_folder
 from attnbench.sweep.ranks import fault_of, rank, started
 from attnbench.sweep.records import error_of, is_finished, last_record, tidy
 from attnbench.sweep.signals import exit_on_sigterm
@@ -49,6 +49,9 @@ def command() -> int:
         app(run)()
         return 0
     try:
+        if arguments.help:
+            print(help_text(arguments.overrides, arguments.config_dir))
+            return 0
         plan = expand(arguments.overrides, multirun=arguments.multirun, config_dir=arguments.config_dir)
     except ConfigError as error:
         for fault in error.faults:
@@ -198,7 +201,7 @@ def conclude(plan: Plan, folder: Path) -> int:
 
 def _only_asks(arguments: argparse.Namespace) -> bool:
     """Whether the command asks Hydra for something instead of running."""
-    asked = ("help", "hydra_help", "cfg", "info", "shell_completion", "experimental_rerun")
+    asked = ("hydra_help", "cfg", "info", "shell_completion", "experimental_rerun")
     return any(getattr(arguments, name) not in (None, False) for name in asked)
 
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
-from sacremoses import MosesDetokenizer, MosesPunctNormalizer, MosesTokenizer
 
 _BIN, _LAST_BIN = 5, 30  # words: 1-5, 6-10, ..., 26-30, and all that is longer
 
@@ -105,12 +104,16 @@ def bleu_k(hypothesis: str, reference: str, k: int) -> float:
 
 def detokenise(lines: Sequence[str], language: str) -> list[str]:
     """Moses-tokenised text as ordinary text again; `&apos;` and `@-@` are undone too."""
+    from sacremoses import MosesDetokenizer  # compiles its hundreds of expressions when it is imported: half a second
+
     detokeniser = MosesDetokenizer(lang=language)
     return [detokeniser.detokenize(line.split()) for line in lines]
 
 
 def tokenise(lines: Sequence[str], language: str) -> list[str]:
     """Ordinary text with punctuation normalised and Moses-tokenised, as published tokenised sets are."""
+    from sacremoses import MosesPunctNormalizer, MosesTokenizer
+
     normaliser, tokeniser = MosesPunctNormalizer(lang=language), MosesTokenizer(lang=language)
     return [tokeniser.tokenize(normaliser.normalize(line), return_str=True) for line in lines]
 

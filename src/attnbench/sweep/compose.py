@@ -9,13 +9,13 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from string import Template
 
 import yaml
 from hydra import version
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.utils import create_config_search_path
 from hydra.core.config_search_path import SearchPathQuery
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -43,7 +43,6 @@ def register() -> None:
     setup_globals()
     schema.register()
     OmegaConf.register_new_resolver("run_id", _run_id, replace=True)
-    OmegaConf.register_new_resolver("groups", _groups, replace=True)
 
 
 def without_hydra(composed: DictConfig) -> DictConfig:
@@ -57,22 +56,6 @@ def without_hydra(composed: DictConfig) -> DictConfig:
 def _run_id(*, _root_: DictConfig) -> str:
     """`${run_id:}`: the folder that a run has, whatever it is started by."""
     return run_id(check(without_hydra(_root_)))
-
-
-def _groups(*, _root_: DictConfig) -> str:
-    """`${groups:}`: for the help, each group with what is chosen and what there is."""
-    loader, chosen = GlobalHydra.instance().config_loader(), _root_.hydra.runtime.choices
-    rows = [("GROUP", "CHOSEN", "CHOICES")]
-    for group in loader.list_groups(""):
-        options = loader.get_group_options(group, ObjectType.CONFIG)
-        if options and group != "hydra":
-            rows.append((group, str(chosen.get(group, "")), ", ".join(options)))
-    first, second = (max(len(row[column]) for row in rows) + 2 for column in (0, 1))
-    indent = " " * (2 + first + second)
-    return "\n".join(
-        textwrap.fill(row[2], 118, initial_indent=f"  {row[0]:{first}}{row[1]:{second}}", subsequent_indent=indent)
-        for row in rows
-    )
 
 
 @dataclass(frozen=True)
@@ -144,6 +127,25 @@ class Composer:
             self._chosen[key] = self._choose(choices)
         return self._chosen[key]
 
+    def help(self, overrides: Sequence[Override]) -> str:
+        """`hydra.help.template` with every group, what is chosen in it and what there is.
+
+        Hydra's own `--help` copies its whole store of configs for each group that it lists, which takes seconds.
+
+        Raises:
+            ConfigError: a choice that cannot be made.
+        """
+        chosen = self.choose(overrides)
+        if chosen.faults:
+            raise ConfigError(list(chosen.faults))
+        hydra = chosen.composed.hydra
+        rows = [("GROUP", "CHOSEN", "CHOICES")]
+        for group in self._loader.repository.get_group_options("", ObjectType.GROUP):
+            options = self._options(group)
+            if options and group != "hydra":
+                rows.append((group, str(hydra.runtime.choices.get(group, "")), ", ".join(options)))
+        return Template(hydra.help.template).substitute(APP_CONFIG_GROUPS=_columns(rows))
+
     def overridden(self, file: str) -> set[str]:
         """Hydra's own groups, such as launcher, that a config file chooses anew."""
         found = self._loader.repository.load_config(file)
@@ -179,7 +181,17 @@ class Composer:
         )
 
     def _options(self, group: str) -> list[str]:
-        return self._loader.get_group_options(group, ObjectType.CONFIG) if "." not in group else []
+        return self._loader.repository.get_group_options(group, ObjectType.CONFIG) if "." not in group else []
+
+
+def _columns(rows: Sequence[tuple[str, str, str]]) -> str:
+    """Three columns, the last of which goes on below itself."""
+    first, second = (max(len(row[column]) for row in rows) + 2 for column in (0, 1))
+    indent = " " * (2 + first + second)
+    return "\n".join(
+        textwrap.fill(row[2], 118, initial_indent=f"  {row[0]:{first}}{row[1]:{second}}", subsequent_indent=indent)
+        for row in rows
+    )
 
 
 def _judge(config: DictConfig) -> tuple[Config | None, list[Fault]]:

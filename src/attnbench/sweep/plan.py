@@ -63,6 +63,18 @@ def expand(command: Sequence[str], *, multirun: bool, config_dir: str | None = N
     return Plan(SCHEMA_VERSION, planned.config["sweep"]["name"], list(command), list(runs.values()))
 
 
+def help_text(command: Sequence[str], config_dir: str | None = None) -> str:
+    """What `--help` says, with what the choices of a command line choose.
+
+    Raises:
+        ConfigError: a choice that cannot be made, or an override that cannot be read.
+    """
+    composer = Composer(config_dir)
+    overrides, wrong = composer.parse(command)
+    _refuse(wrong)
+    return composer.help(overrides)
+
+
 def sweep_folder(config: Mapping[str, Any]) -> Path:
     """Where the runs of a resolved config's sweep lie, each in a folder that its run_id names."""
     return Path(config["paths"]["output"], config["sweep"]["name"])
