@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attnbench.benchmark import environments
-from attnbench.benchmark.configs import DECODED, PRECISION, TRAINED, contested, decoded, trained
+from attnbench.benchmark.configs import DECODED, PRECISION, SHARED, TRAINED, contested, decoded, trained
 from attnbench.benchmark.measuring import measure
 from attnbench.benchmark.results import (
     CONTESTS,
@@ -138,6 +138,10 @@ def plan(name: str, settings: Settings, configs: dict[str, Config]) -> Plan:
         from attnbench.benchmark import rivals
 
         return rivals.plan(name, settings, configs)
+    if name == "devices":
+        from attnbench.benchmark import devices
+
+        return devices.plan(settings)
     from attnbench.benchmark import startup
 
     return startup.plan(settings)
@@ -197,9 +201,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--heads", "attention, growth: heads", type=_count, default=4)
     add("--width", "attention, growth: of a head", type=_count, default=32)
     add("--max-gib", "attention, growth: what would hold more is left out", type=float, default=4.0)
-    add("--models", f"training: {','.join(TRAINED)}; decoding: {','.join(DECODED)}; or these", type=_names)
-    add("--data", "training: a data set in place of the embedded one, found in $ATTNBENCH_DATA")
-    add("--updates", "training: in each repeat, beyond --warmup", type=_count, default=20)
+    models = {"training": TRAINED, "decoding": DECODED, "devices": SHARED}
+    of_each = "; ".join(f"{name}: {','.join(those)}" for name, those in models.items())
+    add("--models", f"{of_each}; or these", type=_names)
+    add("--data", "training, devices: a data set in place of the embedded one, found in $ATTNBENCH_DATA")
+    add("--updates", "training, devices: in each repeat, beyond --warmup", type=_count, default=20)
     add("--sentences", "decoding: in one batch", type=_count, default=64)
     add("--only", "peers: rows whose names have one of these in them, and this project's", type=_names)
     add("--seconds", "peers: of each turn, at least", type=float, default=3.0)

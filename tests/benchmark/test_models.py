@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 import pytest
 
-from attnbench.benchmark import decoding, device, startup, training
+from attnbench.benchmark import decoding, device, devices, startup, training
 from attnbench.benchmark.configs import trained
 from attnbench.benchmark.measuring import measure
 from attnbench.benchmark.results import Settings
-from attnbench.config import Config
+from attnbench.config import Config, ConfigError
 from attnbench.sweep.plan import compose
 
 
@@ -75,3 +75,31 @@ def test_startup_waits_for_the_answer_that_is_expected(asked: Callable[..., Sett
 def test_startup_waits_for_the_first_update(asked: Callable[..., Settings]) -> None:
     for subject in startup.plan(asked()).subjects:
         assert subject.sample()["seconds"] > 0, subject.name
+
+
+@pytest.mark.parametrize(("there", "counts"), [(1, [1]), (2, [1, 2]), (6, [1, 2, 4, 6]), (8, [1, 2, 4, 8])])
+def test_devices_are_doubled_until_all_are_there(
+    asked: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch, there: int, counts: list[int]
+) -> None:
+    monkeypatch.setattr(devices, "cores", lambda: there)
+    found = devices.plan(asked(models=["toy", "small"], threads=None)).subjects
+    names = [f"{count} x CPU, 1 thread a process" for count in counts]
+    assert [(subject.group, subject.name) for subject in found] == [
+        (model, name) for model in ("toy", "small") for name in names
+    ]
+    assert {subject.baseline for subject in found} == {names[0]}
+
+
+def test_devices_refuses_what_training_would(asked: Callable[..., Settings]) -> None:
+    with pytest.raises(ConfigError, match=r"model=tinny: expected one of"):
+        devices.plan(asked(models=["tinny"]))
+
+
+@pytest.mark.slow
+def test_devices_share_an_update(asked: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "cores", lambda: 2)
+    for model, rate in {"toy": "target_tokens", "small": "images"}.items():
+        for subject in devices.plan(asked(models=[model])).subjects:
+            found = subject.sample()
+            assert set(found) == {f"{rate}_per_sec_global", "update_ms", "peak_rss_gib"}
+            assert all(number > 0 for number in found.values())

@@ -12,6 +12,8 @@ from attnbench.sweep.compose import Composer
 
 TRAINED = ("tiny", "toy", "rnn", "bahdanau", "luong", "small")
 DECODED = ("toy", "luong")
+SHARED = ("tiny",)  # by devices
+UNMEASURED = 10  # updates with which a run's own meter begins
 BEAMS = {"greedy": 1, "beam 5": 5}  # by group of peers_decoding
 PRECISION = {"float32": "fp32", "bfloat16": "bf16_mixed", "float16": "fp16_mixed"}
 _PAIRS, _PICTURES = "synthetic_translation", "vit_synthetic_garments"  # experiments on embedded data
@@ -39,6 +41,23 @@ def decoded(settings: Settings) -> dict[str, Config]:
     return _compose(settings.models or DECODED, [f"data.val_pairs={settings.sentences}"], pictures=_PAIRS)
 
 
+def commands(settings: Settings) -> dict[str, list[str]]:
+    """By model: what `python -m attnbench.train` is told for one repeat, without devices; raises as `trained` does."""
+    updates = UNMEASURED + settings.updates
+    overrides = [
+        f"trainer.max_steps={updates}",
+        "trainer.max_epochs=null",
+        "trainer.final_weights=last",
+        f"trainer.precision={PRECISION[settings.dtype]}",
+        f"logger.every_steps={settings.updates}",
+        f"debug.limit_batches={updates}",  # of what is tested: it is not measured
+        *_data(settings),
+    ]
+    given = _given(Composer(), settings.models or SHARED, overrides, pictures=_PICTURES)
+    _checked(Composer(), given)
+    return given
+
+
 def contested(suite: str, settings: Settings) -> dict[str, Config]:
     """By group: what contenders of one of results.CONTESTS are told; raises as `trained` does."""
     given = {
@@ -62,6 +81,12 @@ def _data(settings: Settings) -> list[str]:
 def _compose(models: Sequence[str], overrides: Sequence[str], *, pictures: str) -> dict[str, Config]:
     """Each model in the experiment of its kind; `pictures`: that of the models that classify pictures."""
     composer = Composer()
+    return _checked(composer, _given(composer, models, overrides, pictures=pictures))
+
+
+def _given(
+    composer: Composer, models: Sequence[str], overrides: Sequence[str], *, pictures: str
+) -> dict[str, list[str]]:
     given = {}
     for model in models:
         chosen, _ = composer.parse([f"model={model}"])
@@ -70,7 +95,7 @@ def _compose(models: Sequence[str], overrides: Sequence[str], *, pictures: str) 
         given[model] = [
             f"model={model}", f"experiment={experiment}", "logger=none", "callbacks=quiet", *overrides,
         ]  # fmt: skip
-    return _checked(composer, given)
+    return given
 
 
 def _checked(composer: Composer, given: Mapping[str, Sequence[str]]) -> dict[str, Config]:

@@ -12,7 +12,7 @@ from attnbench.data.text_files import write_atomically
 from attnbench.record import RecordError, build
 
 SCHEMA_VERSION = 1
-OWN = ("attention", "growth", "scaling", "training", "decoding", "startup")
+OWN = ("attention", "growth", "scaling", "training", "decoding", "startup", "devices")
 CONTESTS = ("peers_training", "peers_decoding", "peers_pictures", "peers_recurrent", "overhead")
 SUITES = (*OWN, *CONTESTS)
 LENGTHS = {"attention": [64, 256, 1024], "growth": [128, 256, 512, 1024, 2048]}
@@ -29,9 +29,9 @@ class Settings:
     heads: int  # attention, growth
     width: int  # attention, growth: of a head's queries, keys and values, and of the additive score's hidden layer
     max_gib: float  # attention, growth: a row that would hold more is left out
-    models: list[str] | None  # training, decoding: names in conf/model; null: those of the suite
-    data: str | None  # training: a name in conf/data; null: the embedded data of the model's task
-    updates: int  # training: measured in each repeat, after `warmup` others
+    models: list[str] | None  # training, decoding, devices: names in conf/model; null: those of the suite
+    data: str | None  # training, devices: a name in conf/data; null: the embedded data of the model's task
+    updates: int  # training, devices: measured in each repeat, after `warmup` others
     sentences: int  # decoding
     only: list[str] | None  # peers: rows whose names contain one of these, and this project's; null: all
     seconds: float  # peers: of each turn, at least

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -19,16 +19,16 @@ from attnbench.sweep.records import new_record
 _BASELINE = "python -c pass"
 _PATIENCE = 600.0  # seconds after which a command is taken to hang
 _LOOK_EVERY = 0.01  # seconds
-_TRAIN = ("-m", "attnbench.train")
+TRAIN = ("-m", "attnbench.train")
 
 
 def plan(settings: Settings) -> Plan:
     """The doors, from the quickest answer to the first update of training."""
     asked: dict[str, Callable[[], Numbers]] = {
         _BASELINE: partial(answer, ["-c", "pass"]),
-        "train --help": partial(answer, [*_TRAIN, "--help"]),
-        "train --cfg job": partial(answer, [*_TRAIN, "--cfg", "job"]),
-        "train, refused": partial(answer, [*_TRAIN, "model.num_heads=7"], status=2),
+        "train --help": partial(answer, [*TRAIN, "--help"]),
+        "train --cfg job": partial(answer, [*TRAIN, "--cfg", "job"]),
+        "train, refused": partial(answer, [*TRAIN, "model.num_heads=7"], status=2),
         "table of one run": table,
         "train, to the first update": first_update,
     }
@@ -39,8 +39,8 @@ def plan(settings: Settings) -> Plan:
     return Plan("", notes, [Subject("", name, _BASELINE, run) for name, run in asked.items()], warmup=0)
 
 
-def answer(arguments: list[str], status: int = 0) -> Numbers:
-    """Seconds until `python <arguments>` has ended with `status`.
+def answer(arguments: Sequence[str], status: int = 0) -> Numbers:
+    """Seconds until `python <arguments>`, in a folder of its own, has ended with `status`.
 
     Raises:
         RuntimeError: it ended with another status.
@@ -69,7 +69,7 @@ def first_update() -> Numbers:
     with tempfile.TemporaryDirectory() as folder, Path(folder, "stderr").open("w+") as said:
         overrides = [f"paths.output={folder}/runs", f"paths.cache={folder}/cache", "logger=none", "callbacks=quiet"]
         start = time.perf_counter()
-        child = subprocess.Popen([sys.executable, *_TRAIN, *overrides], cwd=folder, stdout=said, stderr=said)
+        child = subprocess.Popen([sys.executable, *TRAIN, *overrides], cwd=folder, stdout=said, stderr=said)
         try:
             while not any(Path(folder, "runs").glob(f"*/*/{PROGRESS}")):
                 if child.poll() is not None:
