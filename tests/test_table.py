@@ -74,6 +74,15 @@ def test_another_layout_can_be_asked_for(tmp_path: Path, capsys: pytest.CaptureF
     assert "quality" in printed
 
 
+def test_a_layout_that_is_asked_for_must_be_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fill(tmp_path, 1)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "table.yaml").write_text("title: other\n")
+    assert main(["demo", "--output", str(tmp_path), "--experiments", str(tmp_path), "--table", "othr"]) == 2
+    assert capsys.readouterr().err == f"error: {tmp_path}/othr/table.yaml: no such layout; there are other\n"
+    assert not list((tmp_path / "demo").glob("table.*"))
+
+
 def test_every_row_of_a_thousand_records_is_there(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

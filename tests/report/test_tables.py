@@ -42,10 +42,10 @@ def test_the_same_records_give_the_same_bytes(make_record: MakeRecord, make_plan
         random.Random(attempt).shuffle(records)
         for record in records:
             write(record, folder / record.run_id)
-        shown = write_tables(folder, tmp_path / "experiments", "demo")
+        shown = write_tables(folder, tmp_path / "experiments")
         assert (folder / "table.md").read_text(encoding="utf-8") == shown
         found.append([(folder / file).read_bytes() for file in FILES])
-        assert write_tables(folder, tmp_path / "experiments", "demo") == shown
+        assert write_tables(folder, tmp_path / "experiments") == shown
     assert found[0] == found[1]
 
 

@@ -210,14 +210,14 @@ def _notes(columns: Sequence[Column], rows: Sequence[Row]) -> Iterator[str]:
     shown = {column.key for column in columns}
     yield (
         "Ours less the baseline's, mean over the seeds that both have, with its 95 % bootstrap interval (BCa) from"
-        f" three seeds on. *: p < {ALPHA}. All p-values are two-sided and corrected for the comparisons in the metric"
-        " (Holm 1979)."
+        f" three seeds on. *: p below {ALPHA}. All p-values are two-sided and corrected for the comparisons in the"
+        " metric (Holm 1979)."
     )
     if "p_seeds" in shown:
-        counts = [s.n for row in rows if (s := row.cells[0].summary) is not None]
+        seeds = max((s.n for row in rows if (s := row.cells[0].summary) is not None), default=0)
         yield (
             "p over seeds: exact paired permutation test (scipy). It asks whether another seed would say the same; "
-            f"with {max(counts, default=0)} seeds it cannot be below {least_p(max(counts, default=0)):g} uncorrected."
+            f"with {seeds} seed{'s' * (seeds != 1)} it cannot be below {least_p(seeds):g} uncorrected."
         )
     if "p_bootstrap" in shown:
         yield (

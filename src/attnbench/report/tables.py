@@ -56,7 +56,8 @@ def read_source(folder: Path, experiments: Path, name: str | None = None) -> Sou
     `name` is by default what the runs' config says (sweep.table), else the folder's name.
 
     Raises:
-        RecordError: no records and no plan, or a layout or plan that cannot be taken.
+        RecordError: no records and no plan, no layout of the `name` asked for, or a layout or plan that cannot be
+            taken.
     """
     records, problems = read_all(folder)
     plan = read_plan(folder / PLAN) if (folder / PLAN).is_file() else None
@@ -67,9 +68,15 @@ def read_source(folder: Path, experiments: Path, name: str | None = None) -> Sou
     if name is None:
         said = [*(run.config for run in (plan.runs if plan else [])), *(record.config for record in records)]
         name = said[0]["sweep"]["table"] or folder.name
+    elif not (experiments / name / LAYOUT).is_file():
+        raise RecordError(f"{experiments / name / LAYOUT}: no such layout; there are {_layouts(experiments)}")
     layout, paper = read_layout(experiments / name)
     left_out = [str(problem).replace(str(folder), folder.name) for problem in problems]
     return Source(folder, records, plan, layout, paper, str(experiments / name / LAYOUT), left_out)
+
+
+def _layouts(experiments: Path) -> str:
+    return ", ".join(sorted(path.parent.name for path in experiments.glob(f"*/{LAYOUT}"))) or "none"
 
 
 def load_table(folder: Path, experiments: Path, name: str | None = None) -> Table:
