@@ -26,8 +26,8 @@ from attnbench.sweep.plan import expand, help_text, sweep_folder
 from attnbench.sweep.ranks import fault_of, rank, started
 from attnbench.sweep.records import error_of, is_finished, last_record, tidy
 from attnbench.sweep.signals import exit_on_sigterm
-from attnbench.sweep.supervise import Outcome, supervise
-from attnbench.sweep.telling import titles
+from attnbench.sweep.supervise import supervise
+from attnbench.sweep.telling import Outcome, titles
 from attnbench.tracking.summary import log_summary
 
 

@@ -17,7 +17,7 @@ from attnbench.sweep.lease import holder_of
 from attnbench.sweep.records import last_record
 from attnbench.sweep.remote import hand_over
 from attnbench.sweep.remote_submitit import LocalOptions, SlurmOptions, SubmititQueue
-from attnbench.sweep.supervise import Outcome
+from attnbench.sweep.telling import Outcome
 
 HERE = Path(__file__).parent
 

@@ -18,7 +18,8 @@ from attnbench.sweep.optuna_study import Direction, OptunaOptions, Pruner, Sampl
 from attnbench.sweep.plan import expand
 from attnbench.sweep.records import close, error_of, last_record, new_record
 from attnbench.sweep.search import Space
-from attnbench.sweep.supervise import Outcome, supervise
+from attnbench.sweep.supervise import supervise
+from attnbench.sweep.telling import Outcome
 
 KEYS = ["optim.lr=tag(log,interval(1e-4,1e-1))", "model.depth=range(1,5)", "optim.clip=1.0", "logger=none"]
 Fate = Callable[[Config, Path], None]

@@ -11,7 +11,8 @@ import pytest
 from attnbench.record import RECORD, Status, read
 from attnbench.sweep import children
 from attnbench.sweep.ranks import fault_of
-from attnbench.sweep.supervise import Outcome, supervise
+from attnbench.sweep.supervise import supervise
+from attnbench.sweep.telling import Outcome
 
 
 def run(folder: Path, fakes: ModuleType, name: str, **sweep: object) -> list[Outcome]:

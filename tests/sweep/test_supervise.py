@@ -18,7 +18,8 @@ import pytest
 
 from attnbench.record import PLAN, RECORD, Status, read
 from attnbench.sweep.records import death
-from attnbench.sweep.supervise import Outcome, supervise
+from attnbench.sweep.supervise import supervise
+from attnbench.sweep.telling import Outcome
 
 SCRIPT = Path(__file__).with_name("sweep_fakes.py")
 

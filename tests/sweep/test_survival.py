@@ -18,8 +18,7 @@ from attnbench.sweep import policy
 from attnbench.sweep.lease import Lease, take
 from attnbench.sweep.records import death, error_of, new_record
 from attnbench.sweep.status import table
-from attnbench.sweep.supervise import Outcome
-from attnbench.sweep.telling import Board, Counts, Running
+from attnbench.sweep.telling import Board, Counts, Outcome, Running
 
 from .test_supervise import assert_gone, run, supervisor
 
@@ -231,7 +230,7 @@ def test_a_live_table_is_drawn_over_and_goes(
 ) -> None:
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
     monkeypatch.setenv("COLUMNS", "60")
-    board, counts = Board(), Counts(5, done=1, failed=1, seconds=[10.0, 20.0])
+    board, counts = Board(), Counts(5, {1: Outcome.pruned, 2: Outcome.failed}, [10.0, 20.0])
     write_progress(tmp_path, 3, 4)
     board.draw(counts.line([5.0], workers=2), [Running("[2/5]", "seed=2", tmp_path, 5.0)])
     board.line("said")

@@ -19,8 +19,8 @@ from attnbench.sweep.lease import Lease, holder_of, take
 from attnbench.sweep.policy import Task
 from attnbench.sweep.records import close, error_of, last_record, new_record
 from attnbench.sweep.signals import exit_on_sigterm
-from attnbench.sweep.supervise import Outcome, outcome_of, supervise
-from attnbench.sweep.telling import Board, Counts, Running, lasted, why
+from attnbench.sweep.supervise import outcome_of, supervise
+from attnbench.sweep.telling import Board, Counts, Outcome, Running, lasted, why
 
 _SUBMITTED = "submitted.json"  # in a run's folder: the queue's job that is to do it
 
@@ -116,7 +116,6 @@ class _Desk(Generic[H]):
         self._waiting, self._out = tasks, list[tuple[Task, H]]()
         self._queue, self._preload = queue, preload
         self._board, self._counts = board, Counts(total)
-        self._outcomes: dict[int, Outcome] = {}
         self._known: dict[Path, str] = {}  # folders, by who has them here
         self._said: set[int] = set()  # numbers of tasks of which was said that they run elsewhere
 
@@ -133,7 +132,7 @@ class _Desk(Generic[H]):
                     self._out.remove((task, handle))
                     self._end(task, handle, ended)
         self._board.draw()
-        return [self._outcomes[number] for number in sorted(self._outcomes)]
+        return self._counts.in_order()
 
     def leave(self, number: int) -> NoReturn:
         """Stop waiting."""
@@ -222,10 +221,7 @@ class _Desk(Generic[H]):
     def _settle(self, task: Task, outcome: Outcome, line: str, more: Sequence[str] = ()) -> None:
         with contextlib.suppress(ValueError):
             self._waiting.remove(task)
-        self._outcomes[task.number] = outcome
-        over = outcome in (Outcome.finished, Outcome.skipped, Outcome.pruned)
-        self._counts.done += over
-        self._counts.failed += not over
+        self._counts.outcomes[task.number] = outcome
         for text in (line, *more):
             self._board.line(text)
 

@@ -10,7 +10,6 @@ import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from enum import Enum
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import NoReturn
@@ -23,19 +22,9 @@ from attnbench.sweep.lease import Holder, Lease, take
 from attnbench.sweep.policy import Task
 from attnbench.sweep.records import error_of, last_record, tidy
 from attnbench.sweep.signals import Watch, blocked
-from attnbench.sweep.telling import Board, Counts, Running, lasted, why
+from attnbench.sweep.telling import Board, Counts, Outcome, Running, lasted, why
 
 _LOOK = 1.0  # seconds between looks at what goes on elsewhere, and between two drawings of the table
-
-
-class Outcome(Enum):
-    """What became of a job."""
-
-    finished = "finished"
-    skipped = "skipped"  # finished before, or by another command
-    pruned = "pruned"  # by a search
-    failed = "failed"
-    interrupted = "interrupted"
 
 
 def supervise(
@@ -88,7 +77,6 @@ class _Supervisor:
         self._watch = Watch(self._ask)
         self._active: tuple[_Active, ...] = ()  # replaced, never changed: a signal may come at any time
         self._elsewhere: list[Task] = []
-        self._outcomes: dict[int, Outcome] = {}
         self._known: dict[Path, str] = {}  # folders, by who has them here
         self._records: dict[Path, int] | None = None  # when each was last written, as this command began
         self._workers = 1
@@ -113,7 +101,7 @@ class _Supervisor:
             self._fill()
         if self._watch.stopped is not None:
             self._leave(self._watch.stopped)
-        return [self._outcomes[number] for number in sorted(self._outcomes)]
+        return self._counts.in_order()
 
     def _fill(self) -> None:
         """Start what there is room for; what runs elsewhere is looked at again when nothing else is left."""
@@ -267,10 +255,7 @@ class _Supervisor:
         """This is what became of a task."""
         if task in self._elsewhere:
             self._elsewhere.remove(task)
-        self._outcomes[task.number] = outcome
-        over = outcome in (Outcome.finished, Outcome.skipped, Outcome.pruned)
-        self._counts.done += over
-        self._counts.failed += not over
+        self._counts.outcomes[task.number] = outcome
         for text in (line, *more):
             self._board.line(text)
 

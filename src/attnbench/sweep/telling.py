@@ -6,11 +6,22 @@ import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
 
 from attnbench.record import read_progress
 
 _SHOWN = 12  # running runs in the table
+
+
+class Outcome(Enum):
+    """What became of a job."""
+
+    finished = "finished"
+    skipped = "skipped"  # finished before, or by another command
+    pruned = "pruned"  # by a search
+    failed = "failed"
+    interrupted = "interrupted"
 
 
 def titles(overrides: Sequence[Sequence[str]]) -> list[str]:
@@ -42,14 +53,30 @@ def why(error: Mapping[str, str], output: Sequence[str] = ()) -> list[str]:
     return [f"    {line}" for line in lines]
 
 
+_DONE = (Outcome.finished, Outcome.skipped, Outcome.pruned)
+
+
 @dataclass
 class Counts:
     """What has become of a sweep's runs so far."""
 
     total: int
-    done: int = 0  # finished, now or before
-    failed: int = 0
+    outcomes: dict[int, Outcome] = field(default_factory=dict)  # by a job's number, of those that are settled
     seconds: list[float] = field(default_factory=list)  # that each run took which ended here
+
+    @property
+    def done(self) -> int:
+        """Those nobody has to look at again."""
+        return sum(outcome in _DONE for outcome in self.outcomes.values())
+
+    @property
+    def failed(self) -> int:
+        """Those that are settled and not done."""
+        return len(self.outcomes) - self.done
+
+    def in_order(self) -> list[Outcome]:
+        """What became of each job, by number."""
+        return [self.outcomes[number] for number in sorted(self.outcomes)]
 
     def line(self, running: Sequence[float], workers: int) -> str:
         """The totals, with an estimate of what is left; `running`: seconds that each running run has taken."""

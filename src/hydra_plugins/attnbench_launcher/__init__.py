@@ -23,8 +23,8 @@ from attnbench.sweep.hydra_job import run_hydra_job
 from attnbench.sweep.remote import hand_over
 from attnbench.sweep.remote_ray import RayOptions, RayQueue
 from attnbench.sweep.remote_submitit import LocalOptions, SlurmOptions, SubmititQueue
-from attnbench.sweep.supervise import Outcome, supervise
-from attnbench.sweep.telling import titles
+from attnbench.sweep.supervise import supervise
+from attnbench.sweep.telling import Outcome, titles
 
 # What every run imports before its first step, by name: nothing of it is wanted in this process. Without
 # attnbench.train, which a new process runs under another name, as multiprocessing does with a main module.
