@@ -14,8 +14,8 @@ from lightning_utilities.core import imports
 def _quickly() -> Iterator[None]:
     """What is imported meanwhile takes two thirds of its time.
 
-    No garbage is looked for, of which imports leave none. And scipy counts as missing: torchmetrics, which Lightning
-    imports, would load scipy.signal to add a name to it.
+    No garbage is looked for, of which imports leave none, nor later among the million objects that they make. And
+    scipy counts as missing: torchmetrics, which Lightning imports, would load scipy.signal to add a name to it.
     """
     collecting, names = gc.isenabled(), vars(imports)
     asked = {name: names[name] for name in ("package_available", "_version")}
@@ -31,6 +31,7 @@ def _quickly() -> Iterator[None]:
         yield
     finally:
         names.update(asked)
+        gc.freeze()
         if collecting:
             gc.enable()
 
