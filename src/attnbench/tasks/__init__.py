@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,6 +33,7 @@ def _quickly() -> Iterator[None]:
     finally:
         names.update(asked)
         gc.freeze()
+        atexit.register(gc.unfreeze)  # else what they were bound to in C is told to have leaked
         if collecting:
             gc.enable()
 
