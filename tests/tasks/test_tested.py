@@ -12,7 +12,7 @@ from attnbench.record import read
 from attnbench.sweep import plan
 from attnbench.tasks.run import execute
 
-from .conftest import compose
+from .conftest import Small, compose
 
 NOUNS = ("hund", "mann", "ball", "park")
 
@@ -63,3 +63,12 @@ def test_each_test_set_has_its_scores_and_the_text_they_are_of(tmp_path: Path) -
 def test_a_test_set_is_tested_once() -> None:
     with pytest.raises(ConfigError, match=r"data.more_test_sets=\[test_2016_flickr\]: expected test_2016_flickr once"):
         plan.compose(["data=multi30k", "data.more_test_sets=[test_2016_flickr]"])
+
+
+@pytest.mark.parametrize("meant", [2, 5])
+def test_an_average_of_fewer_checkpoints_than_meant_is_said_to_be_one(small: Small, tmp_path: Path, meant: int) -> None:
+    config = small("trainer.final_weights=average", f"trainer.average_last={meant}")  # four epochs, two validations
+    said = [note for note in execute(config, tmp_path / "run", []).notes if note.startswith("tested:")]
+    updates = read(tmp_path / "run" / "run.json").metrics["final"]["update"]
+    few = f"tested: the mean of all 2 checkpoints, of update {updates // 2} to {updates}, where the last 5 of more were"
+    assert [note[: len(few)] for note in said] == [few] * (meant == 5)

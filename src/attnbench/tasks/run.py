@@ -132,7 +132,8 @@ def train_and_test(config: Config, task: Task, data: pl.LightningDataModule, rec
     failed = True
     try:
         trainer.fit(task, datamodule=data, ckpt_path=whole, weights_only=True)
-        weights = final_weights(config, keepers, folder / LAST)
+        weights, notes = final_weights(config, keepers, folder / LAST)
+        record.notes += notes
         set_model_state_dict(task, weights, options=StateDictOptions(full_state_dict=True))
         trainer.save_checkpoint(folder / MODEL, weights_only=True)
         trainer.test(task, datamodule=data, verbose=False)
@@ -206,16 +207,23 @@ def build_keepers(config: Config, task: Task, folder: Path) -> list[pl.Callback]
     return [*found, Resumable(folder / LAST, chosen.save_every_minutes)]
 
 
-def final_weights(config: Config, keepers: list[pl.Callback], last: Path) -> dict[str, Any]:
-    """The state dict that is tested and kept, as `trainer.final_weights` says."""
-    chosen = config.trainer.final_weights
+def final_weights(config: Config, keepers: list[pl.Callback], last: Path) -> tuple[dict[str, Any], list[str]]:
+    """The state dict that is tested and kept, as `trainer.final_weights` says, and what a reader must know of it."""
+    chosen = config.trainer
     paths = [str(last)]
     for keeper in keepers:
         if isinstance(keeper, ModelCheckpoint):
-            best = chosen is FinalWeights.best
+            best = chosen.final_weights is FinalWeights.best
             paths = [keeper.best_model_path] if best else sorted(keeper.best_k_models)
-    states = [torch.load(path, map_location="cpu", weights_only=True)["state_dict"] for path in paths]
-    return dict(average(states))
+    checkpoints = [torch.load(path, map_location="cpu", weights_only=True) for path in paths]
+    notes = []
+    if chosen.final_weights is FinalWeights.average and len(paths) < chosen.average_last:
+        first, end = (choose(checkpoint["global_step"] for checkpoint in checkpoints) for choose in (min, max))
+        notes.append(
+            f"tested: the mean of all {len(paths)} checkpoints, of update {first} to {end}, where the last"
+            f" {chosen.average_last} of more were meant: trainer.final_weights=best may be what you want"
+        )
+    return dict(average([checkpoint["state_dict"] for checkpoint in checkpoints])), notes
 
 
 def shares_per_update(config: Config) -> int:
