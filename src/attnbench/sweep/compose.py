@@ -144,7 +144,7 @@ class Composer:
             options = self._options(group)
             if options and group != "hydra":
                 rows.append((group, str(hydra.runtime.choices.get(group, "")), ", ".join(options)))
-        return Template(hydra.help.template).substitute(APP_CONFIG_GROUPS=_columns(rows))
+        return Template(hydra.help.template).safe_substitute(APP_CONFIG_GROUPS=_columns(rows))
 
     def overridden(self, file: str) -> set[str]:
         """Hydra's own groups, such as launcher, that a config file chooses anew."""
