@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -93,6 +94,11 @@ def test_no_common_seed_is_said(make_record: MakeRecord) -> None:
     records = [make_record({"model.norm": norm}, seed=seed) for norm, seed in (("pre", 1), ("post", 2))]
     table = table_of(records, rows=[RowKey("model.norm")], baseline={"model.norm": "post"})
     assert table.notes[-1].startswith("No seed has a number both in the baseline")
+
+
+def test_nothing_is_said_of_seeds_where_no_column_has_a_best(make_record: MakeRecord) -> None:
+    table = table_of(grid(make_record), columns=[replace(BLEU, best=None)], baseline={"model.norm": "post"})
+    assert not [note for note in table.notes if "seed" in note and "baseline" in note]
 
 
 def test_bold_can_be_all_that_is_not_told_from_the_best(make_record: MakeRecord) -> None:

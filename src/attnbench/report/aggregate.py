@@ -269,8 +269,9 @@ def _notes(rows: Sequence[Row], made: Sorted, layout: Layout) -> Iterator[str]:
     compared = any(base is not None for base in made.baselines)
     if layout.baseline and not compared:
         yield f"Nothing is compared: {no_baseline(layout.baseline)}, the baseline, beside others."
-    if compared:
-        yield what_seeds_can_tell(made.rows, made.baselines, [column for column in columns if column.best is not None])
+    judged = [column for column in columns if column.best is not None]
+    if compared and judged:
+        yield what_seeds_can_tell(made.rows, made.baselines, judged)
     if layout.groups and compared:
         yield "An empty place is as in the baseline, which stands first."
     finished = [run.record for run in runs if run.record is not None and run.finished]
