@@ -215,15 +215,18 @@ def final_weights(config: Config, keepers: list[pl.Callback], last: Path) -> tup
         if isinstance(keeper, ModelCheckpoint):
             best = chosen.final_weights is FinalWeights.best
             paths = [keeper.best_model_path] if best else sorted(keeper.best_k_models)
-    checkpoints = [torch.load(path, map_location="cpu", weights_only=True) for path in paths]
+    states, updates = [], []
+    for path in paths:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        updates.append(checkpoint["global_step"])
+        states.append(checkpoint["state_dict"])  # alone: the optimiser's state is twice as large
     notes = []
     if chosen.final_weights is FinalWeights.average and len(paths) < chosen.average_last:
-        first, end = (choose(checkpoint["global_step"] for checkpoint in checkpoints) for choose in (min, max))
         notes.append(
-            f"tested: the mean of all {len(paths)} checkpoints, of update {first} to {end}, where the last"
-            f" {chosen.average_last} of more were meant: trainer.final_weights=best may be what you want"
+            f"tested: the mean of all {len(paths)} checkpoints, of update {min(updates)} to {max(updates)}, where the"
+            f" last {chosen.average_last} of more were meant: trainer.final_weights=best may be what you want"
         )
-    return dict(average([checkpoint["state_dict"] for checkpoint in checkpoints])), notes
+    return dict(average(states)), notes
 
 
 def shares_per_update(config: Config) -> int:
