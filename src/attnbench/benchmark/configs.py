@@ -8,12 +8,12 @@ from attnbench.benchmark.results import Settings
 from attnbench.config import Config, ConfigError, Fault
 from attnbench.config.root import FITS
 from attnbench.config.task import ClassificationConfig
+from attnbench.metrics.throughput import WARMUP_STEPS
 from attnbench.sweep.compose import Composer
 
 TRAINED = ("tiny", "toy", "rnn", "bahdanau", "luong", "small")
 DECODED = ("toy", "luong")
 SHARED = ("tiny",)  # by devices
-UNMEASURED = 10  # updates with which a run's own meter begins
 BEAMS = {"greedy": 1, "beam 5": 5}  # by group of peers_decoding
 PRECISION = {"float32": "fp32", "bfloat16": "bf16_mixed", "float16": "fp16_mixed"}
 _PAIRS, _PICTURES = "synthetic_translation", "vit_synthetic_garments"  # experiments on embedded data
@@ -43,7 +43,7 @@ def decoded(settings: Settings) -> dict[str, Config]:
 
 def commands(settings: Settings) -> dict[str, list[str]]:
     """By model: what `python -m attnbench.train` is told for one repeat, without devices; raises as `trained` does."""
-    updates = UNMEASURED + settings.updates
+    updates = WARMUP_STEPS + settings.updates
     overrides = [
         f"trainer.max_steps={updates}",
         "trainer.max_epochs=null",
@@ -53,8 +53,9 @@ def commands(settings: Settings) -> dict[str, list[str]]:
         f"debug.limit_batches={updates}",  # of what is tested: it is not measured
         *_data(settings),
     ]
-    given = _given(Composer(), settings.models or SHARED, overrides, pictures=_PICTURES)
-    _checked(Composer(), given)
+    composer = Composer()
+    given = _given(composer, settings.models or SHARED, overrides, pictures=_PICTURES)
+    _checked(composer, given)
     return given
 
 

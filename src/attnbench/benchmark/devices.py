@@ -9,11 +9,12 @@ from pathlib import Path
 
 import torch
 
-from attnbench.benchmark.configs import UNMEASURED, commands
+from attnbench.benchmark.configs import commands
 from attnbench.benchmark.measuring import Numbers, Plan, Subject
 from attnbench.benchmark.results import Settings
 from attnbench.benchmark.startup import TRAIN, answer
 from attnbench.identity import cores
+from attnbench.metrics.throughput import WARMUP_STEPS
 from attnbench.record import read_all
 
 
@@ -28,7 +29,7 @@ def plan(settings: Settings) -> Plan:
     where = ["trainer=ddp"] if gpu else ["trainer=ddp_cpu", f"trainer.threads={settings.threads or 1}"]
     each = "GPU" if gpu else f"CPU, {settings.threads or 1} thread a process"
     notes = [
-        f"Runs of their own, by {' '.join(where)}: {settings.updates} updates after {UNMEASURED} others that do not"
+        f"Runs of their own, by {' '.join(where)}: {settings.updates} updates after {WARMUP_STEPS} others that do not"
         f" count; repeats: {settings.repeats}. Whole updates are the same: each device takes a share of every batch.",
         "tokens and images are those of all devices together, without padding; twice the devices give twice as many at"
         " best. Cores may be threads that share the arithmetic of one.",

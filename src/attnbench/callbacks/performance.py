@@ -12,7 +12,7 @@ import pytorch_lightning as pl
 import torch
 
 from attnbench.metrics.peak import mfu, peak_flops
-from attnbench.metrics.throughput import ThroughputMeter
+from attnbench.metrics.throughput import WARMUP_STEPS, ThroughputMeter
 
 _GIB = 2.0**30
 
@@ -79,7 +79,7 @@ def _mark(device: torch.device) -> float | torch.cuda.Event:
 class Performance(pl.Callback):
     """Measures training through what a batch says of itself: `unit`, `units` and `places`."""
 
-    def __init__(self, window_steps: int = 10, warmup_steps: int = 10) -> None:
+    def __init__(self, window_steps: int = 10, warmup_steps: int = WARMUP_STEPS) -> None:
         self.window_steps = window_steps
         self.meter = ThroughputMeter(window_steps, warmup_steps)
         self.forward = Forward(window_steps)

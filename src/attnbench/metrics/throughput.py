@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from statistics import median, quantiles
 
+WARMUP_STEPS = 10  # updates of a run that are not measured
+
 
 @dataclass
 class ThroughputMeter:
