@@ -1,4 +1,4 @@
-"""The floors of ARCHITECTURE.md, held over the import graph; and the size that a file and a function may have."""
+"""Check that imports run one way, as ARCHITECTURE.md says."""
 
 from __future__ import annotations
 
@@ -90,16 +90,6 @@ def test_no_import_goes_in_circles() -> None:
 def test_starts_without_torch(module: str) -> None:
     code = f"import attnbench.{module}, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_files_and_functions_stay_small(path: Path) -> None:
-    text = path.read_text()
-    assert text.count("\n") <= 300, "asks to be split"
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            length = (node.end_lineno or 0) - node.lineno + 1
-            assert length <= 40, f"{node.name} has {length} lines"
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)

@@ -173,7 +173,7 @@ def _fill(record: Record, fate: str) -> None:
     total = 50_000 + 90_000 * model["depth"]
     record.parameters = {"total": total, "trainable": total}
     found = math.nan if fate in ("nan", "diverged") else round(_quality(record), 4)
-    loss = math.nan if found != found else round(4 - found / 12, 6)
+    loss = math.nan if math.isnan(found) else round(4 - found / 12, 6)
     report = {
         "loss": loss,
         "perplexity": math.exp(loss),

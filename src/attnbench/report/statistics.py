@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import warnings
 from collections.abc import Sequence
@@ -77,7 +78,7 @@ def bootstrap_interval(values: Sequence[float]) -> tuple[float, float] | None:
             rng=np.random.default_rng(0),
         ).confidence_interval
     low, high = float(found.low), float(found.high)
-    return None if low != low or high != high else (low, high)
+    return None if math.isnan(low) or math.isnan(high) else (low, high)
 
 
 def paired(ours: Sequence[float], baseline: Sequence[float]) -> Paired:
