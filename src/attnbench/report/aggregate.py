@@ -258,7 +258,7 @@ def _notes(rows: Sequence[Row], made: Sorted, layout: Layout) -> Iterator[str]:
     if any("±" in cell.spread for cell in cells):
         yield "Mean ± sample standard deviation over seeds."
     if any(cell.summary is not None and cell.summary.interval is not None for cell in cells):
-        yield "In brackets: 95 % bootstrap interval of the mean (BCa) over seeds; there is none below three seeds."
+        yield ("In brackets: 95 % confidence interval of the mean over seeds (Student's t), from three seeds on.")
     if layout.bold is Bold.not_worse and any(column.best for column in columns):
         yield (
             "Bold: the best mean of its column, and those that an exact paired permutation test over seeds does not"

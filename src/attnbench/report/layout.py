@@ -21,7 +21,7 @@ class Spread(Enum):
     """What stands behind a mean."""
 
     std = "std"  # sample standard deviation over seeds
-    interval = "interval"  # 95 % bootstrap interval of the mean, from three seeds on
+    interval = "interval"  # Student's 95 % confidence interval of the mean, from three seeds on
     none = "none"
 
 
