@@ -212,7 +212,10 @@ def _lines(run: Run, folder: Path, key: str, column: str, form: str = "") -> lis
     kept, stage = folder / run.run_id / OUTPUTS, key.split(".")[1]
     for name in dict.fromkeys((f"{stage}.{form}{column}.txt", f"{stage}.{column}.txt")):
         if (kept / name).is_file():
-            return (kept / name).read_text(encoding="utf-8").split("\n")[:-1]
+            try:
+                return (kept / name).read_text(encoding="utf-8").split("\n")[:-1]
+            except (OSError, UnicodeDecodeError) as error:
+                raise RecordError("outputs cannot be read") from error
     raise RecordError("no outputs kept")
 
 
