@@ -161,7 +161,8 @@ def read_all(
     """Read every record below `folder`, to be shown: by run_id, and what is wrong with those that are left out.
 
     A run's own folder is not searched further. A second record of a run is a problem, not a second sample. Halves of
-    characters (bytes of file names that are not UTF-8) become U+FFFD in all texts: no file or terminal takes them.
+    characters (bytes of file names that are not UTF-8) and control characters become U+FFFD in all texts: no file takes
+    the former, and a terminal obeys the latter.
 
     Args:
         folder: of a sweep, of a run, or of several.
@@ -261,7 +262,7 @@ def _read(cls: type[T], path: Path, *, printable: bool = False) -> T:
         raise RecordError(f"{path}: not valid JSON: nested too deeply") from error
     if _LONG_NUMBER.search(text):
         raise RecordError(f"{path}: a number of more than 300 digits, which no computation takes")
-    if printable and _HALF_CHARACTER.search(text):
+    if printable and _UNPRINTABLE_JSON.search(text):
         content = _printable(content)
     version = content.get("schema_version") if isinstance(content, dict) else None
     if version not in _READS:
@@ -274,18 +275,19 @@ def _read(cls: type[T], path: Path, *, printable: bool = False) -> T:
     return build(cls, _from_json(content) if named else content, str(path))
 
 
-# JSON can spell half of a character; a whole one is two of these in a row.
-_HALF_CHARACTER = re.compile(rb"\\u[dD][89a-fA-F]")
+# What no file or terminal takes: halves of characters, and control characters, as JSON spells them and as they are.
+_UNPRINTABLE_JSON = re.compile(rb"\\u(?:[dD][89a-fA-F]|00[0189])|\\[bf]|[\x7f\xc2]")
+_UNPRINTABLE = re.compile("[\ud800-\udfff\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _LONG_NUMBER = re.compile(rb"\d{300}")  # Python takes it for a whole number that is larger than any float
 
 
 def _printable(value: Any) -> Any:
-    """Return `value` with U+FFFD for every half of a character in its texts."""
+    """Return `value` with U+FFFD for every half of a character and control character in its texts."""
     if isinstance(value, dict):
         return {_printable(key): _printable(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_printable(item) for item in value]
-    return re.sub("[\ud800-\udfff]", "\N{REPLACEMENT CHARACTER}", value) if isinstance(value, str) else value
+    return _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", value) if isinstance(value, str) else value
 
 
 def _refuse(constant: str) -> Any:

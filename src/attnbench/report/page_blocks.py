@@ -102,7 +102,8 @@ def outputs(folder: Path) -> dict[str, list[str]]:
         # A byte that is not UTF-8 is shown as U+FFFD: it costs a character, not the page.
         with path.open(encoding="utf-8", errors="replace", newline="\n") as file:
             found[column] = [line.rstrip("\n") for line, _ in zip(file, range(OUTPUTS), strict=False)]
-    return found
+    # A sentence that lacks its reference cannot be shown.
+    return found if len({len(lines) for lines in found.values()}) == 1 else {}
 
 
 @dataclass(frozen=True)
