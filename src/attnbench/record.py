@@ -253,16 +253,14 @@ def _shown(value: Any) -> str:
 def _read(cls: type[T], path: Path, *, printable: bool = False) -> T:
     try:
         text = path.read_bytes()
-        content = json.loads(text, parse_constant=_refuse)
+        content = json.loads(text, parse_constant=_refuse, parse_int=_whole_number)
     except OSError as error:
         raise RecordError(f"{path}: cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise RecordError(f"{path}: not valid JSON: {error}") from error
     except RecursionError as error:
         raise RecordError(f"{path}: not valid JSON: nested too deeply") from error
-    if _LONG_NUMBER.search(text):
-        raise RecordError(f"{path}: a number of more than 300 digits, which no computation takes")
-    if printable and _UNPRINTABLE_JSON.search(text):
+    if printable and (b"\\" in text or b"\x7f" in text or not text.isascii()):
         content = _printable(content)
     version = content.get("schema_version") if isinstance(content, dict) else None
     if version not in _READS:
@@ -275,10 +273,16 @@ def _read(cls: type[T], path: Path, *, printable: bool = False) -> T:
     return build(cls, _from_json(content) if named else content, str(path))
 
 
-# What no file or terminal takes: halves of characters, and control characters, as JSON spells them and as they are.
-_UNPRINTABLE_JSON = re.compile(rb"\\u(?:[dD][89a-fA-F]|00[0189])|\\[bf]|[\x7f\xc2]")
-_UNPRINTABLE = re.compile("[\ud800-\udfff\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
-_LONG_NUMBER = re.compile(rb"\d{300}")  # Python takes it for a whole number that is larger than any float
+# What no file or terminal takes: halves of characters, and control characters.
+_UNPRINTABLE = re.compile("[\\ud800-\\udfff\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x9f]")
+_MOST_DIGITS = 300  # of a whole number: a float takes some more
+
+
+def _whole_number(digits: str) -> int:
+    """Parse a whole number that can be computed with."""
+    if len(digits) > _MOST_DIGITS:
+        raise ValueError(f"a number of {len(digits)} digits, which no computation takes")
+    return int(digits)
 
 
 def _printable(value: Any) -> Any:

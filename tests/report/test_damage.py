@@ -15,12 +15,12 @@ import pytest
 from attnbench import history
 from attnbench.config import Config
 from attnbench.metrics.text import bleu
-from attnbench.record import RECORD, Record
+from attnbench.record import RECORD, Record, RecordError
 from attnbench.report import comparisons, page
 from attnbench.report.exports import trace
 from attnbench.report.formats import FORMATS
 from attnbench.report.runs import GROUPS
-from attnbench.report.tables import read_source
+from attnbench.report.tables import load_table, read_source
 
 from .pages import add_attention, add_histories
 from .records import make_records
@@ -183,7 +183,7 @@ def test_a_config_without_its_trainer_is_left_out_and_named(sweep: tuple[Path, l
     ("text", "sentence"),
     [
         (DEEP, "not valid JSON: nested too deeply"),
-        ("[" + "9" * 400 + "]", "a number of more than 300 digits, which no computation takes"),
+        ("[" + "9" * 400 + "]", "not valid JSON: a number of 400 digits, which no computation takes"),
         ("\0", "not valid JSON"),
         ("", "not valid JSON"),
     ],
@@ -209,6 +209,19 @@ def assert_left_out(folder: Path, record: Record, text: str, sentence: str) -> N
         (said,) = [note for note in notes if note.startswith(f"demo/{record.run_id}/run.json: {sentence}")]
         assert said.endswith("; left out: restore the file, or move it away and run this run again")
     assert all(record.run_id not in cell.run_ids for row in table.rows for cell in row.cells)
+
+
+def test_a_plan_with_wrong_types_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    make_records(tmp_path / "demo", runs=3)
+    path = tmp_path / "demo" / "plan.json"
+    content = json.loads(path.read_text())
+    (tmp_path / "demo" / content["runs"][1]["run_id"] / RECORD).unlink()
+    del content["runs"][1]["config"]["trainer"]
+    path.write_text(json.dumps(content))
+    way_on = "restore the file, or move it away to do without it"
+    for make in (load_table, lambda folder, layouts: page.write_page([folder], layouts)):
+        with pytest.raises(RecordError, match=rf"plan.json: runs\[1\]: config: trainer is missing; {way_on}$"):
+            make(tmp_path / "demo", tmp_path)
 
 
 def test_groups_are_those_of_the_config() -> None:

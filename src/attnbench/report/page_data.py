@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from attnbench.record import PLAN, RECORD, Record, read_plan
+from attnbench.record import RECORD, Record
 from attnbench.report.aggregate import Table, default_columns
 from attnbench.report.cells import is_number, number_text
-from attnbench.report.runs import Run, flatten, gather, read_records
+from attnbench.report.runs import Run, flatten, gather, read_plan_of, read_records
 
 _LOG_LINES, _LOG_BYTES = 60, 2**16  # of the end of a run's log
 _RESULTS = ("metrics.test", "metrics.best", "metrics.final", "parameters", "performance", "time")
@@ -40,7 +40,7 @@ def collect(folders: Sequence[Path]) -> Sources:
     problems: list[str] = []
     for folder in folders:
         records, faults = read_records(folder)
-        plan = read_plan(folder / PLAN, printable=True) if (folder / PLAN).is_file() else None
+        plan = read_plan_of(folder)
         for run in gather(records, plan):
             if run.run_id not in runs or runs[run.run_id].record is None:
                 runs[run.run_id] = run

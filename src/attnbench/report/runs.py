@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from attnbench.identity import identity_part
-from attnbench.record import Plan, Record, RecordError, Status, read_all
+from attnbench.record import PLAN, Plan, Record, RecordError, Status, read_all, read_plan
 from attnbench.report.keys import RowKey
 from attnbench.report.layout import Column, Layout, agrees
 
@@ -49,17 +49,21 @@ def find_fault(record: Record) -> str | None:
     The schema itself is not asked: it would take longer to import than a table takes, and a record of an older version
     may have other keys.
     """
-    if _RUN_ID.fullmatch(record.run_id) is None:
-        return f"run_id: expected letters, digits, - and _, given {record.run_id[:60]!r}"
+    return _find_fault(record.run_id, record.config)
+
+
+def _find_fault(run_id: str, config: Mapping[str, Any]) -> str | None:
+    if _RUN_ID.fullmatch(run_id) is None:
+        return f"run_id: expected letters, digits, - and _, given {run_id[:60]!r}"
     for group in GROUPS:
-        if not isinstance(record.config.get(group, {}), Mapping):
-            return f"config.{group}: expected keys with values, given {record.config[group]!r:.60}"
+        if not isinstance(config.get(group, {}), Mapping):
+            return f"config.{group}: expected keys with values, given {config[group]!r:.60}"
     for group in ("sweep", "trainer"):
-        if group not in record.config:
+        if group not in config:
             return f"config: {group} is missing"
-    if type(record.config.get("seed")) is not int:
-        return f"config.seed: expected a whole number, given {record.config.get('seed')!r:.60}"
-    table = record.config["sweep"].get("table")
+    if type(config.get("seed")) is not int:
+        return f"config.seed: expected a whole number, given {config.get('seed')!r:.60}"
+    table = config["sweep"].get("table")
     if table is not None and not isinstance(table, str):
         return f"config.sweep.table: expected text, given {table!r:.60}"
     return None
@@ -71,14 +75,31 @@ def read_records(folder: Path) -> tuple[list[Record], list[str]]:
     return records, [str(fault).replace(str(folder), folder.name) for fault in faults]
 
 
+def read_plan_of(folder: Path) -> Plan | None:
+    """Read the plan in a sweep's folder; None where there is none.
+
+    Raises:
+        RecordError: it cannot be read, or has a run that a table cannot use.
+    """
+    path = folder / PLAN
+    if not path.is_file():
+        return None
+    plan = read_plan(path, printable=True)
+    for index, run in enumerate(plan.runs):
+        fault = _find_fault(run.run_id, run.config)
+        if fault is not None:
+            raise RecordError(f"{path}: runs[{index}]: {fault}; restore the file, or move it away to do without it")
+    return plan
+
+
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested keys as dotted ones; a list is one value."""
     flat: dict[str, Any] = {}
     for key, value in config.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, dict):
             flat |= flatten(value, f"{prefix}{key}.")
         else:
-            flat[prefix + key] = _hashable(value)
+            flat[prefix + key] = _hashable(value) if isinstance(value, list) else value
     return flat
 
 
@@ -86,7 +107,7 @@ def _hashable(value: Any) -> Any:
     """Return a value by which runs can be grouped: lists as tuples, and a mapping within one as text."""
     if isinstance(value, list):
         return tuple(_hashable(item) for item in value)
-    return json.dumps(value, sort_keys=True) if isinstance(value, Mapping) else value
+    return json.dumps(value, sort_keys=True) if isinstance(value, dict) else value
 
 
 def gather(records: Sequence[Record], plan: Plan | None) -> list[Run]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from attnbench.record import PLAN, Plan, Record, RecordError, read_plan
+from attnbench.record import Plan, Record, RecordError
 from attnbench.report.aggregate import Table, build_table, sort_runs
 from attnbench.report.comparisons import compare
 from attnbench.report.effects import effects
 from attnbench.report.formats import FORMATS, markdown
 from attnbench.report.kinds import draw
 from attnbench.report.layout import LAYOUT, Layout, Paper, read_layout
-from attnbench.report.runs import read_records
+from attnbench.report.runs import read_plan_of, read_records
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def read_source(folder: Path, experiments: Path, name: str | None = None) -> Sou
             taken.
     """
     records, problems = read_records(folder)
-    plan = read_plan(folder / PLAN, printable=True) if (folder / PLAN).is_file() else None
+    plan = read_plan_of(folder)
     if not records and not plan:
         others = [path.name for path in folder.parent.glob("*") if path.is_dir() and path != folder]
         known = [f"{folder.parent} has {', '.join(sorted(others))}"] if others else []
