@@ -24,3 +24,15 @@ def test_what_was_written_to_its_end_is_read(tmp_path: Path, torn: str) -> None:
     history.rewind(tmp_path / history.HISTORY, 19)
     assert history.read(tmp_path) == [first]
     assert list(tmp_path.iterdir()) == [tmp_path / history.HISTORY]
+
+
+def test_a_damaged_line_in_the_middle_costs_itself_alone(tmp_path: Path) -> None:
+    for update in (10, 20, 30):
+        history.append(tmp_path, {"update": update, "train/loss": 1.0})
+    path = tmp_path / history.HISTORY
+    first, _, last = path.read_text().splitlines()
+    path.write_text(f"{first}\n\0 garbage\n3\n{last}\n" + '{"update": 40, "tr')
+    found = history.read(tmp_path)
+    assert [entry["update"] for entry in found] == [10, 30]
+    assert history.count_damaged_lines(tmp_path, len(found)) == 2
+    assert history.count_damaged_lines(tmp_path / "nowhere", 0) == 0

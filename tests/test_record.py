@@ -187,6 +187,17 @@ def test_all_records_below_a_folder(tmp_path: Path) -> None:
     assert read_all(tmp_path / "nothing") == ([], [])
 
 
+def test_what_is_to_be_shown_has_no_halves_of_characters_and_no_control_characters(tmp_path: Path) -> None:
+    kept = "naïve 😀\t\n"
+    record = a_record(notes=["\ud800\x1b[31m\x7f\x85", kept], config={"paths": {"data": "\udcff"}})
+    write(record, tmp_path)
+    (shown,), _ = read_all(tmp_path)
+    unknown = "\N{REPLACEMENT CHARACTER}"
+    assert shown.notes == [f"{unknown * 2}[31m{unknown * 2}", kept]
+    assert shown.config == {"paths": {"data": unknown}}
+    assert read(tmp_path / RECORD) == record, "a run that goes on needs the bytes"
+
+
 def test_whole_numbers_are_numbers_and_defaults_may_be_left_out() -> None:
     @dataclasses.dataclass
     class Options:

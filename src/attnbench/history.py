@@ -29,22 +29,40 @@ def append(folder: Path, entry: Mapping[str, float]) -> None:
 
 
 def read(folder: Path) -> list[dict[str, float]]:
-    """The entries in the order they were made; none where there is no history. A last line cut short is left out."""
-    return [{key: float(value) for key, value in entry.items()} for entry in read_lines(folder / HISTORY)]
+    """Read the entries in the order they were made; none where there is no history. Damaged lines are left out."""
+    entries = (_numbers(entry) for entry in read_lines(folder / HISTORY))
+    return [entry for entry in entries if entry is not None]
+
+
+def count_damaged_lines(folder: Path, readable: int) -> int:
+    """Count the lines of a run's history beyond those `readable` ones that `read` returned.
+
+    A last line that was cut short is not counted: any run that was killed may have one.
+    """
+    try:
+        written = (folder / HISTORY).read_bytes().count(b"\n")
+    except OSError:
+        return 0
+    return max(0, written - readable)
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The objects in a file of JSON lines, as far as it is whole: a kill or a power loss may leave half a line."""
+    """Read the objects with an `update` in a file of JSON lines; other lines are left out, wherever they stand.
+
+    A kill or a power loss may leave half a line; another program, or a bad disk, anything.
+    """
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
-    except FileNotFoundError:
+    except OSError:
         return []
     found = []
     for line in text.split("\n"):  # splitlines would part texts that hold other ends of lines
         try:
-            found.append(json.loads(line))
-        except ValueError:
-            break
+            entry = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(entry, dict) and type(entry.get("update")) in (int, float):
+            found.append(entry)
     return found
 
 
@@ -56,6 +74,14 @@ def rewind(path: Path, update: int) -> None:
     draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     draft.write_text("".join(f"{json.dumps(entry, ensure_ascii=False)}\n" for entry in kept), encoding="utf-8")
     os.replace(draft, path)
+
+
+def _numbers(entry: Mapping[str, Any]) -> dict[str, float] | None:
+    """Return an entry's values as numbers; None where one of them is none."""
+    try:
+        return {key: float(value) for key, value in entry.items()}
+    except (TypeError, ValueError, OverflowError):
+        return None
 
 
 def _plain(value: float) -> float | str:

@@ -7,6 +7,7 @@ import functools
 import json
 import math
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, StrEnum
@@ -149,15 +150,23 @@ def read(path: Path) -> Record:
     return _read(Record, path)
 
 
-def read_plan(path: Path) -> Plan:
-    """The plan in the file `path`; raises as `read` does."""
-    return _read(Plan, path)
+def read_plan(path: Path, *, printable: bool = False) -> Plan:
+    """The plan in the file `path`; raises as `read` does. With `printable`, texts are as `read_all` has them."""
+    return _read(Plan, path, printable=printable)
 
 
-def read_all(folder: Path) -> tuple[list[Record], list[RecordError]]:
-    """Every record below `folder`, by run_id, and what is wrong with those that could not be taken.
+def read_all(
+    folder: Path, find_fault: Callable[[Record], str | None] = lambda record: None
+) -> tuple[list[Record], list[RecordError]]:
+    """Read every record below `folder`, to be shown: by run_id, and what is wrong with those that are left out.
 
-    A run's own folder is not searched further. A second record of a run is a problem, not a second sample.
+    A run's own folder is not searched further. A second record of a run is a problem, not a second sample. Halves of
+    characters (bytes of file names that are not UTF-8) and control characters become U+FFFD in all texts: no file takes
+    the former, and a terminal obeys the latter.
+
+    Args:
+        folder: of a sweep, of a run, or of several.
+        find_fault: returns what the caller cannot use in a record, in words, or None.
     """
     records: dict[str, Record] = {}
     problems: list[RecordError] = []
@@ -168,9 +177,12 @@ def read_all(folder: Path) -> tuple[list[Record], list[RecordError]]:
         below.clear()
         path = Path(parent, RECORD)
         try:
-            record = read(path)
+            record = _read(Record, path, printable=True)
+            fault = find_fault(record)
+            if fault is not None:
+                raise RecordError(f"{path}: {fault}")
         except RecordError as error:
-            problems.append(error)
+            problems.append(RecordError(f"{error}; left out: restore the file, or move it away and run this run again"))
             continue
         if record.run_id in records:
             problems.append(RecordError(f"{path}: left out: run {record.run_id} has another record"))
@@ -238,14 +250,18 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _read(cls: type[T], path: Path) -> T:
+def _read(cls: type[T], path: Path, *, printable: bool = False) -> T:
     try:
         text = path.read_bytes()
-        content = json.loads(text, parse_constant=_refuse)
+        content = json.loads(text, parse_constant=_refuse, parse_int=_whole_number)
     except OSError as error:
         raise RecordError(f"{path}: cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise RecordError(f"{path}: not valid JSON: {error}") from error
+    except RecursionError as error:
+        raise RecordError(f"{path}: not valid JSON: nested too deeply") from error
+    if printable and (b"\\" in text or b"\x7f" in text or not text.isascii()):
+        content = _printable(content)
     version = content.get("schema_version") if isinstance(content, dict) else None
     if version not in _READS:
         raise RecordError(
@@ -255,6 +271,27 @@ def _read(cls: type[T], path: Path) -> T:
     content |= {"schema_version": SCHEMA_VERSION}
     named = b'"NaN"' in text or b'Infinity"' in text  # else there is nothing to look for, in a thousand records
     return build(cls, _from_json(content) if named else content, str(path))
+
+
+# What no file or terminal takes: halves of characters, and control characters.
+_UNPRINTABLE = re.compile("[\\ud800-\\udfff\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x9f]")
+_MOST_DIGITS = 300  # of a whole number: a float takes some more
+
+
+def _whole_number(digits: str) -> int:
+    """Parse a whole number that can be computed with."""
+    if len(digits) > _MOST_DIGITS:
+        raise ValueError(f"a number of {len(digits)} digits, which no computation takes")
+    return int(digits)
+
+
+def _printable(value: Any) -> Any:
+    """Return `value` with U+FFFD for every half of a character and control character in its texts."""
+    if isinstance(value, dict):
+        return {_printable(key): _printable(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_printable(item) for item in value]
+    return _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", value) if isinstance(value, str) else value
 
 
 def _refuse(constant: str) -> Any:

@@ -90,6 +90,41 @@ def test_a_difference_is_marked_only_where_seeds_can_tell(make_record: MakeRecor
     assert said.startswith("*: differs" if told else "With 3 common seeds no difference from the baseline can be told")
 
 
+def test_rows_without_a_common_seed_count_in_no_test_and_in_nothing_said_of_them(make_record: MakeRecord) -> None:
+    seeds = {"post": range(1, 7), "pre": range(1, 7), "none": range(11, 17)}
+    records = [
+        make_record({"model.norm": norm}, seed=seed, bleu=30 + (norm == "pre") + 0.01 * seed)
+        for norm, chosen in seeds.items()
+        for seed in chosen
+    ]
+    rows = [RowKey("model.norm")]
+    table = table_of(records, rows=rows, baseline={"model.norm": "post"})
+    assert {row.labels[0]: row.cells[0].differs for row in table.rows} == {"none": False, "post": False, "pre": True}
+    assert table.notes[-1] == (
+        "*: differs from the baseline (exact paired permutation test over seeds, Holm's correction within a column;"
+        " p < 0.05). Rows without a common seed (1) are not compared."
+    )
+    few = table_of([r for r in records if r.seed not in (1, 2)], rows=rows, baseline={"model.norm": "post"})
+    assert few.notes[-1].startswith("With 4 common seeds no difference from the baseline can be told from chance: the")
+    assert "0.125; 1 comparison needs 6 seeds" in few.notes[-1]
+    one = [*records, make_record({"model.norm": "sandwich"}, seed=1, bleu=40.0)]
+    more = table_of(one, rows=rows, baseline={"model.norm": "post"})
+    assert not any(row.cells[0].differs for row in more.rows), "two comparisons need seven seeds"
+    assert "0.03125; 2 comparisons need 7 seeds" in more.notes[-1]
+
+
+def test_comparisons_with_too_few_seeds_are_counted(make_record: MakeRecord) -> None:
+    seeds = {"post": 8, "pre": 8, "none": 3}
+    records = [
+        make_record({"model.norm": norm}, seed=seed, bleu=30 + (norm == "pre") + 0.01 * seed)
+        for norm, count in seeds.items()
+        for seed in range(1, count + 1)
+    ]
+    table = table_of(records, rows=[RowKey("model.norm")], baseline={"model.norm": "post"})
+    assert [row.labels[0] for row in table.rows if row.cells[0].differs] == ["pre"]
+    assert table.notes[-1].endswith("1 of 2 comparisons have under 6 common seeds, which can show none.")
+
+
 def test_no_common_seed_is_said(make_record: MakeRecord) -> None:
     records = [make_record({"model.norm": norm}, seed=seed) for norm, seed in (("pre", 1), ("post", 2))]
     table = table_of(records, rows=[RowKey("model.norm")], baseline={"model.norm": "post"})

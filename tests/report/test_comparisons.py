@@ -80,9 +80,11 @@ def test_outputs_are_tested_by_sacrebleu_in_the_form_that_is_scored(make_record:
         {bleu(said[norm, s], meant).score > bleu(said["post", s], meant).score for s in (1, 2)}
         for norm in ("none", "pre")
     ]
-    agreeing = [p for p, sign in zip(expected, signs, strict=True) if len(sign) == 1]
-    wanted = iter([f"{p:.4f}" for p in holm(agreeing)])
-    assert found["p_bootstrap"] == [next(wanted) if len(sign) == 1 else "seeds disagree" for sign in signs]
+    # Seeds that disagree are a comparison that was made: it counts in the correction as p = 1.
+    counted = holm([p if len(sign) == 1 else 1.0 for p, sign in zip(expected, signs, strict=True)])
+    assert found["p_bootstrap"] == [
+        f"{p:.4f}" if len(sign) == 1 else "seeds disagree" for p, sign in zip(counted, signs, strict=True)
+    ]
     assert "p_mcnemar" not in found
     assert found["p_seeds"] == ["1.0000", "1.0000"]  # 0.5 at least, twice
 
@@ -102,6 +104,18 @@ def test_classifications_are_tested_by_mcnemar(make_record: MakeRecord, tmp_path
         "p_seeds": ["n=1 tells nothing"],
         "p_mcnemar": [f"{mcnemar(*right):.4f}"],
     }
+
+
+def test_a_comparison_counts_in_the_correction_if_and_only_if_it_was_made(
+    make_record: MakeRecord, tmp_path: Path
+) -> None:
+    seeds = {"post": range(1, 8), "pre": range(1, 8), "none": [1], "sandwich": [99]}
+    for norm, chosen in seeds.items():
+        for seed in chosen:
+            record = make_record({"model.norm": norm}, seed=seed, bleu=30 + (norm == "pre") + 0.01 * seed)
+            write(record, tmp_path / "demo" / record.run_id)
+    found = columns_of(source_of(tmp_path))
+    assert found["p_seeds"] == ["n=1 tells nothing", f"{2 * 2**-6:.4f}", "no seed in common"]
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,8 @@ def test_every_kind_can_be_made() -> None:
         ("name: a, kind: heat, y: seed, x: seed", "a: group: given none, and kind heat expects config keys"),
         ("name: a, kind: lines, y: seed, x: seed, smooth: 5", "smooth: given 5, and kind lines has none: curves has"),
         ("name: a, kind: lines, y: seed, x: seed, best: min", "best: given min, and kind lines has none: pareto has"),
+        ("name: a, kind: bins, y: seed.*, min_count: 0", r"a: min_count: given 0, expected 1 \(no bins are merged\)"),
+        ("name: a, kind: lines, y: seed, x: seed, min_count: 5", "min_count: given 5, and kind lines has none: bins"),
         ("name: a, kind: bins, y: seed.*, log: true", "log: given true, and kind bins has none: curves, lines, pareto"),
     ],
 )

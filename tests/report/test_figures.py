@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ from attnbench.report.tables import write_tables
 from attnbench.table import main
 
 MakeRecord = Callable[..., Record]
-BINS = FigureLayout("bins", FigureKind.bins, "metrics.test.by_source_words.*.bleu", group=[RowKey("model.norm")])
+BINS = FigureLayout(
+    "bins", FigureKind.bins, "metrics.test.by_source_words.*.bleu", group=[RowKey("model.norm")], min_count=1
+)
 DEPTHS = FigureLayout("depths", FigureKind.lines, "metrics.test.bleu", "model.depth", group=[RowKey("model.norm")])
 
 
@@ -54,6 +57,37 @@ def test_bins_stand_by_length_with_their_sentences_and_are_averaged_as_cells_are
     assert figure.notes[0] == "Mean over 1 to 2 seeds; band: ± sample standard deviation."
     assert "none: 1 failed." in figure.notes
     assert "post at 11-15: 1 not finite." in figure.notes
+
+
+def test_small_bins_are_merged_with_their_neighbours_in_all_runs_alike(make_record: MakeRecord) -> None:
+    bins = {
+        "pre": {"_1_5": (34.0, 2), "_6_10": (24.0, 285), "_11_15": (20.0, 40), "_16_20": (14.0, 12), "_21+": (23.0, 3)},
+        "post": {"_1_5": (10.0, 3), "_6_10": (20.0, 284), "_11_15": (30.0, 40), "_16_20": (40.0, 15)},
+    }
+    records = [make_record({"model.norm": norm}, metrics=by_words(**found)) for norm, found in bins.items()]
+    figure = build(records, replace(BINS, min_count=30))
+    assert figure.ticks == ((0.0, "1-10\n(287)"), (1.0, "11+\n(55)"))
+    assert means(figure) == {
+        "post": [pytest.approx((3 * 10 + 284 * 20) / 287), pytest.approx((40 * 30 + 15 * 40) / 55)],
+        "pre": [pytest.approx((2 * 34 + 285 * 24) / 287), pytest.approx((40 * 20 + 12 * 14 + 3 * 23) / 55)],
+    }
+    assert figure.notes[-1] == (
+        "Bins of fewer than 30 sentences are merged with their neighbours: 1-10 of 1-5 (2 to 3), 6-10 (284 to 285); "
+        "11+ of 11-15 (40), 16-20 (12 to 15), 21+ (3). The number of a merged bin is the mean of its bins' numbers, "
+        "weighted by their sentences."
+    )
+    assert FigureLayout("f", FigureKind.bins, BINS.y).min_count == 30
+    assert build(records, replace(BINS, min_count=300)).ticks == ((0.0, "1+\n(342)"),)
+    assert means(build(records, BINS))["pre"] == [34.0, 24.0, 20.0, 14.0, 23.0], "1: as they are in the records"
+    assert records[0].metrics["test"]["by_source_words"]["1-5"] == {"bleu": 34.0, "sentences": 2}, "a record is changed"
+
+
+def test_bins_without_sentences_are_never_merged(make_record: MakeRecord) -> None:
+    layers = {"initial": {"norm": {"encoder 2": 1.0, "encoder 10": 2.0}}, "test": {}}
+    record = make_record({}, metrics=layers)
+    figure = build([record], FigureLayout("f", FigureKind.bins, "metrics.initial.norm.*"))
+    assert [text for _, text in figure.ticks] == ["encoder 2", "encoder 10"]
+    assert figure.notes == ("One seed each, which tells nothing of spread.",)
 
 
 def test_a_key_of_numbers_is_an_axis_of_numbers_and_what_differs_is_a_line(make_record: MakeRecord) -> None:
@@ -103,7 +137,8 @@ def test_nothing_breaks_the_drawing(make_record: MakeRecord, tmp_path: Path, cas
 
 LAYOUT = """
 figures:
-  - {name: bins, kind: bins, y: metrics.test.by_source_words.*.bleu, group: [model.norm], title: By length}
+  - {name: bins, kind: bins, y: metrics.test.by_source_words.*.bleu, min_count: 1, group: [model.norm],
+    title: By length}
   - {name: nothing, kind: lines, x: model.norm, y: metrics.test.nothing}
 """
 

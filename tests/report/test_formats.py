@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import subprocess
+from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -184,6 +185,91 @@ def test_latex_compiles_as_it_is_and_where_it_is_put_in(tmp_path: Path, alone: b
     assert told.returncode == 0, told.stdout[-2000:]
     assert not re.search("Overfull|LaTeX Warning", told.stdout), told.stdout[-2000:]
     assert (tmp_path / f"{name}.pdf").stat().st_size > 1000
+
+
+# What means something to HTML, LaTeX, Markdown or CSV.
+HOSTILE = r"""<b>&amp;</b><script>alert(1)</script> \alpha{}$x^2_3$ 5% #1 ~ "q" 'r' a|b a\|b **i** [x] ?` -- << >> \\"""
+LETTERS = "äöß é 日本 😀 π ≤ ∑ ж مرحبا"
+
+
+def hostile(text: str) -> Table:
+    """A table that has `text` wherever a person, a run or a publication can put some."""
+    cell = Cell(Summary(1.5, 0.5, 3), "1.50", f"(n=3, {text})", f"1 {text}", ("a", "b"), best=True)
+    reason = Cell(None, text, "", text, ())
+    return Table(
+        title=text,
+        keys=(RowKey("model.norm", text), RowKey("model.depth")),
+        columns=(Column("metrics.test.bleu", text, unit=text, change=True), Column("performance.device")),
+        rows=(
+            Row((text, "2"), (cell, reason), ((Quoted("a", 1.0, 0.5, 0.1),), ()), text, (0.5, None), (False, False)),
+            Row((f"[{text}]", "2"), (reason, cell), ((), ()), f"*{text}", (None, None), (False, True)),
+        ),
+        notes=(text, f"said: {text}"),
+        marks=(("a", text),),
+    )
+
+
+class Reader(HTMLParser):
+    """Collects the tags of a page, and the text of each cell and note."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.texts: list[str] = []
+        self.attributes: set[str] = set()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.attributes |= {name for name, _ in attrs}
+        if tag != "b":
+            self.texts.append("")
+
+    def handle_data(self, data: str) -> None:
+        if self.texts:
+            self.texts[-1] += data
+
+
+@pytest.mark.parametrize("text", [HOSTILE, LETTERS])
+def test_html_shows_every_text_as_it_is(text: str) -> None:
+    reader = Reader()
+    reader.feed(html(hostile(text)))
+    assert reader.tags <= {"html", "head", "meta", "title", "style", "body", "h1", "div", "table", "thead", "tbody",
+                           "tr", "th", "td", "ul", "li", "b"}  # fmt: skip
+    assert not [name for name in reader.attributes if name.startswith("on") or name in ("src", "href", "style")]
+    texts = [found.strip() for found in reader.texts]
+    for shown in (text, f"[{text}]", f"*{text}", f"{text} ({text})", f"1.50 (n=3, {text})", f"said: {text}"):
+        assert shown in texts
+
+
+def test_a_markdown_cell_holds_every_text(tmp_path: Path) -> None:
+    lines = markdown(hostile(HOSTILE)).splitlines()
+    assert not [line for line in lines if "<" in line]
+    table = [line for line in lines if line.startswith("|")]
+    # GitHub: a backslash before a pipe or a backslash makes it a letter; every other pipe ends a cell.
+    cells = [re.split(r"\|", re.sub(r"\\[\\|*]", "", line)) for line in table]
+    assert {len(row) for row in cells} == {len(cells[0])}
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed here")
+@pytest.mark.parametrize("alone", [True, False])
+@pytest.mark.parametrize("text", [HOSTILE, LETTERS])
+def test_latex_compiles_with_every_text(tmp_path: Path, text: str, alone: bool) -> None:
+    (tmp_path / "table.tex").write_text(latex(hostile(text)), encoding="utf-8")
+    if not alone:
+        head = r"\documentclass{article}\usepackage{booktabs,graphicx}\begin{document}"
+        (tmp_path / "paper.tex").write_text(rf"{head}\input{{table}}\end{{document}}")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "table" if alone else "paper"]
+    told = subprocess.run(command, cwd=tmp_path, capture_output=True, check=False)
+    assert told.returncode == 0, told.stdout[-2000:]
+    assert b"Missing character" not in told.stdout
+
+
+def test_csv_and_json_give_every_text_back() -> None:
+    for text in (HOSTILE, LETTERS):
+        first, second = csv.DictReader(io.StringIO(csv_text(hostile(text))))
+        assert (first["group"], first["model.norm"], first["metrics.test.bleu.missing"]) == (text, text, f"1 {text}")
+        assert second["metrics.test.bleu.missing"] == text
+        assert json.loads(json_text(hostile(text)))["rows"][0]["labels"]["model.norm"] == text
 
 
 @pytest.mark.parametrize("render", [render for _, render in FORMATS.values()])

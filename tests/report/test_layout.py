@@ -36,6 +36,10 @@ def test_a_key_alone_is_a_row_or_a_column(tmp_path: Path) -> None:
             r"table.yaml: columns\[0\]: digits: expected a whole number, given 'two'",
         ),
         ("columns: [{key: seed, best: most}]", r"columns\[0\]: best: expected one of max, min, given 'most'"),
+        (
+            "columns: [{key: metrics.test.bleu, above: metric.test.x}]",
+            "columns: metric.test.x: expected a path that begins with",
+        ),
         ("columns: [metric.test.bleu]", "columns: metric.test.bleu: expected a path that begins with"),
         ("rows: seed", "rows: expected a list, given 'seed'"),
         ("- rows", "expected keys with values, given"),

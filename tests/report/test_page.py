@@ -50,8 +50,8 @@ def test_curves_keep_four_digits_and_counts_all(tmp_path: Path) -> None:
         history.append(tmp_path, entry)
     found = blocks.curves(tmp_path)
     assert found is not None
-    header, body = numbers(found[0])
-    assert found[1] == ["train/loss", "val/bleu"]
+    header, body = numbers(found.packed)
+    assert found.metrics == ["train/loss", "val/bleu"]
     assert header["flops_per_unit"] == pytest.approx(3e5)
     planes = np.frombuffer(body, dtype=np.uint8).reshape(4, -1)
     columns = np.ascontiguousarray(planes.T).view("<f4").reshape(len(header["names"]), header["entries"])
@@ -68,7 +68,7 @@ def test_long_histories_are_thinned_but_for_validations(tmp_path: Path) -> None:
     (tmp_path / history.HISTORY).write_text("".join(json.dumps(line) + "\n" for line in lines))
     found = blocks.curves(tmp_path)
     assert found is not None
-    header, _ = numbers(found[0])
+    header, _ = numbers(found.packed)
     assert blocks.ENTRIES * 0.8 < header["entries"] <= blocks.ENTRIES + 10
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from attnbench.report.page import write_page
 
-from .pages import HOSTILE, add_attention, add_histories, add_hostile_text
+from .pages import HOSTILE, add_attention, add_histories, add_hostile_text, write_hostile_sweep
 from .records import make_records
 
 playwright = pytest.importorskip("playwright.sync_api")
@@ -44,7 +46,14 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture
 def page(browser: playwright.Browser, address: str) -> Iterator[playwright.Page]:
-    """The page, opened; afterwards it must have been silent and have asked nobody for anything."""
+    """The page of the sweep of 120 runs, opened."""
+    with opened_page(browser, address) as opened:
+        yield opened
+
+
+@contextmanager
+def opened_page(browser: playwright.Browser, address: str) -> Iterator[playwright.Page]:
+    """A page; afterwards it must have been silent and have asked nobody for anything."""
     context = browser.new_context(viewport={"width": 1280, "height": 900}, offline=True)
     opened = context.new_page()
     opened.set_default_timeout(PATIENCE)
@@ -212,6 +221,34 @@ def test_failures_show_what_was_raised_and_logged(page: playwright.Page) -> None
     shown = page.locator("#failures pre:visible").all_inner_texts()
     assert any(HOSTILE in text and text.startswith("Traceback") for text in shown)
     assert any(text.startswith("train.log:\nlog: </script>") for text in shown)
+
+
+def test_every_text_is_shown_as_it_is(browser: playwright.Browser, tmp_path: Path) -> None:
+    address = write_page([write_hostile_sweep(tmp_path)], tmp_path / "exp").path.as_uri()
+    with opened_page(browser, address) as page:
+        assert page.title() == f"{' '.join(HOSTILE.split())} · attnbench"
+        for view in ("Settings", "Runs"):
+            page.click(f"#views button:text-is('{view}')")
+            for place in range(3):
+                page.locator("#grid tbody input").nth(place).check()
+        page.wait_for_selector("#map-charts .heatmaplayer", state="attached")
+        page.evaluate("document.querySelectorAll('#curve-controls details input').forEach(one => one.click())")
+        page.wait_for_selector("#curve-charts .js-plotly-plot .scatterlayer .trace", state="attached")
+        page.check("#all-keys")
+        page.click("#add-filter")
+        page.click("#columns summary")
+        page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true; })")
+        for kind in page.locator("#map-controls select >> nth=0").locator("option").all():
+            page.select_option("#map-controls select >> nth=0", kind.get_attribute("value"))
+            page.wait_for_selector("#map-charts .heatmaplayer", state="attached")
+        shown = ["#table", "#curves", "#difference-table", "#output-list", "#map-charts", "#failure-list", "h1"]
+        for part in shown:
+            assert "<img src=x onerror=" in (page.text_content(part) or ""), part
+        assert page.locator("img[src='x'], [onerror], script:not([type]) ~ script:not([type])").count() == 0
+        # What turns the direction of a line leaves what stands behind it in the same line as it is.
+        for text in (page.inner_text("#ticked .chip >> nth=0"), page.inner_text("#map-charts figcaption >> nth=0")):
+            assert text.count("\u2068") == text.count("\u2069") > 0
+            assert re.search(r"\u2069( seed=1|.*\(0\.50\))", text, re.S)
 
 
 def test_with_the_keyboard_alone(page: playwright.Page) -> None:

@@ -13,10 +13,10 @@ import pytest
 from attnbench.metrics.text import bleu, chrf
 from attnbench.report.statistics import (
     TextTest,
-    bootstrap_interval,
     holm,
     least_p,
     mcnemar,
+    mean_interval,
     paired,
     pairs_needed,
     summarise,
@@ -46,17 +46,36 @@ def test_no_value_has_no_mean() -> None:
 
 @pytest.mark.parametrize("values", [[1.0], [1.0, 2.0], [3.0, 3.0, 3.0]])
 def test_there_is_no_interval_of_too_few_or_of_equals(values: list[float]) -> None:
-    assert bootstrap_interval(values) is None
+    assert mean_interval(values) is None
 
 
-def test_the_interval_is_the_same_in_any_order_and_near_student_s_for_many() -> None:
+def test_the_interval_is_student_s_and_the_same_in_any_order() -> None:
+    # t tables: 4.303 at 2 degrees of freedom, 1.972 at 199
+    low, high = mean_interval([29.0, 30.0, 32.0]) or (0.0, 0.0)
+    half = 4.303 * np.std([29, 30, 32], ddof=1) / np.sqrt(3)
+    assert (low, high) == pytest.approx((91 / 3 - half, 91 / 3 + half), abs=1e-3)
     values = np.random.default_rng(0).normal(30, 2, 200).tolist()
-    low, high = bootstrap_interval(values) or (0.0, 0.0)
-    assert bootstrap_interval(values[::-1]) == (low, high)
+    low, high = mean_interval(values) or (0.0, 0.0)
+    assert mean_interval(values[::-1]) == pytest.approx((low, high), rel=1e-12)
     half = 1.972 * np.std(values, ddof=1) / np.sqrt(200)
-    assert (low, high) == pytest.approx((np.mean(values) - half, np.mean(values) + half), abs=0.05)
-    low, high = bootstrap_interval([29.0, 30.0, 32.0]) or (0.0, 0.0)
-    assert 29 <= low < 30.34 < high <= 32
+    assert (low, high) == pytest.approx((np.mean(values) - half, np.mean(values) + half), abs=1e-3)
+
+
+@pytest.mark.parametrize("n", [3, 5, 10])
+def test_the_interval_covers_the_mean_as_often_as_it_says(n: int) -> None:
+    samples = np.random.default_rng(n).normal(30, 2, (2000, n))
+    intervals = [summarise(values, interval=True).interval for values in samples.tolist()]
+    covered = [found is not None and found[0] <= 30 <= found[1] for found in intervals]
+    assert 0.93 <= np.mean(covered) <= 0.97
+
+
+@pytest.mark.parametrize("n", [3, 5])
+def test_the_interval_of_a_paired_difference_covers_it_as_often_as_it_says(n: int) -> None:
+    rng = np.random.default_rng(n)
+    shared = rng.normal(0, 5, (1000, n))  # what a seed does to both
+    ours, theirs = (mean + shared + rng.normal(0, 1, (1000, n)) for mean in (31, 30))
+    found = [paired(a, b).interval for a, b in zip(ours.tolist(), theirs.tolist(), strict=True)]
+    assert 0.93 <= np.mean([one is not None and one[0] <= 1 <= one[1] for one in found]) <= 0.97
 
 
 @pytest.mark.parametrize("n", [2, 3, 6, 9])

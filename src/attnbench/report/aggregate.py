@@ -178,7 +178,9 @@ def _fill(made: Sorted, layout: Layout, paper: Paper, marks: Mapping[str, str]) 
 def default_columns(runs: Sequence[Run]) -> list[Column]:
     """Every number of the test set, parameters and throughput, as far as finished runs have them."""
     finished = [run.record for run in runs if run.record is not None and run.finished]
-    scores = {key: None for record in finished for key, value in record.metrics["test"].items() if is_number(value)}
+    scores = {
+        key: None for record in finished for key, value in record.metrics.get("test", {}).items() if is_number(value)
+    }
     rates = {key: None for record in finished for key in record.performance if key.endswith(_RATE)}
     return [
         *(Column(f"metrics.test.{key}") for key in scores),
@@ -254,40 +256,63 @@ def _mark(made: Sorted, cells: Sequence[Sequence[Cell]], layout: Layout) -> list
 
 
 def _notes(rows: Sequence[Row], made: Sorted, layout: Layout) -> Iterator[str]:
-    cells, runs, columns = [cell for row in rows for cell in row.cells], made.runs, made.columns
+    """Write what a reader of the table must know."""
+    finished = [run.record for run in made.runs if run.record is not None and run.finished]
+    yield from _notes_of_cells(rows, made, layout)
+    yield from _notes_of_baseline(made, layout)
+    states = Counter(run.state for run in made.runs if not run.finished)
+    if states:
+        said = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
+        yield f"{len(made.runs) - len(finished)} of {len(made.runs)} runs do not count: {said}."
+    for column in made.columns:
+        yield from _notes_of_column(column, rows, finished)
+    commits = {_commit(record) for record in finished}
+    if len(commits) > 1:
+        yield f"The runs come from {len(commits)} commits of the code: {', '.join(sorted(commits))}."
+    counts = Counter(note for record in finished for note in dict.fromkeys(record.notes))
+    for note, count in sorted(counts.items()):
+        yield note if count == len(finished) else f"{note} ({count} of {len(finished)} runs)"
+
+
+def _notes_of_cells(rows: Sequence[Row], made: Sorted, layout: Layout) -> Iterator[str]:
+    """Write what spreads, brackets and bold print mean, as far as there are any."""
+    cells = [cell for row in rows for cell in row.cells]
     if any("±" in cell.spread for cell in cells):
         yield "Mean ± sample standard deviation over seeds."
     if any(cell.summary is not None and cell.summary.interval is not None for cell in cells):
-        yield "In brackets: 95 % bootstrap interval of the mean (BCa) over seeds; there is none below three seeds."
-    if layout.bold is Bold.not_worse and any(column.best for column in columns):
+        yield "In brackets: 95 % confidence interval of the mean over seeds (Student's t), from three seeds on."
+    if layout.bold is Bold.not_worse and any(column.best for column in made.columns):
         yield (
             "Bold: the best mean of its column, and those that an exact paired permutation test over seeds does not"
             " tell from it (Holm's correction; none, where that would be all)."
         )
     elif any(cell.best for cell in cells):
         yield "Bold: the best mean of its column; no test says here that the difference is more than chance."
+
+
+def _notes_of_baseline(made: Sorted, layout: Layout) -> Iterator[str]:
+    """Write what is compared with the baseline, and which differences the seeds can show."""
     compared = any(base is not None for base in made.baselines)
     if layout.baseline and not compared:
         yield f"Nothing is compared: {no_baseline(layout.baseline)}, the baseline, beside others."
-    judged = [column for column in columns if column.best is not None]
+    judged = [column for column in made.columns if column.best is not None]
     if compared and judged:
         yield what_seeds_can_tell(made.rows, made.baselines, judged)
     if layout.groups and compared:
         yield "An empty place is as in the baseline, which stands first."
-    finished = [run.record for run in runs if run.record is not None and run.finished]
-    states = Counter(run.state for run in runs if not run.finished)
-    if states:
-        said = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
-        yield f"{len(runs) - len(finished)} of {len(runs)} runs do not count: {said}."
-    for column in columns:
-        if any(column.flag in cell.spread for row in rows for cell in row.cells) and column.above is not None:
-            yield f"{column.flag.capitalize()}: {column.key} is above {column.above}."
-        signatures = {lookup(record, f"{column.key}_signature") for record in finished} - {None}
-        if signatures:
-            yield f"{column.heading}: sacreBLEU {', '.join(sorted(map(str, signatures)))}."
-    commits = {(record.provenance.get("git") or {}).get("commit", "unknown") for record in finished}
-    if len(commits) > 1:
-        yield f"The runs come from {len(commits)} commits of the code: {', '.join(sorted(commits))}."
-    counts = Counter(note for record in finished for note in dict.fromkeys(record.notes))
-    for note, count in sorted(counts.items()):
-        yield note if count == len(finished) else f"{note} ({count} of {len(finished)} runs)"
+
+
+def _notes_of_column(column: Column, rows: Sequence[Row], finished: Sequence[Record]) -> Iterator[str]:
+    """Write what a column's flag means, and how its scores were computed."""
+    if any(column.flag in cell.spread for row in rows for cell in row.cells) and column.above is not None:
+        yield f"{column.flag.capitalize()}: {column.key} is above {column.above}."
+    found = [lookup(record, f"{column.key}_signature") for record in finished]
+    signatures = {signature for signature in found if isinstance(signature, str)}
+    if signatures:
+        yield f"{column.heading}: sacreBLEU {', '.join(sorted(signatures))}."
+
+
+def _commit(record: Record) -> str:
+    """Return the commit of the code that a record comes from, or `unknown`."""
+    git = record.provenance.get("git")
+    return str(git.get("commit", "unknown")) if isinstance(git, Mapping) else "unknown"

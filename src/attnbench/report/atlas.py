@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
     Picture = AttentionMap | PatchAttention
 
+# What numpy raises for a damaged file of arrays.
+READ_ERRORS = (OSError, ValueError, KeyError, TypeError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error)
 _ARRAYS = Path("pictures", "final", "arrays.npz")
 _MOST = 8  # settings side by side; more are named
 _CELL, _LETTERS = 0.11, 5  # inches a token, and the points of its letters
@@ -99,7 +102,7 @@ def _picture(run: Run, name: str, folder: Path | None, like: Picture | None) -> 
         return "no pictures"
     try:
         held = _read(folder / run.run_id / _ARRAYS, name.rpartition("-")[0])
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except READ_ERRORS as error:
         return f"pictures that cannot be read ({error})"
     if name not in held:
         return f"no picture {name}"
@@ -117,7 +120,7 @@ def _read(path: Path, stem: str) -> dict[str, Picture]:
     from attnbench.pictures.image_pictures import PatchAttention
 
     held: dict[str, dict[str, Any]] = {}
-    with np.load(path, allow_pickle=False) as arrays:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         for key in arrays.files:
             name, _, part = key.partition(".")
             if name.rpartition("-")[0] == stem:

@@ -63,17 +63,32 @@ def by_seed(runs: Sequence[Run], column: Column) -> dict[int, float]:
     return {seed: value for seed, value in found.items() if is_number(value)}
 
 
+def paired_values(
+    rows: Rows, baselines: Sequence[int | None], column: Column
+) -> dict[int, tuple[list[float], list[float]]]:
+    """Collect the values that a test over seeds compares: one family of comparisons for Holm's correction.
+
+    Returns:
+        By row, its values and its baseline's on their common seeds. A row without a common seed is left out: no test is
+        made of it, and so it neither counts in the correction nor in what is said of the tests.
+    """
+    found = {
+        place: on_common_seeds(rows[place], rows[base], column)
+        for place, base in enumerate(baselines)
+        if base is not None
+    }
+    return {place: values for place, values in found.items() if values[0]}
+
+
 def told_apart(rows: Rows, baselines: Sequence[int | None], column: Column) -> set[int]:
     """Rows that differ from their baselines by a paired test over seeds at 0.05, Holm's correction made.
 
     Where there are too few seeds for any difference to be told, nothing is computed.
     """
-    ps: dict[int, float] = {}
-    for place, base in enumerate(baselines):
-        if base is not None:
-            ours, theirs = on_common_seeds(rows[place], rows[base], column)
-            enough = least_p(len(ours)) < ALPHA
-            ps[place] = (paired(ours, theirs).p or 0.0) if enough else 1.0
+    ps = {
+        place: (paired(ours, theirs).p or 0.0) if least_p(len(ours)) < ALPHA else 1.0
+        for place, (ours, theirs) in paired_values(rows, baselines, column).items()
+    }
     return {place for place, p in zip(ps, holm(list(ps.values())), strict=True) if p < ALPHA}
 
 
@@ -93,23 +108,28 @@ def no_baseline(wanted: Mapping[str, Any]) -> str:
 
 
 def what_seeds_can_tell(rows: Rows, baselines: Sequence[int | None], columns: Sequence[Column]) -> str:
-    """A sentence about the tests over seeds, or that there are too few for them."""
-    pairs, comparisons = 0, 0
-    for column in columns:
-        found = [
-            len(on_common_seeds(rows[place], rows[base], column)[0])
-            for place, base in enumerate(baselines)
-            if base is not None
-        ]
-        pairs, comparisons = max([pairs, *found]), max(comparisons, len([n for n in found if n]))
-    if not pairs:
+    """Write a sentence about the tests over seeds, or that there are too few seeds for them.
+
+    It speaks of the column with the best chance to show a difference, and of the family of `paired_values`.
+    """
+    families = [[len(ours) for ours, _ in paired_values(rows, baselines, column).values()] for column in columns]
+    seeds = max(filter(None, families), key=lambda one: max(one) - pairs_needed(len(one)), default=[])
+    if not seeds:
         return "No seed has a number both in the baseline and in another row, so that none can be compared with it."
     test = "exact paired permutation test over seeds, Holm's correction within a column"
-    needed = pairs_needed(max(1, comparisons))
+    pairs, comparisons, needed = max(seeds), len(seeds), pairs_needed(len(seeds))
     if pairs >= needed:
-        return f"*: differs from the baseline ({test}; p < {ALPHA})."
-    seeds = f"{pairs} common seed{'s' * (pairs > 1)}"
-    return (
-        f"With {seeds} no difference from the baseline can be told from chance: the smallest p that there can be is "
-        f"{least_p(pairs):g}; {comparisons} comparisons need {needed} seeds ({test})."
-    )
+        said = f"*: differs from the baseline ({test}; p < {ALPHA})."
+        few = len([n for n in seeds if n < pairs_needed()])
+        if few:
+            said += (
+                f" {few} of {comparisons} comparisons have under {pairs_needed()} common seeds, which can show none."
+            )
+    else:
+        said = (
+            f"With {pairs} common seed{'s' * (pairs > 1)} no difference from the baseline can be told from chance: the "
+            f"smallest p that there can be is {least_p(pairs):g}; {comparisons} comparison"
+            f"{'s need' if comparisons > 1 else ' needs'} {needed} seeds ({test})."
+        )
+    left_out = len([base for base in baselines if base is not None]) - comparisons
+    return said + (f" Rows without a common seed ({left_out}) are not compared." if left_out else "")

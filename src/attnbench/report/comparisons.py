@@ -19,6 +19,8 @@ from attnbench.report.statistics import ALPHA, Paired, Summary, TextTest, holm, 
 OUTPUTS = "outputs"  # below a run's folder
 _TOLERANCE = 1e-4  # between a score of 0 to 100 in a record, perhaps of single precision, and one computed again
 _P = Column("p", digits=4)
+_ONE_PAIR, _DISAGREE = "n=1 tells nothing", "seeds disagree"
+_SHOWS_NOTHING = (_ONE_PAIR, _DISAGREE)
 _COLUMNS = (
     Column("difference", label="less the baseline's"),
     Column("p_seeds", label="p over seeds", digits=4),
@@ -72,10 +74,7 @@ def _rows(made: Sorted, column: Column, folder: Path) -> Iterator[Row]:
     ps: dict[str, list[float | str]] = {"p_seeds": [_p_of(one.over_seeds) for one in found]}
     for name in ("p_bootstrap", "p_randomisation", "p_mcnemar"):
         ps[name] = [one.over_outputs.get(name, ABSENT) for one in found]
-    for values in ps.values():
-        tested = [place for place, p in enumerate(values) if isinstance(p, float)]
-        for place, p in zip(tested, holm([p for p in values if isinstance(p, float)]), strict=True):
-            values[place] = p
+    ps = {name: _corrected(values) for name, values in ps.items()}
     for number, one in enumerate(found):
         run_ids = tuple(run.run_id for place in (one.place, one.base) for run in made.rows[place] if run.finished)
         cells = [_difference(one.over_seeds, column, run_ids)]
@@ -83,6 +82,17 @@ def _rows(made: Sorted, column: Column, folder: Path) -> Iterator[Row]:
             pairs = f"n={one.over_seeds.n}" if key == "p_seeds" and one.over_seeds else ""
             cells.append(_p_cell(values[number], pairs, run_ids))
         yield Row((column.heading, *made.labels[one.place]), tuple(cells), ((),) * len(_COLUMNS))
+
+
+def _corrected(values: list[float | str]) -> list[float | str]:
+    """Correct p-values by Holm's procedure; a comparison that was made and shows nothing counts as p = 1."""
+    tested = [place for place, p in enumerate(values) if isinstance(p, float) or p in _SHOWS_NOTHING]
+    found = list(values)
+    adjusted = holm([p if isinstance(p := values[place], float) else 1.0 for place in tested])
+    for place, p in zip(tested, adjusted, strict=True):
+        if isinstance(values[place], float):
+            found[place] = p
+    return found
 
 
 def _over_seeds(made: Sorted, place: int, base: int, column: Column) -> Paired | None:
@@ -93,7 +103,7 @@ def _over_seeds(made: Sorted, place: int, base: int, column: Column) -> Paired |
 def _p_of(found: Paired | None) -> float | str:
     if found is None:
         return "no seed in common"
-    return "n=1 tells nothing" if found.p is None else found.p
+    return _ONE_PAIR if found.p is None else found.p
 
 
 def _difference(found: Paired | None, column: Column, run_ids: tuple[str, ...]) -> Cell:
@@ -128,7 +138,7 @@ def _over_outputs(made: Sorted, place: int, base: int, column: Column, folder: P
         except RecordError as error:
             found[name] = str(error)
             continue
-        found[name] = "seeds disagree" if len(signs) > 1 else max(ps, default="no seed in common")
+        found[name] = _DISAGREE if len(signs) > 1 else max(ps, default="no seed in common")
     return found
 
 
@@ -202,15 +212,18 @@ def _lines(run: Run, folder: Path, key: str, column: str, form: str = "") -> lis
     kept, stage = folder / run.run_id / OUTPUTS, key.split(".")[1]
     for name in dict.fromkeys((f"{stage}.{form}{column}.txt", f"{stage}.{column}.txt")):
         if (kept / name).is_file():
-            return (kept / name).read_text(encoding="utf-8").split("\n")[:-1]
+            try:
+                return (kept / name).read_text(encoding="utf-8").split("\n")[:-1]
+            except (OSError, UnicodeDecodeError) as error:
+                raise RecordError("outputs cannot be read") from error
     raise RecordError("no outputs kept")
 
 
 def _notes(columns: Sequence[Column], rows: Sequence[Row]) -> Iterator[str]:
     shown = {column.key for column in columns}
     yield (
-        "Ours less the baseline's, mean over the seeds that both have, with its 95 % bootstrap interval (BCa) from"
-        f" three seeds on. *: p below {ALPHA}. All p-values are two-sided and corrected for the comparisons in the"
+        "Ours less the baseline's, mean over the seeds that both have, with its 95 % confidence interval (Student's t)"
+        f" from three seeds on. *: p below {ALPHA}. All p-values are two-sided and corrected for the comparisons in the"
         " metric (Holm 1979)."
     )
     if "p_seeds" in shown:

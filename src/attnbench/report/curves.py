@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from attnbench.history import read
+from attnbench.history import HISTORY, count_damaged_lines, read
 from attnbench.report.figure_layout import FigureLayout
 from attnbench.report.figures import Group, Line, Plot, Point, check_log, sort_into_lines, told
 from attnbench.report.layout import Column
@@ -32,8 +32,11 @@ def by_progress(runs: Sequence[Run], layout: FigureLayout, where: str, folder: P
     groups, legend = sort_into_lines(runs, layout.keys, None, None)
     lines, remarks = [], []
     for group in groups:
-        line, short = _average(group, layout, folder)
+        line, short, damaged = _average(group, layout, folder)
         lines.append(line)
+        if damaged:
+            lost = f"{damaged} line{'s' * (damaged > 1)} of {HISTORY} cannot be read"
+            remarks.append(f"{told(group.label, legend)}: {lost}, and {'are' if damaged > 1 else 'is'} left out.")
         if short:
             remarks.append(f"{told(group.label, legend)}: from update {short[0]:g} on, not every seed has a number.")
     if layout.smooth > 1:
@@ -63,12 +66,18 @@ def curve_of(entries: Sequence[dict[str, float]], x: str, y: str, smooth: int) -
     return curve
 
 
-def _average(group: Group, layout: FigureLayout, folder: Path | None) -> tuple[Line, list[float]]:
-    """The mean of a line's runs, and the updates at which some that have a curve have no number."""
+def _average(group: Group, layout: FigureLayout, folder: Path | None) -> tuple[Line, list[float], int]:
+    """Average a line's runs.
+
+    Returns:
+        The line, the updates at which some that have a curve have no number, and how many lines cannot be read.
+    """
     curves: list[Curve] = []
+    damaged = 0
     reasons: Counter[str] = Counter()
     for run in group.settings[0]:
-        reason, curve = _curve(run, layout, folder)
+        reason, curve, lost = _curve(run, layout, folder)
+        damaged += lost
         if reason:
             reasons[reason] += 1
         else:
@@ -82,18 +91,19 @@ def _average(group: Group, layout: FigureLayout, folder: Path | None) -> tuple[L
         at = [place for place, _ in here] or [curve[update][0] for curve in curves if update in curve]
         summary = summarise([value for _, value in here]) if here else None
         points.append(Point(sum(at) / len(at), summary, missing))
-    return Line(group.label, tuple(points) or (Point(math.nan, None, missing),)), short
+    return Line(group.label, tuple(points) or (Point(math.nan, None, missing),)), short, damaged
 
 
-def _curve(run: Run, layout: FigureLayout, folder: Path | None) -> tuple[str, Curve]:
-    """Why a run has no curve, or nothing and the curve."""
-    if not run.finished:
-        return run.state, {}
-    entries = [] if folder is None else read(folder / run.run_id)
+def _curve(run: Run, layout: FigureLayout, folder: Path | None) -> tuple[str, Curve, int]:
+    """Read why a run has no curve, or nothing and the curve; and how many lines of its history cannot be read."""
+    if not run.finished or folder is None:
+        return ("no history" if run.finished else run.state), {}, 0
+    entries = read(folder / run.run_id)
+    damaged = count_damaged_lines(folder / run.run_id, len(entries))
     if not entries:
-        return "no history", {}
+        return "no history", {}, damaged
     curve = curve_of(entries, layout.x or _UPDATE, layout.y, layout.smooth)
     if not curve:
         held = any(layout.y in entry for entry in entries)
-        return f"no {layout.x} in its history" if held else f"no {layout.y} in its history", {}
-    return "", curve
+        return f"no {layout.x} in its history" if held else f"no {layout.y} in its history", {}, damaged
+    return "", curve, damaged

@@ -36,7 +36,7 @@ class _Takes:
 
 _LOGS = frozenset({"log", "log_y"})
 _TAKES = {
-    FigureKind.bins: _Takes(options=frozenset({"log_y"})),
+    FigureKind.bins: _Takes(options=frozenset({"log_y", "min_count"})),
     FigureKind.lines: _Takes("a config key", _LOGS),
     FigureKind.curves: _Takes(f"one of {', '.join(AXES)}", _LOGS | {"smooth"}),
     FigureKind.pareto: _Takes(f"a place in the record that begins with {', '.join(sorted(ROOTS))}",
@@ -68,6 +68,7 @@ class FigureLayout:
     smooth: int = 1  # curves: what is shown is the mean of a number and those before it, so many together
     best: Best = Best.max  # pareto: which end of y is better
     best_x: Best = Best.min  # pareto: which end of x is better
+    min_count: int = 30  # bins: neighbours are merged until each has so many sentences; 1: as they are in the records
     digits: int | None = None  # heat: of the numbers in the cells; null: 2, and whole numbers whole
 
     @property
@@ -95,6 +96,8 @@ class FigureLayout:
             return f"group: given none, and kind {kind} expects config keys, whose values make a row each"
         if self.smooth < 1:
             return f"smooth: given {self.smooth}, expected 1 (as it is) or how many numbers are averaged"
+        if self.min_count < 1:
+            return f"min_count: given {self.min_count}, expected 1 (no bins are merged) or more"
         return self._wrong_place()
 
     def _wrong_place(self) -> str | None:

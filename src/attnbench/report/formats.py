@@ -60,12 +60,14 @@ def latex(table: Table) -> str:
     for place in reversed(breaks(table)):
         lines.insert(first + place, "\\midrule")
     notes = "".join(f"{_tex(note)}\\par\n" for note in notes_of(table))
+    caption, content = _tex(table.title), _typeset("\n".join(lines))
     parts = [
         _HEAD % (",landscape" if len(headings) > _WIDE else ""),
+        *_unknown_letters(caption + content + notes),
         "\\begin{table}",
         "\\centering\\small",
-        f"\\caption{{{_tex(table.title)}}}\\smallskip",
-        f"{_FIT}\n{_typeset(chr(10).join(lines))}}}",
+        f"\\caption{{{caption}}}\\smallskip",
+        f"{_FIT}\n{content}}}",
         f"\\par\\medskip\n\\begin{{minipage}}{{\\linewidth}}\\footnotesize\\raggedright\n{notes}\\end{{minipage}}"
         if notes
         else "",
@@ -108,12 +110,32 @@ def _inline(text: str) -> str:
 
 
 def _pipe(text: str) -> str:
-    """Text that does not end a cell, and in which a star is one."""
-    return _inline(text).replace("|", "\\|").replace("*", "\\*").replace(BOLD, "**").replace(END, "**")
+    """Return text that does not end a cell, and in which stars and backslashes are what they are."""
+    return (
+        _inline(text)
+        .replace("\\", "\\\\")
+        .replace("|", "\\|")
+        .replace("*", "\\*")
+        .replace(BOLD, "**")
+        .replace(END, "**")
+    )
 
 
 def _tex(text: str) -> str:
     return _typeset("".join(LATEX_ESCAPE_RULES.get(char, char) for char in " ".join(text.split())))
+
+
+def _unknown_letters(text: str) -> list[str]:
+    """Write definitions of letters that pdflatex may not know, so that they are shown by their code and stop nothing.
+
+    Letters that the document or its packages have defined stay as they are; XeLaTeX and LuaLaTeX need none of this.
+    """
+    letters = sorted({char for char in text if not char.isascii()})
+    return [
+        rf"\expandafter\ifx\csname u8:\detokenize{{{char}}}\endcsname\relax"
+        rf"\expandafter\gdef\csname u8:\detokenize{{{char}}}\endcsname{{{{\ttfamily U+{ord(char):04X}}}}}\fi"
+        for char in letters
+    ]
 
 
 def _typeset(escaped: str) -> str:

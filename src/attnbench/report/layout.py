@@ -21,7 +21,7 @@ class Spread(Enum):
     """What stands behind a mean."""
 
     std = "std"  # sample standard deviation over seeds
-    interval = "interval"  # 95 % bootstrap interval of the mean, from three seeds on
+    interval = "interval"  # Student's 95 % confidence interval of the mean, from three seeds on
     none = "none"
 
 
@@ -126,8 +126,9 @@ def read_layout(folder: Path) -> tuple[Layout, Paper]:
             holder[part] = [{"key": item} if isinstance(item, str) else item for item in holder[part]]
     layout = build(Layout, content, str(path))
     for column in layout.columns:
-        if column.key.partition(".")[0] not in ROOTS:
-            raise RecordError(f"{path}: columns: {column.key}: {EXPECTED}")
+        for place in filter(None, (column.key, column.above)):
+            if place.partition(".")[0] not in ROOTS:
+                raise RecordError(f"{path}: columns: {place}: {EXPECTED}")
     if layout.groups and not layout.baseline:
         raise RecordError(f"{path}: groups: expected a baseline, which their rows differ from")
     check_figures(layout.figures, path)

@@ -11,6 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from attnbench.history import HISTORY
 from attnbench.record import RecordError
 from attnbench.report import page_blocks as blocks
 from attnbench.report.page_data import Sources, collect, describe_failures, describe_runs, describe_table
@@ -63,13 +64,17 @@ def _content(sources: Sources, maps_megabytes: float) -> tuple[dict[str, Any], l
         return len(lines) - 1
 
     curves = [blocks.curves(folder) if folder is not None else None for folder in folders]
-    metrics = sorted({name for found in curves if found is not None for name in found[1]})
+    metrics = sorted({name for found in curves if found is not None for name in found.metrics})
     outputs = [blocks.outputs(folder) if folder is not None else {} for folder in folders]
     corpora = {(tuple(said["source"]), tuple(said["reference"])): None for said in outputs if said}
     of_corpus = {corpus: keep(blocks.pack_json(corpus)) for corpus in corpora}
     drawn = [list(blocks.maps(folder)) if folder is not None else [] for folder in folders]
     kept = blocks.within(drawn, int(maps_megabytes * 2**20))
     notes = list(sources.problems)
+    for run, found in zip(sources.runs, curves, strict=True):
+        if found is not None and found.damaged:
+            lines_lost = f"{found.damaged} line{'s' * (found.damaged > 1)}"
+            notes.append(f"{run.run_id}/{HISTORY}: {lines_lost} cannot be read, and the curves are without them.")
     missing = sum(map(len, drawn)) - sum(map(len, kept))
     if missing:
         notes.append(
@@ -80,7 +85,7 @@ def _content(sources: Sources, maps_megabytes: float) -> tuple[dict[str, Any], l
         "runs": describe_runs(sources.runs),
         "failures": describe_failures(sources),
         "metrics": metrics,
-        "curves": [_NONE if found is None else keep(found[0]) for found in curves],
+        "curves": [_NONE if found is None else keep(found.packed) for found in curves],
         "outputs": [
             [of_corpus[tuple(said["source"]), tuple(said["reference"])], keep(blocks.pack_json(said["hypothesis"]))]
             if said

@@ -7,7 +7,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import zipfile
+import math
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from attnbench.history import read
+from attnbench.history import count_damaged_lines, read
+from attnbench.report.atlas import READ_ERRORS
 
 ENTRIES = 2000  # of a history; where there are more, evenly spaced ones are kept, and every validation
 OUTPUTS = 50  # sentences of the test set
@@ -32,33 +33,48 @@ def pack(content: bytes) -> str:
 
 def pack_json(content: Any) -> str:
     """`content` as JSON, packed."""
-    return pack(json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode("utf-8"))
+    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return pack(text.encode("utf-8", errors="replace"))
 
 
 def pack_numbers(header: Mapping[str, Any], body: bytes) -> str:
     """A line of JSON and the bytes that it describes, packed."""
-    return pack(json.dumps(header, ensure_ascii=False).encode("utf-8") + b"\n" + body)
+    text = json.dumps(header, ensure_ascii=False, allow_nan=False)
+    return pack(text.encode("utf-8", errors="replace") + b"\n" + body)
 
 
-def curves(folder: Path) -> tuple[str, list[str]] | None:
-    """The packed history in a run's folder, and what is logged in it; None where there is none.
+@dataclass(frozen=True)
+class Curves:
+    """A run's history, packed."""
+
+    packed: str
+    metrics: list[str]  # what is logged in it
+    damaged: int  # lines that cannot be read, and are left out
+
+
+def curves(folder: Path) -> Curves | None:
+    """Pack the history in a run's folder; None where there is none.
 
     Its numbers are SE float32, NaN where an entry has none, to four digits; counts are exact, each as what it adds to
     the one before. First come all lowest bytes, then the next, which compresses better.
     """
-    entries = _thinned(read(folder))
+    found = read(folder)
+    damaged = count_damaged_lines(folder, len(found))
+    entries = _thinned(found)
     if not entries:
         return None
     names = list(dict.fromkeys(name for entry in entries for name in entry if name != "flops"))
     rows = [np.array([entry.get(name, np.nan) for entry in entries]) for name in names]
-    numbers_SE = np.stack(
-        [np.diff(row, prepend=0) if name in _COUNTS else _rounded(row) for name, row in zip(names, rows, strict=True)]
-    ).astype("<f4")
+    with np.errstate(over="ignore", invalid="ignore"):  # what is no number stays none
+        numbers_SE = np.stack(
+            [np.diff(row, prepend=0) if n in _COUNTS else _rounded(row) for n, row in zip(names, rows, strict=True)]
+        ).astype("<f4")
     last = entries[-1]
-    per_unit = last["flops"] / last["units"] if "flops" in last and last["units"] else None
-    header = {"names": names, "counts": _COUNTS, "entries": len(entries), "flops_per_unit": per_unit}
+    per_unit = last["flops"] / last["units"] if "flops" in last and last.get("units") else math.nan
+    header = {"names": names, "counts": _COUNTS, "entries": len(entries)}
+    header["flops_per_unit"] = per_unit if math.isfinite(per_unit) else None
     planes = np.ascontiguousarray(numbers_SE.view(np.uint8).reshape(-1, 4).T)
-    return pack_numbers(header, planes.tobytes()), [name for name in names if "/" in name]
+    return Curves(pack_numbers(header, planes.tobytes()), [name for name in names if "/" in name], damaged)
 
 
 def _rounded(row_E: np.ndarray) -> np.ndarray:
@@ -83,9 +99,11 @@ def outputs(folder: Path) -> dict[str, list[str]]:
         path = folder / "outputs" / f"test.{column}.txt"
         if not path.is_file():
             return {}
-        with path.open(encoding="utf-8", newline="\n") as file:
+        # A byte that is not UTF-8 is shown as U+FFFD: it costs a character, not the page.
+        with path.open(encoding="utf-8", errors="replace", newline="\n") as file:
             found[column] = [line.rstrip("\n") for line, _ in zip(file, range(OUTPUTS), strict=False)]
-    return found
+    # A sentence that lacks its reference cannot be shown.
+    return found if len({len(lines) for lines in found.values()}) == 1 else {}
 
 
 @dataclass(frozen=True)
@@ -100,7 +118,7 @@ def maps(folder: Path) -> Iterator[Map]:
     """The attention that a run has left of its probe, in a byte a weight: a 255th of its head's largest."""
     path = folder / "pictures" / "final" / "arrays.npz"
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             names = {name.rpartition(".")[0]: None for name in arrays.files}
             for name in names:
                 kind, _, number = name.rpartition("-")
@@ -110,7 +128,7 @@ def maps(folder: Path) -> Iterator[Map]:
                 elif {"weights", "pixels", "grid", "rollout"} <= found.keys():
                     yield Map(int(number), _of_patches("patches", found, found["weights"]))
                     yield Map(int(number), _of_patches("rollout", found, found["rollout"][None, None]))
-    except (OSError, ValueError, zipfile.BadZipFile):  # none was drawn, or half of it
+    except READ_ERRORS:  # none was drawn, or half of it
         return
 
 

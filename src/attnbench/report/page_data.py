@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from attnbench.record import PLAN, RECORD, Record, read_all, read_plan
+from attnbench.record import RECORD, Record
 from attnbench.report.aggregate import Table, default_columns
 from attnbench.report.cells import is_number, number_text
-from attnbench.report.runs import Run, flatten, gather
+from attnbench.report.runs import Run, flatten, gather, read_plan_of, read_records
 
 _LOG_LINES, _LOG_BYTES = 60, 2**16  # of the end of a run's log
 _RESULTS = ("metrics.test", "metrics.best", "metrics.final", "parameters", "performance", "time")
@@ -39,13 +39,13 @@ def collect(folders: Sequence[Path]) -> Sources:
     places: dict[str, Path] = {}
     problems: list[str] = []
     for folder in folders:
-        records, faults = read_all(folder)
-        plan = read_plan(folder / PLAN) if (folder / PLAN).is_file() else None
+        records, faults = read_records(folder)
+        plan = read_plan_of(folder)
         for run in gather(records, plan):
             if run.run_id not in runs or runs[run.run_id].record is None:
                 runs[run.run_id] = run
         places = {path.name: path for path in _run_folders(folder)} | places
-        problems += [str(fault).replace(str(folder), folder.name) for fault in faults]
+        problems += faults
     return Sources([runs[key] for key in sorted(runs)], places, problems)
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from attnbench.report.cells import build_cell, is_number, lookup
+from attnbench.report.bins import COUNT, count_sentences, find_bins, merge_small_bins, range_text
+from attnbench.report.cells import build_cell, is_number
 from attnbench.report.figure_layout import FigureKind, FigureLayout
 from attnbench.report.figures import Group, Line, Plot, Point, axis_label, check_log, sort_into_lines
 from attnbench.report.keys import Best, RowKey
@@ -16,25 +16,20 @@ from attnbench.report.runs import ABSENT, Run, sort_into_rows
 _END = {Best.max: "higher", Best.min: "lower"}
 _TOLD = 6  # settings on the front that are named in words
 _NAMED = 14  # settings up to which a legend names each; beyond, names stand beside the points that have room
-_COUNT = "sentences"  # beside a bin's scores: how many it is made of
 
 
 def by_bins(runs: Sequence[Run], layout: FigureLayout, where: str, folder: Path | None) -> Plot:
-    """A place for each bin that some run has, in order of its numbers; all runs of a line are one group."""
-    groups, legend = sort_into_lines(runs, layout.keys, None, None)
+    """Build a place for each bin that some run has, in order of its numbers; all runs of a line are one group.
+
+    Neighbouring bins are merged until each has `layout.min_count` sentences, in all runs alike.
+    """
     before, _, _ = layout.y.partition(".*")
-    holders = [
-        found
-        for run in runs
-        if run.record is not None and run.finished and isinstance(found := lookup(run.record, before), Mapping)
-    ]
-    names = list(dict.fromkeys(name for found in holders for name in found))
-    stems = list(dict.fromkeys(map(_stem, names)))
-    bins = sorted(names, key=lambda name: (stems.index(_stem(name)), _length(name)))
+    runs, remarks = merge_small_bins(runs, before, layout.min_count)
+    bins, holders = find_bins(runs, before)
+    groups, legend = sort_into_lines(runs, layout.keys, None, None)
     ticks = []
     for at, name in enumerate(bins):
-        counts = [found[name].get(_COUNT) for found in holders if isinstance(found.get(name), Mapping)]
-        counted = _range([count for count in counts if is_number(count)])
+        counted = range_text(count_sentences(name, holders))
         ticks.append((float(at), f"{name}\n({counted})" if counted else name))
     # Without a bin, a point at the pattern itself, which no record has, says why there is none.
     columns = [Column(layout.y.replace("*", name)) for name in bins] or [Column(layout.y)]
@@ -45,12 +40,13 @@ def by_bins(runs: Sequence[Run], layout: FigureLayout, where: str, folder: Path 
     x_label = layout.x_label or axis_label(before)
     return Plot(
         layout,
-        x_label=f"{x_label} (in brackets: {_COUNT})" if any("\n" in text for _, text in ticks) else x_label,
+        x_label=f"{x_label} (in brackets: {COUNT})" if any("\n" in text for _, text in ticks) else x_label,
         y_label=Column(layout.y, layout.y_label).heading,
         ticks=tuple(ticks),
         numeric=False,
         legend=legend,
         lines=lines,
+        remarks=remarks,
     )
 
 
@@ -142,20 +138,3 @@ def _costly(group: Group, cost: Column, column: Column) -> list[Point]:
 def _point(at: float, runs: Sequence[Run], column: Column) -> Point:
     cell = build_cell(runs, column)
     return Point(float(at), cell.summary, cell.missing)
-
-
-def _stem(name: str) -> str:
-    """What `encoder 1` and `encoder 12` have in common."""
-    return re.sub(r"\d+", "", name) if name[:1].isalpha() else ""
-
-
-def _length(name: str) -> tuple[list[int], str]:
-    """Orders `6-10` before `11-15` and both before `31+`."""
-    return [int(digits) for digits in re.findall(r"\d+", name)], name
-
-
-def _range(counts: Sequence[int]) -> str:
-    if not counts:
-        return ""
-    low, high = min(counts), max(counts)
-    return f"{low}" if low == high else f"{low} to {high}"

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import difflib
+import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from attnbench.identity import identity_part
-from attnbench.record import Plan, Record, RecordError, Status
+from attnbench.record import PLAN, Plan, Record, RecordError, Status, read_all, read_plan
 from attnbench.report.keys import RowKey
 from attnbench.report.layout import Column, Layout, agrees
 
 ABSENT = "\N{EN DASH}"  # a key that this run's kind of config does not have
+# The parts of a config that have keys of their own.
+GROUPS = ("task", "data", "model", "attention", "position", "optim", "schedule", "trainer", "logger", "callbacks",
+          "debug", "paths", "sweep")  # fmt: skip
+_RUN_ID = re.compile(r"[\w.-]{1,128}")  # a folder is named by it
 _SEED = "seed"
 
 
@@ -36,15 +43,71 @@ class Run:
         return self.record is not None and self.record.status is Status.finished
 
 
+def find_fault(record: Record) -> str | None:
+    """Find what tables and pages cannot use in a record that is otherwise well formed, in words; None if there is none.
+
+    The schema itself is not asked: it would take longer to import than a table takes, and a record of an older version
+    may have other keys.
+    """
+    return _find_fault(record.run_id, record.config)
+
+
+def _find_fault(run_id: str, config: Mapping[str, Any]) -> str | None:
+    if _RUN_ID.fullmatch(run_id) is None:
+        return f"run_id: expected letters, digits, - and _, given {run_id[:60]!r}"
+    for group in GROUPS:
+        if not isinstance(config.get(group, {}), Mapping):
+            return f"config.{group}: expected keys with values, given {config[group]!r:.60}"
+    for group in ("sweep", "trainer"):
+        if group not in config:
+            return f"config: {group} is missing"
+    if type(config.get("seed")) is not int:
+        return f"config.seed: expected a whole number, given {config.get('seed')!r:.60}"
+    table = config["sweep"].get("table")
+    if table is not None and not isinstance(table, str):
+        return f"config.sweep.table: expected text, given {table!r:.60}"
+    return None
+
+
+def read_records(folder: Path) -> tuple[list[Record], list[str]]:
+    """Read every record below `folder` that a table can use; and a sentence for each that is left out."""
+    records, faults = read_all(folder, find_fault)
+    return records, [str(fault).replace(str(folder), folder.name) for fault in faults]
+
+
+def read_plan_of(folder: Path) -> Plan | None:
+    """Read the plan in a sweep's folder; None where there is none.
+
+    Raises:
+        RecordError: it cannot be read, or has a run that a table cannot use.
+    """
+    path = folder / PLAN
+    if not path.is_file():
+        return None
+    plan = read_plan(path, printable=True)
+    for index, run in enumerate(plan.runs):
+        fault = _find_fault(run.run_id, run.config)
+        if fault is not None:
+            raise RecordError(f"{path}: runs[{index}]: {fault}; restore the file, or move it away to do without it")
+    return plan
+
+
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested keys as dotted ones; a list is one value."""
     flat: dict[str, Any] = {}
     for key, value in config.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, dict):
             flat |= flatten(value, f"{prefix}{key}.")
         else:
-            flat[prefix + key] = tuple(value) if isinstance(value, list) else value
+            flat[prefix + key] = _hashable(value) if isinstance(value, list) else value
     return flat
+
+
+def _hashable(value: Any) -> Any:
+    """Return a value by which runs can be grouped: lists as tuples, and a mapping within one as text."""
+    if isinstance(value, list):
+        return tuple(_hashable(item) for item in value)
+    return json.dumps(value, sort_keys=True) if isinstance(value, dict) else value
 
 
 def gather(records: Sequence[Record], plan: Plan | None) -> list[Run]:

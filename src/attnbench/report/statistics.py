@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import statistics
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -13,8 +12,7 @@ from typing import Any, cast
 LEVEL = 0.95  # of an interval
 ALPHA = 0.05  # below it, a difference is called one
 _LEAST_FOR_INTERVAL = 3
-_RESAMPLES = 2000  # an interval's end then lies within some 1 % of its width; 2^10 sign flips are counted exactly
-_FLIPS = 2**14
+_FLIPS = 2**14  # up to so many sign flips, all are counted: the test is exact
 
 
 @dataclass(frozen=True)
@@ -24,7 +22,7 @@ class Summary:
     mean: float
     std: float | None  # sample standard deviation, over n - 1; None where n = 1 tells of no spread
     n: int
-    interval: tuple[float, float] | None = None  # 95 % bootstrap interval of the mean, where it was asked for
+    interval: tuple[float, float] | None = None  # Student's 95 % interval of the mean, where it was asked for
 
 
 @dataclass(frozen=True)
@@ -34,7 +32,7 @@ class Paired:
     difference: float  # mean
     p: float | None  # two-sided; None where one pair tells of no chance
     n: int
-    interval: tuple[float, float] | None
+    interval: tuple[float, float] | None  # Student's, of the mean difference
 
 
 class TextTest(Enum):
@@ -45,7 +43,7 @@ class TextTest(Enum):
 
 
 def summarise(values: Sequence[float], *, interval: bool = False) -> Summary:
-    """Mean and spread of finite `values`; with `interval`, `bootstrap_interval` too.
+    """Compute mean and spread of finite `values`; with `interval`, `mean_interval` too.
 
     Raises:
         ValueError: there are none.
@@ -53,32 +51,27 @@ def summarise(values: Sequence[float], *, interval: bool = False) -> Summary:
     if not values:
         raise ValueError("expected at least one value")
     std = statistics.stdev(values) if len(values) > 1 else None
-    found = bootstrap_interval(values) if interval else None
+    found = mean_interval(values) if interval else None
     return Summary(mean=statistics.fmean(values), std=std, n=len(values), interval=found)
 
 
-def bootstrap_interval(values: Sequence[float]) -> tuple[float, float] | None:
-    """The 95 % BCa bootstrap interval of the mean (Efron 1987); None below three values, or if all are the same.
+def mean_interval(values: Sequence[float]) -> tuple[float, float] | None:
+    """Compute Student's 95 % confidence interval of the mean (Student 1908).
 
-    The same values give the same interval.
+    It is exact for normal data at every n. The bootstrap (BCa) covers the mean in 70 % of samples at n = 3, and in 83 %
+    at n = 5, so that none is printed here.
+
+    Returns:
+        Both ends; None below three values, where the interval is many times wider than what was seen, and None if all
+        are the same.
     """
     if len(values) < _LEAST_FOR_INTERVAL or len(set(values)) == 1:
         return None
-    import numpy as np
     from scipy import stats  # type: ignore[import-untyped]
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # scipy says of a degenerate sample that it is one: its interval is NaN
-        found = stats.bootstrap(
-            (np.sort(np.asarray(values, dtype=float)),),
-            np.mean,
-            confidence_level=LEVEL,
-            n_resamples=_RESAMPLES,
-            method="BCa",
-            rng=np.random.default_rng(0),
-        ).confidence_interval
-    low, high = float(found.low), float(found.high)
-    return None if math.isnan(low) or math.isnan(high) else (low, high)
+    mean, error = statistics.fmean(values), statistics.stdev(values) / math.sqrt(len(values))
+    low, high = stats.t.interval(LEVEL, len(values) - 1, loc=mean, scale=error)
+    return float(low), float(high)
 
 
 def paired(ours: Sequence[float], baseline: Sequence[float]) -> Paired:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from attnbench.record import PLAN, Plan, Record, RecordError, read_all, read_plan
+from attnbench.record import Plan, Record, RecordError
 from attnbench.report.aggregate import Table, build_table, sort_runs
 from attnbench.report.comparisons import compare
 from attnbench.report.effects import effects
 from attnbench.report.formats import FORMATS, markdown
 from attnbench.report.kinds import draw
 from attnbench.report.layout import LAYOUT, Layout, Paper, read_layout
+from attnbench.report.runs import read_plan_of, read_records
 
 
 @dataclass(frozen=True)
@@ -59,20 +60,19 @@ def read_source(folder: Path, experiments: Path, name: str | None = None) -> Sou
         RecordError: no records and no plan, no layout of the `name` asked for, or a layout or plan that cannot be
             taken.
     """
-    records, problems = read_all(folder)
-    plan = read_plan(folder / PLAN) if (folder / PLAN).is_file() else None
+    records, problems = read_records(folder)
+    plan = read_plan_of(folder)
     if not records and not plan:
         others = [path.name for path in folder.parent.glob("*") if path.is_dir() and path != folder]
         known = [f"{folder.parent} has {', '.join(sorted(others))}"] if others else []
-        raise RecordError("; ".join([f"{folder}: no records of runs here", *map(str, problems), *known]))
+        raise RecordError("; ".join([f"{folder}: no records of runs here", *problems, *known]))
     if name is None:
         said = [*(run.config for run in (plan.runs if plan else [])), *(record.config for record in records)]
-        name = said[0]["sweep"]["table"] or folder.name
+        name = said[0]["sweep"].get("table") or folder.name
     elif not (experiments / name / LAYOUT).is_file():
         raise RecordError(f"{experiments / name / LAYOUT}: no such layout; there are {_layouts(experiments)}")
     layout, paper = read_layout(experiments / name)
-    left_out = [str(problem).replace(str(folder), folder.name) for problem in problems]
-    return Source(folder, records, plan, layout, paper, str(experiments / name / LAYOUT), left_out)
+    return Source(folder, records, plan, layout, paper, str(experiments / name / LAYOUT), problems)
 
 
 def _layouts(experiments: Path) -> str:

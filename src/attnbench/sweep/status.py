@@ -61,7 +61,9 @@ def _said(record: Record) -> str:
     """What to know of a run that does not go on."""
     attempts = f"{record.attempts} attempts" if record.attempts > 1 else ""
     if record.status is Status.finished:
-        return "; ".join(filter(None, (f"trained {lasted(record.time['train_seconds'])}", attempts)))
+        seconds = record.time.get("train_seconds")
+        trained = f"trained {lasted(seconds)}" if isinstance(seconds, (int, float)) else ""
+        return "; ".join(filter(None, (trained, attempts)))
     if record.status is Status.running:
         return "; ".join(filter(None, ("ended without a word; the same command goes on", attempts)))
     lines = (record.error or {}).get("message", "").splitlines()

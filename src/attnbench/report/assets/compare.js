@@ -34,7 +34,7 @@ class Comparison {
     const telling = this.naming.filter((field) => field.differs(runs));
     const short = shortened(telling.map((field) => field.name));
     return runs.map((run) => {
-      const setting = telling.map((field, place) => `${short[place]}=${field.text(run)}`).join(" ");
+      const setting = telling.map((field, place) => `${isolated(short[place])}=${isolated(field.text(run))}`).join(" ");
       const seed = this.seed?.differs(runs) ? `seed=${this.seed.text(run)}` : "";
       return { run, setting, name: [setting, seed].filter(Boolean).join(" ") || this.content.runs.ids[run] };
     });

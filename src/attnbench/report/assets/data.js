@@ -120,6 +120,9 @@ function written(value) {
   return size >= 1000 ? value.toLocaleString("en", { maximumFractionDigits: 0 }) : String(Number(value.toPrecision(4)));
 }
 
+/** Text that turns the direction of a line, marked so that what stands behind it in the same line keeps its own. */
+const isolated = (text) => (/[\u0590-\u08ff\u200e\u200f\u202a-\u202e\u2066-\u2069\ufb1d-\ufefc]/.test(text) ? `\u2068${text}\u2069` : text);
+
 /** Before, same or behind: numbers by size, then words by spelling; what is not there comes last either way. */
 function order(a, b, direction) {
   const rank = (value) => (value === undefined || value === null || isNumberName(value) ? 2 : typeof value === "number" ? 0 : 1);

@@ -38,7 +38,7 @@ function drawFailures(content, fields) {
   for (const one of failures) states.get(one.state).push(one);
   const about = ({ run, type, message, traceback, log }) => {
     const said = [type, message].filter(Boolean).join(": ");
-    const setting = naming.map((field, place) => `${short[place]}=${field.text(run)}`).join(" ");
+    const setting = naming.map((field, place) => `${isolated(short[place])}=${isolated(field.text(run))}`).join(" ");
     const name = [el("code", {}, content.runs.ids[run]), " ", el("small", {}, setting)];
     const heading = el("span", {}, ...name, said ? " · " : "", el("span", { dir: "auto" }, said));
     if (!traceback && !log) return el("p", {}, heading);

@@ -103,7 +103,7 @@ class Maps {
     const found = this.runs.map((one) => ({ ...one, map: one.maps.find((map) => map.kind === this.kind && map.probe === this.probe) }));
     const figures = found.map(({ name, map }) => {
       const why = map === undefined ? "This run has no map of this example." : this.missing(map);
-      const said = map?.said === undefined ? "" : ` · taken for ${map.said}`;
+      const said = map?.said === undefined ? "" : ` · taken for ${map.said.replace(/^.*(?= \(\d\.\d\d\)$)/s, isolated)}`;
       const caption = el("figcaption", {}, name, el("small", { class: map?.right === false ? "wrong" : "quiet" }, said));
       const body = why === null ? el("div", { class: "chart" }) : el("p", { class: "quiet" }, why);
       return el("figure", {}, caption, why === null ? pictureOf(map) : null, body);
