@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from attnbench.data.errors import DataError
+from attnbench.data.text_files import read_lines
 from attnbench.record import Record, RecordError
 from attnbench.report.aggregate import Row, Sorted, Table
 from attnbench.report.baselines import by_seed, no_baseline, on_common_seeds
@@ -202,7 +204,10 @@ def _lines(run: Run, folder: Path, key: str, column: str, form: str = "") -> lis
     kept, stage = folder / run.run_id / OUTPUTS, key.split(".")[1]
     for name in dict.fromkeys((f"{stage}.{form}{column}.txt", f"{stage}.{column}.txt")):
         if (kept / name).is_file():
-            return (kept / name).read_text(encoding="utf-8").split("\n")[:-1]
+            try:
+                return read_lines(kept / name)
+            except DataError as error:
+                raise RecordError("outputs cannot be read") from error
     raise RecordError("no outputs kept")
 
 

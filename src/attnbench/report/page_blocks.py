@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from attnbench.data.text_files import split_lines
 from attnbench.history import read
 
 ENTRIES = 2000  # of a history; where there are more, evenly spaced ones are kept, and every validation
@@ -83,8 +84,8 @@ def outputs(folder: Path) -> dict[str, list[str]]:
         path = folder / "outputs" / f"test.{column}.txt"
         if not path.is_file():
             return {}
-        with path.open(encoding="utf-8", newline="\n") as file:
-            found[column] = [line.rstrip("\n") for line, _ in zip(file, range(OUTPUTS), strict=False)]
+        # A byte that is not UTF-8 is shown as U+FFFD: it costs a character, not the page.
+        found[column] = split_lines(path.read_bytes().decode("utf-8", errors="replace"))[:OUTPUTS]
     return found
 
 
