@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,6 +13,7 @@ from attnbench.config.data import ParallelTextConfig
 from attnbench.config.task import TranslationConfig
 from attnbench.data.batching import Batch, evaluation_sampler, first_updates, loader, update_sampler
 from attnbench.data.encoding import EncodedPairs, train_codec
+from attnbench.data.overlap import Overlap, count_overlap
 from attnbench.data.pairs import ParallelText, Split
 from attnbench.data.parallel_text import load
 from attnbench.data.sharding import UpdateSampler
@@ -54,6 +56,13 @@ class TranslationData(TaskData):
     def notes(self) -> list[str]:
         """What a record must say of the text."""
         return [*self.text.notes, *(note for pairs in self.pairs.values() for note in pairs.notes)]
+
+    @cached_property
+    def overlap(self) -> Overlap:
+        """Sentences of each side, compared as the tokenizer sees them."""
+        train, *others = ({"source": split.source, "target": split.target} for split in self.text.splits)
+        names = [split.name for split in self.text.splits[1:]]
+        return {name: count_overlap(train, split) for name, split in zip(names, others, strict=True)}
 
     def assets(self) -> dict[str, Any]:
         """The vocabularies."""
