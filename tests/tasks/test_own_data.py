@@ -8,9 +8,14 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from attnbench.data.errors import DataError
+from attnbench.data.pairs import DETOKENISED
 from attnbench.data.text_files import write_lines
+from attnbench.history import read as read_history
 from attnbench.record import read
 from attnbench.tasks.run import execute
+from attnbench.tasks.translation import score_translations
+from attnbench.tasks.translation_data import TranslationData
 
 from .conftest import SMALL, compose
 
@@ -40,6 +45,61 @@ def test_sentences_that_training_has_are_counted_recorded_and_printed(
     said = "test: of 3 examples, 1 source and 2 targets found in the training set"
     assert said in record.notes
     assert f"attnbench: {said}\n" in capsys.readouterr().err
+
+
+CHINESE = [
+    ("the weather is fine", "今天天气很好"),
+    ("we go to the park", "我们去公园散步"),
+    ("I like tea", "我喜欢喝绿茶"),
+]
+
+
+def test_bleu_of_a_language_without_spaces_counts_its_characters(tmp_path: Path) -> None:
+    record = execute(compose(*own_text(tmp_path, train=CHINESE, val=CHINESE, test=CHINESE)), tmp_path, [])
+    assert "|tok:zh|" in record.metrics["test"]["bleu_signature"]
+    perfect = [target for _, target in CHINESE]
+    text = TranslationData(compose(*own_text(tmp_path, train=CHINESE, val=CHINESE))).text
+    found = {
+        name: score_translations(perfect, {DETOKENISED: perfect}, text, perfect, tokenize=name)
+        for name in ("13a", "zh")
+    }
+    assert found["13a"]["bleu"] == 0
+    assert found["zh"]["bleu"] == pytest.approx(100)
+    assert found["zh"]["by_source_words"]["1-5"]["bleu"] == pytest.approx(100)
+
+
+def test_a_bleu_that_is_always_zero_is_noted(tmp_path: Path) -> None:
+    own = own_text(tmp_path, "metrics.tokenize=13a", train=CHINESE, val=CHINESE, test=CHINESE)
+    notes = TranslationData(compose(*own)).notes
+    assert notes[0].startswith("metrics.tokenize=13a finds words between spaces, and the target language (zh) has none")
+    assert notes[1:] == [
+        f"{name}: no reference has four words by metrics.tokenize=13a, so BLEU is 0 even for perfect translations;"
+        " task.monitor=chrf or loss can still choose weights"
+        for name in ("val", "test")
+    ]
+
+
+def test_a_tokenizer_that_is_not_installed_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("attnbench.metrics.tokenization.find_spec", lambda name: None)
+    japanese = [("the weather is fine", "今日は天気がいいです")]
+    with pytest.raises(DataError, match=r'auto chooses ja-mecab .* pip install "sacrebleu\[ja\]"'):
+        TranslationData(compose(*own_text(tmp_path, train=japanese, val=japanese)))
+
+
+@pytest.mark.parametrize("monitor", ["bleu", "chrf", "loss", "accuracy"])
+def test_the_metric_that_chooses_weights_can_be_chosen(tmp_path: Path, monitor: str) -> None:
+    task = "classification" if monitor == "accuracy" else "translation"
+    keys = [
+        "trainer.max_epochs=3",
+        "trainer.validate_every_epochs=1",
+        f"paths.cache={tmp_path}",
+        f"task.monitor={monitor}",
+    ]
+    record = execute(compose(*SMALL[task], *keys), tmp_path, [])
+    values = [entry[f"val/{monitor}"] for entry in read_history(tmp_path) if f"val/{monitor}" in entry]
+    assert len(values) == 3
+    expected = (min if monitor == "loss" else max)(values)
+    assert record.metrics["best"][monitor] == pytest.approx(expected, rel=1e-5)  # a history has fewer digits
 
 
 def paint(path: Path, colour: tuple[int, int, int]) -> None:
