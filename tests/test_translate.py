@@ -46,6 +46,38 @@ def test_stdin_keeps_its_lines_and_empty_ones_stay_empty(
     assert capsys.readouterr().out.splitlines() == [said[0], "", "", said[1]]
 
 
+SEPARATORS = "\r\x0b\x0c\x1c\x85\u2028\u2029"
+
+
+@pytest.mark.parametrize("from_stdin", [False, True])
+def test_only_line_feeds_part_lines_of_a_file_and_of_stdin(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, from_stdin: bool
+) -> None:
+    first, second = lines(run / "outputs" / "test.source.txt")[:2]
+    raw = f"{first}\r\n\u200b\n{SEPARATORS.join(second.split(' '))}\n".encode()
+    (tmp_path / "in.txt").write_bytes(raw)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(raw), encoding="ascii"))
+    assert main([str(run), *([] if from_stdin else [str(tmp_path / "in.txt")])]) == 0
+    said = lines(run / "outputs" / "test.hypothesis.txt")
+    assert capsys.readouterr().out.split("\n") == [said[0], "", said[1], ""]
+
+
+@pytest.mark.parametrize(
+    ("raw", "told"),
+    [
+        (b"one\n\xff\n", "attnbench: stdin:2: invalid UTF-8 (byte 0xff); expected UTF-8 text\n"),
+        (b"o\0n\0", "attnbench: stdin:1: a NUL character (U+0000); expected UTF-8 text (is this UTF-16?)\n"),
+        (None, "attnbench: stdin: closed; expected sentences there, or a file\n"),
+    ],
+)
+def test_a_stdin_that_cannot_be_read_gets_a_sentence(
+    run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, raw: bytes | None, told: str
+) -> None:
+    monkeypatch.setattr(sys, "stdin", None if raw is None else io.TextIOWrapper(io.BytesIO(raw)))
+    assert main([str(run)]) == 2
+    assert capsys.readouterr().err == told
+
+
 def test_pictures_of_what_each_translation_attends_to(run: Path, tmp_path: Path) -> None:
     (tmp_path / "two.txt").write_text("\n".join(["", lines(run / "outputs" / "test.source.txt")[0]]))
     assert main([str(run), str(tmp_path / "two.txt"), "--pictures", str(tmp_path / "maps")]) == 0

@@ -61,9 +61,16 @@ def _users_fault(error: Exception) -> bool:
 
 
 def _read(name: str) -> list[str]:
-    if name == "-":
-        return [line.rstrip("\n") for line in sys.stdin]
-    return Path(name).read_text(encoding="utf-8").splitlines()
+    """Read the lines of a file, or of stdin for `-`: UTF-8 whatever the locale, and the same line ends for both."""
+    from attnbench.data.errors import DataError
+    from attnbench.data.text_files import decode, read_lines, split_lines
+
+    if name != "-":
+        return read_lines(Path(name))
+    if sys.stdin is None:  # closed by whoever started this process
+        raise DataError("stdin: closed; expected sentences there, or a file")
+    binary = getattr(sys.stdin, "buffer", None)  # a replaced stdin may be text alone
+    return split_lines(sys.stdin.read() if binary is None else decode(binary.read(), "stdin"))
 
 
 def _bleu(hypothesis: str, reference: str, k: int) -> str:
@@ -125,9 +132,11 @@ def batches(task: Translation, lines: list[str], beam_size: int) -> Iterator[tup
     import numpy as np
     import torch
 
+    from attnbench.data.text_files import is_blank
+
     encoded = task.codec.encode_source(lines)
     lengths_N = encoded.lengths_N
-    full_N = np.array([bool(line.strip()) for line in lines], dtype=bool)
+    full_N = np.array([not is_blank(line) for line in lines], dtype=bool)
     order_N = np.argsort(-lengths_N, kind="stable")
     order_N = order_N[full_N[order_N]]
     start = 0

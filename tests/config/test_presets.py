@@ -13,7 +13,7 @@ from attnbench.config.images import ImagesConfig
 from attnbench.config.model import Norm, Pool, Tie, TransformerConfig, VitConfig
 from attnbench.config.optim import Optimiser, Schedule
 from attnbench.config.root import FITS, SCHEMAS, revive
-from attnbench.config.task import ClassificationConfig
+from attnbench.config.task import ClassificationConfig, LengthPenalty, TranslationConfig
 from attnbench.identity import resolved, run_id
 from attnbench.sweep.plan import compose
 
@@ -92,6 +92,14 @@ def test_the_published_learning_rate_is_the_peak_of_equation_3() -> None:
     peak = config.model.d_model**-0.5 * config.schedule.warmup_steps**-0.5
     assert config.optim.lr == pytest.approx(peak, rel=1e-3)
     assert (config.optim.beta1, config.optim.beta2, config.optim.eps) == (0.9, 0.98, 1e-9)
+
+
+@pytest.mark.parametrize("experiment", ["transformer_wmt14", "transformer_wmt14_big"])
+def test_the_published_search_is_that_of_section_6_1(experiment: str) -> None:
+    task = compose([f"experiment={experiment}"]).task
+    assert isinstance(task, TranslationConfig)
+    assert (task.beam_size, task.length_penalty, task.length_penalty_form) == (4, 0.6, LengthPenalty.wu)
+    assert [int(length * task.max_ratio) + task.max_extra for length in (1, 30, 199)] == [51, 80, 249]
 
 
 def test_the_data_folder_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

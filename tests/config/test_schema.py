@@ -133,6 +133,9 @@ def test_a_fault_without_a_value_reads_well() -> None:
         ),
         ("model=luong data.joint_vocabulary=false", "model.tie=all: expected none or target: data.joint_vocabulary"),
         ("model=rnn model.input_feeding=true", "model.input_feeding=true: expected false for model.attend=none"),
+        ("experiment=vit_fashion_mnist metrics.tokenize=zh", "metrics.tokenize=zh: expected auto: task=classification"),
+        ("metrics.tokenize=ja", "metrics.tokenize=ja: expected one of 13a"),
+        ("task.monitor=accuracy", "task.monitor=accuracy: expected one of bleu, chrf, loss"),
         ("experiment=vit_fashion_mnist model=cnn model.widths=[8,0]", "model.widths=[8,0]: expected numbers"),
     ],
 )  # fmt: skip

@@ -19,6 +19,7 @@ from attnbench.config.data import (
 )
 from attnbench.config.tracking import PathsConfig
 from attnbench.data.errors import DataError
+from attnbench.data.overlap import count_overlap
 from attnbench.data.pairs import DETOKENISED, TOKENISED, ParallelText, Preparation
 from attnbench.data.parallel_text import load
 
@@ -143,6 +144,31 @@ def test_tatoeba_whole_keeps_a_sentence_in_one_split(tmp_path: Path) -> None:
     assert sum(map(len, sides)) == len(set().union(*sides))
     assert text.notes == []
     assert load_in(tmp_path, TatoebaConfig(train_pairs=None, val_pairs=9)) == text
+
+
+@pytest.mark.parametrize("source", [Language.en, Language.fr])
+def test_tatoeba_whole_shares_no_sentence_of_either_side(tmp_path: Path, source: Language) -> None:
+    """Each target has two sources and each second source two targets, so that pairs are linked through others."""
+    rows = [f"Word {i}.\tMot {i // 2}." for i in range(60)] + [f"WORD {i}.\tMot x{i // 4}." for i in range(0, 60, 2)]
+    write(tmp_path / "fra-eng" / "fra.txt", *rows)
+    target = Language.fr if source is Language.en else Language.en
+    text = load_in(tmp_path, TatoebaConfig(train_pairs=None, val_pairs=9, source=source, target=target))
+    for side in ("source", "target"):
+        sides = [set(getattr(split, side)) for split in (text.train, text.val, text.test)]
+        assert sum(map(len, sides)) == len(set().union(*sides))
+    assert 6 <= len(text.test) <= 9
+    assert len(text.train) + len(text.val) + len(text.test) == 90
+    other = load_in(tmp_path, TatoebaConfig(train_pairs=None, val_pairs=9))
+    assert text.test.lines == other.test.lines  # the same pairs in both directions
+
+
+def test_real_tatoeba_whole_shares_no_sentence_of_either_side(real_data: Path) -> None:
+    for source, target in ((Language.en, Language.fr), (Language.fr, Language.en)):
+        text = load_in(real_data, TatoebaConfig(train_pairs=None, val_pairs=1000, source=source, target=target))
+        train = {"source": text.train.source, "target": text.train.target}
+        for split in (text.val, text.test):
+            found = count_overlap(train, {"source": split.source, "target": split.target})
+            assert found == {"examples": 1000, "source": 0, "target": 0}
 
 
 def test_synthetic(tmp_path: Path) -> None:

@@ -8,7 +8,16 @@ from pathlib import Path
 import pytest
 
 from attnbench.data.errors import DataError
-from attnbench.data.text_files import columns, read, same_length, write_atomically
+from attnbench.data.text_files import (
+    columns,
+    is_blank,
+    read,
+    read_lines,
+    same_length,
+    split_lines,
+    write_atomically,
+    write_lines,
+)
 
 
 def write(path: Path, content: bytes) -> Path:
@@ -35,6 +44,40 @@ def test_only_line_feeds_end_lines(tmp_path: Path) -> None:
     assert read(write(tmp_path / "a", "a\u2028b\x0bc\x85d\ne".encode())).lines == ["a\u2028b\x0bc\x85d", "e"]
 
 
+# Everything that str.splitlines or universal newlines would split at, inside a line.
+INSIDE = "a\rb\x0bc\x0cd\x1ce\x1df\x1eg\x85h\u2028i\u2029j"
+
+
+def test_lines_that_are_written_are_read_again(tmp_path: Path) -> None:
+    lines = [INSIDE, "", "é ", INSIDE]
+    write_lines(tmp_path / "a", lines)
+    assert (tmp_path / "a").read_bytes().count(b"\n") == 4
+    assert read_lines(tmp_path / "a") == lines
+    with pytest.raises(ValueError, match="without line feeds"):
+        write_lines(tmp_path / "a", ["a\nb"])
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [("", []), ("\n", [""]), ("a", ["a"]), ("a\r\n\r\nb\r\n", ["a", "", "b"]), ("\n\na\n\n", ["", "", "a", ""])],
+)
+def test_lines_are_counted_as_by_wc(text: str, lines: list[str]) -> None:
+    assert split_lines(text) == lines
+    assert text.count("\n") == len(lines) - (text[-1:] not in ("", "\n"))
+
+
+@pytest.mark.parametrize(
+    "line", ["", " \t", "\u200b", "\ufeff\u200d", "\x00", "\u3164", "\u2800\u3000", "\u2028", "\ufe0f", "\x85"]
+)
+def test_a_line_that_shows_nothing_is_blank(line: str) -> None:
+    assert is_blank(line)
+
+
+@pytest.mark.parametrize("line", ["a", "\u200b.", "日", "ب", "😀", "¿", "\u0301", "\ue000", "\U0001fae9", "한", "ก"])
+def test_a_line_that_shows_something_is_not(line: str) -> None:
+    assert not is_blank(line)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -43,6 +86,9 @@ def test_only_line_feeds_end_lines(tmp_path: Path) -> None:
         (b"one\n\n", ":2: empty line; expected a sentence"),
         (b"one\ntwo\nth\xffree\n", ":3: invalid UTF-8 (byte 0xff); expected UTF-8 text"),
         (b"", ": no lines; expected a sentence a line"),
+        ("one\n\u200b \u200d\n".encode(), ":2: no visible character (only U+200B, U+200D); expected a sentence"),
+        (b"one\nt\0wo\n", ":2: a NUL character (U+0000); expected UTF-8 text (is this UTF-16?)"),
+        ("one\n".encode("utf-16-le"), ":1: a NUL character (U+0000); expected UTF-8 text (is this UTF-16?)"),
     ],
 )
 def test_refused_with_file_and_line(tmp_path: Path, content: bytes, message: str) -> None:
@@ -71,7 +117,11 @@ def test_columns(tmp_path: Path) -> None:
     assert list(columns(file, exactly=False)) == [("a", "b"), ("c", "d")]
     with pytest.raises(DataError, match=r"a\.tsv:2: 3 columns; expected source, tab, target"):
         list(columns(file, exactly=True))
-    for content, message in ((b"a\tb\nc\n", ":2: 1 columns"), (b"a\tb\n \td\n", ":2: an empty column")):
+    for content, message in (
+        (b"a\tb\nc\n", ":2: 1 columns"),
+        (b"a\tb\n \td\n", ":2: an empty column"),
+        ("a\t\u200b\n".encode(), ":1: an empty column"),
+    ):
         with pytest.raises(DataError, match=message):
             list(columns(read(write(tmp_path / "b.tsv", content)), exactly=True))
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import itertools
+import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ from torch import Tensor
 from attnbench.config.attention import AttentionConfig, Score
 from attnbench.config.model import Init, Norm, NormKind, Tie, TransformerConfig
 from attnbench.config.position import Position, PositionConfig
+from attnbench.config.task import LengthPenalty
 from attnbench.models.decoding import Hypothesis, beam_search, top
 from attnbench.models.transformer import Transformer
 
@@ -63,19 +66,27 @@ def log_p(model: Transformer, source: Tensor, prefix: list[int]) -> list[float]:
     return model.project(hidden).log_softmax(-1).tolist()
 
 
-def slow_search(model: Transformer, source: Tensor, beam_size: int, max_length: int, penalty: float) -> Hypothesis:
-    """One sentence, one hypothesis, one token at a time."""
+def slow_search(
+    model: Transformer,
+    source: Tensor,
+    beam_size: int,
+    max_length: int,
+    penalty: Callable[[int], float],
+    min_length: int = 0,
+) -> Hypothesis:
+    """One sentence, one hypothesis, one token at a time; `penalty` of a length divides."""
     live, finished = [(0.0, [])], []
     for length in itertools.count():
         grown = []
         for total, prefix in live:
             for token, value in enumerate(log_p(model, source, prefix)):
-                if token not in (PAD, BOS) and (length < max_length or token == EOS):
+                too_short = token == EOS and length < min(min_length, max_length)
+                if token not in (PAD, BOS) and (length < max_length or token == EOS) and not too_short:
                     grown.append((total + value, [*prefix, token]))
         grown.sort(key=lambda pair: -pair[0])
         for total, tokens in grown[:beam_size]:
             if tokens[-1] == EOS:
-                finished.append(Hypothesis(total / len(tokens) ** penalty, tokens[:-1]))
+                finished.append(Hypothesis(total / penalty(len(tokens)), tokens[:-1]))
         live = [pair for pair in grown if pair[1][-1] != EOS][:beam_size]
         if len(finished) >= beam_size or length == max_length:
             return max(finished, key=lambda hypothesis: hypothesis.score)
@@ -87,17 +98,80 @@ def assert_same(found: list[Hypothesis], expected: list[Hypothesis]) -> None:
     assert [h.score for h in found] == pytest.approx([h.score for h in expected], rel=1e-5)
 
 
-@pytest.mark.parametrize("penalty", [0.0, 0.6, 1.0])
+@pytest.mark.parametrize("form", LengthPenalty)
+@pytest.mark.parametrize("alpha", [0.0, 0.6, 1.0])
 @pytest.mark.parametrize("beam_size", [1, 2, 5, 10])
-def test_equals_a_slow_search(beam_size: int, penalty: float) -> None:
+def test_equals_a_slow_search(beam_size: int, alpha: float, form: LengthPenalty) -> None:
+    def penalty(length: int) -> float:
+        return ((5 + length) / 6) ** alpha if form is LengthPenalty.wu else length**alpha
+
     model, source = build(), sources(10)
     limits = torch.arange(10)  # none at all, to nine
-    found = search(model, source, beam_size, max_lengths_B=limits, length_penalty=penalty)
+    found = search(model, source, beam_size, max_lengths_B=limits, length_penalty=alpha, length_penalty_form=form)
     expected = [
         slow_search(model, row, beam_size, limit, penalty) for row, limit in zip(source, limits.tolist(), strict=True)
     ]
     assert_same(found, expected)
     assert len({len(h.tokens) for h in found}) > 1  # sentences left the batch at different times
+
+
+@pytest.mark.parametrize("min_length", [1, 3])
+@pytest.mark.parametrize("beam_size", [1, 4])
+def test_a_translation_has_a_least_length(beam_size: int, min_length: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, source, limits = build(), sources(10), torch.arange(10)
+    project, end = model.project, 5 * torch.nn.functional.one_hot(torch.tensor(EOS), 12)
+    monkeypatch.setattr(model, "project", lambda hidden_D: project(hidden_D) + end)  # would end at once
+    assert {len(h.tokens) for h in search(model, source, beam_size, max_lengths_B=limits)} == {0}
+    found = search(model, source, beam_size, max_lengths_B=limits, min_length=min_length)
+    expected = [
+        slow_search(model, row, beam_size, limit, lambda length: length, min_length)
+        for row, limit in zip(source, limits.tolist(), strict=True)
+    ]
+    assert_same(found, expected)
+    lengths = [len(h.tokens) for h in found]
+    assert all(length >= min(min_length, limit) for length, limit in zip(lengths, limits.tolist(), strict=True))
+
+
+class TwoTranslations:
+    """Knows a translation of nine tokens with log p = -5, one of eleven with log p = -5.45, and hardly any other."""
+
+    NINE, ELEVEN, NONSENSE = 4, 5, 3
+    LOG_P = (-5.0, -5.45)
+    max_length = None
+
+    def start(self, source_BS: Tensor) -> TwoTranslations:
+        self.prefix_NT = torch.zeros(len(source_BS), 0, dtype=torch.long)
+        return self
+
+    def step(self, tokens_BJ: Tensor) -> Tensor:
+        self.prefix_NT = torch.cat((self.prefix_NT, tokens_BJ.reshape(-1, 1)), 1)
+        log_p_NV = torch.full((len(self.prefix_NT), 6), -math.inf)
+        for row, prefix in enumerate(self.prefix_NT[:, 1:].tolist()):
+            if not prefix:
+                log_p_NV[row, self.NINE], log_p_NV[row, self.ELEVEN] = self.LOG_P
+                log_p_NV[row, self.NONSENSE] = math.log1p(-sum(map(math.exp, self.LOG_P)))
+            else:
+                length = {self.NINE: 9, self.ELEVEN: 11}.get(prefix[0], math.inf)
+                log_p_NV[row, prefix[0] if len(prefix) < length else EOS] = 0.0
+        return log_p_NV.view(*tokens_BJ.shape, 6)
+
+    def select(self, rows_N: Tensor | None, sentences_B: Tensor | None) -> None:
+        if rows_N is not None:
+            self.prefix_NT = self.prefix_NT[rows_N]
+
+    def project(self, hidden_D: Tensor) -> Tensor:
+        return hidden_D.clone()
+
+
+@pytest.mark.parametrize(("form", "length"), [(LengthPenalty.power, 12), (LengthPenalty.wu, 10)])
+def test_the_two_penalties_choose_differently(form: LengthPenalty, length: int) -> None:
+    """-5 / 10^0.6 = -1.256 and -5.45 / 12^0.6 = -1.227; over ((5 + L) / 6)^0.6, -2.885 and -2.918."""
+    found = beam_search(
+        TwoTranslations(), torch.ones(1, 3, dtype=torch.long), beam_size=4, max_lengths_B=torch.tensor([20]),
+        length_penalty=0.6, length_penalty_form=form, bos=BOS, eos=EOS, pad=PAD,
+    )  # fmt: skip
+    assert len(found[0].tokens) + 1 == length
+    assert found[0].score == pytest.approx({12: -1.2271, 10: -2.8854}[length], abs=1e-4)
 
 
 @pytest.mark.parametrize("penalty", [0.0, 1.0])
@@ -174,7 +248,7 @@ def test_never_longer_than_allowed_and_never_special(beam_size: int) -> None:
 def test_a_wider_beam_than_vocabulary() -> None:
     model, source = build(vocabulary=4), sources(3, vocabulary=4)
     found = search(model, source, 50, max_lengths_B=torch.full((3,), 4))
-    assert_same(found, [slow_search(model, row, 50, 4, 1.0) for row in source])
+    assert_same(found, [slow_search(model, row, 50, 4, lambda length: length) for row in source])
 
 
 def test_learned_positions_bound_the_length() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from attnbench.callbacks import tested
 from attnbench.metrics.text import bleu, detokenise
 from attnbench.record import Record, RecordError, write
 from attnbench.report.statistics import TextTest, holm, mcnemar, text_test
@@ -89,6 +90,24 @@ def test_outputs_are_tested_by_sacrebleu_in_the_form_that_is_scored(make_record:
     assert found["p_seeds"] == ["1.0000", "1.0000"]  # 0.5 at least, twice
 
 
+def test_characters_that_split_lines_elsewhere_do_not_split_outputs(make_record: MakeRecord, tmp_path: Path) -> None:
+    references, _ = translations(0, 0)
+    references[0] = references[0].replace(" ", "\r", 1)
+    references[1] = references[1].replace(" ", "\u2028", 1)
+    for norm, right in (("post", 0.7), ("pre", 0.85)):
+        _, said = translations(right, len(norm))
+        found = bleu(said, references)
+        test = {"bleu": found.score, "bleu_signature": found.signature}
+        record = make_record({"model.norm": norm}, metrics={"final": {}, "best": {}, "test": test})
+        write(record, tmp_path / "demo" / record.run_id)
+        tested.Tested("test", test, {"hypothesis": said, "reference": references}).write(
+            tmp_path / "demo" / record.run_id
+        )
+    found_columns = columns_of(source_of(tmp_path))
+    assert float(found_columns["p_bootstrap"][0]) <= 1
+    assert float(found_columns["p_randomisation"][0]) <= 1
+
+
 def test_classifications_are_tested_by_mcnemar(make_record: MakeRecord, tmp_path: Path) -> None:
     labels = ["boot", "bag"] * 30
     wrong = {"post": set(range(12)), "pre": {1}}
@@ -124,6 +143,7 @@ def test_a_comparison_counts_in_the_correction_if_and_only_if_it_was_made(
         (lambda outputs: (outputs / "test.hypothesis.txt").unlink(), "no outputs kept"),
         (lambda outputs: (outputs / "test.reference.txt").write_text("hat\n"), "other test sets"),
         (lambda outputs: (outputs / "test.hypothesis.txt").write_text("hat\nhat\n"), "outputs of another score"),
+        (lambda outputs: (outputs / "test.hypothesis.txt").write_bytes(b"\xff\n"), "outputs cannot be read"),
     ],
 )
 def test_outputs_that_are_not_the_score_s_say_so(

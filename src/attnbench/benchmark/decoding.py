@@ -52,6 +52,7 @@ class Decoding:
                 beam_size=beam_size,
                 max_lengths_B=(source_BS != PAD).sum(1),
                 length_penalty=task.task_config.length_penalty,
+                length_penalty_form=task.task_config.length_penalty_form,
                 bos=BOS,
                 eos=EOS,
                 pad=PAD,

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from attnbench.data.text_files import write_lines
+
 OUTPUTS = "outputs"  # below a run's folder
 
 
@@ -25,5 +27,5 @@ class Tested:
         for column, lines in self.texts.items():
             path = folder / OUTPUTS / f"{self.name}.{column}.txt"
             draft = path.with_name(f".{path.name}.tmp")
-            draft.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+            write_lines(draft, lines)
             os.replace(draft, path)

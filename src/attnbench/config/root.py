@@ -22,6 +22,7 @@ from attnbench.config.data import (
 )
 from attnbench.config.fields import ConfigError, Fault, faults_of
 from attnbench.config.images import FashionMnistConfig, ImageFolderConfig, ImagesConfig, SyntheticGarmentsConfig
+from attnbench.config.metrics import BleuTokenizer, MetricsConfig
 from attnbench.config.model import (
     BlocksConfig,
     CnnConfig,
@@ -52,6 +53,7 @@ class Config:
     model: ModelConfig = field(default_factory=ModelConfig)
     attention: AttentionConfig = field(default_factory=AttentionConfig)
     position: PositionConfig = field(default_factory=PositionConfig)
+    metrics: MetricsConfig = field(default_factory=MetricsConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
@@ -75,6 +77,10 @@ class Config:
         if self.schedule.name is Schedule.cosine and self.trainer.max_steps is None and self.trainer.max_epochs is None:
             expected = "expected it or trainer.max_epochs to be set: schedule=cosine ends at the last update"
             yield Fault("trainer.max_steps", "null", expected)
+        if isinstance(self.task, ClassificationConfig) and self.metrics.tokenize is not BleuTokenizer["auto"]:
+            yield Fault(
+                "metrics.tokenize", self.metrics.tokenize.name, "expected auto: task=classification has no text"
+            )
         if isinstance(self.data, ParallelTextConfig):
             yield from self._faults_of_text(self.data)
         if isinstance(self.model, RecurrentConfig):

@@ -6,6 +6,10 @@ import random
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+from scipy.sparse import coo_array  # type: ignore[import-untyped]
+from scipy.sparse.csgraph import connected_components  # type: ignore[import-untyped]
+
 from attnbench.config.data import Language, TatoebaConfig
 from attnbench.config.tracking import PathsConfig
 from attnbench.data import sources
@@ -18,7 +22,7 @@ def load(config: TatoebaConfig, paths: PathsConfig) -> ParallelText:
     """Read fra.txt: English, tab, French, and in newer exports where they come from.
 
     With `train_pairs`: the first ones, the next `val_pairs`, and these again for the test, as in the book.
-    Without: `val_pairs` each for validation and test, drawn so that no source sentence stands in two
+    Without: `val_pairs` each for validation and test, drawn so that no sentence of either language stands in two
     splits, the same whatever the run's seed; the rest is for training.
 
     Raises:
@@ -68,13 +72,30 @@ def _split(name: str, rows: Sequence[int], pairs: Sequence[tuple[str, str]], pat
 
 
 def _drawn(pairs: Sequence[tuple[str, str]], size: int) -> tuple[list[int], list[int], list[int]]:
-    """Rows for training, validation and test, the last two of at most `size`."""
-    groups: dict[str, list[int]] = {}
-    for row, (source, _) in enumerate(pairs):
-        groups.setdefault(Preparation.d2l(source), []).append(row)
-    sentences = list(groups.values())
-    random.Random(0).shuffle(sentences)
+    """Draw the rows for training, validation and test; the last two have at most `size` each.
+
+    Pairs that share a sentence on either side stay together, and so do pairs that are linked through others: no
+    sentence of a test, source or reference, is in the training set. Both directions get the same rows.
+    """
+    groups = _linked([(Preparation.d2l(source), Preparation.d2l(target)) for source, target in pairs])
+    random.Random(0).shuffle(groups)
     parts: tuple[list[int], list[int], list[int]] = ([], [], [])
-    for rows in sentences:
+    for rows in groups:
         next((part for part in parts[1:] if len(part) + len(rows) <= size), parts[0]).extend(rows)
     return parts
+
+
+def _linked(pairs: Sequence[tuple[str, str]]) -> list[list[int]]:
+    """Group the rows of pairs that have a sentence in common: the connected components of a bipartite graph."""
+    numbers: tuple[dict[str, int], dict[str, int]] = ({}, {})  # of each side's sentences
+    edges_2N = np.array(
+        [[known.setdefault(pair[side], len(known)) for pair in pairs] for side, known in enumerate(numbers)]
+    )
+    edges_2N[1] += len(numbers[0])
+    nodes = sum(map(len, numbers))
+    graph = coo_array((np.ones(len(pairs), dtype=np.int8), tuple(edges_2N)), shape=(nodes, nodes))
+    _, component_of_node = connected_components(graph, directed=False)
+    groups: dict[int, list[int]] = {}  # in the order of their first rows, so that nothing depends on scipy's numbers
+    for row, component in enumerate(component_of_node[edges_2N[0]].tolist()):
+        groups.setdefault(component, []).append(row)
+    return list(groups.values())

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 
+from attnbench.metrics.tokenization import DEFAULT, sacrebleu_name
+
 _BIN, _LAST_BIN = 5, 30  # words: 1-5, 6-10, ..., 26-30, and all that is longer
 
 
@@ -32,7 +34,7 @@ class BleuScore(TextScore):
 
 
 def bleu(
-    hypotheses: Sequence[str], references: Sequence[str], *, tokenize: str = "13a", lowercase: bool = False
+    hypotheses: Sequence[str], references: Sequence[str], *, tokenize: str = DEFAULT, lowercase: bool = False
 ) -> BleuScore:
     """Corpus BLEU (Papineni et al. 2002) by sacreBLEU (Post 2018), one reference a hypothesis.
 
@@ -43,7 +45,7 @@ def bleu(
     """
     _paired(hypotheses, references)
     # force: a hypothesis that ends in " ." is what tokenize="none" is for; sacreBLEU would warn of it.
-    metric = BLEU(lowercase=lowercase, tokenize=tokenize, force=tokenize == "none")
+    metric = BLEU(lowercase=lowercase, tokenize=sacrebleu_name(tokenize), force=tokenize == "none")
     found = metric.corpus_score(hypotheses, [references])
     return BleuScore(
         score=float(found.score),
@@ -56,7 +58,12 @@ def bleu(
 
 
 def bleu_by_length(
-    hypotheses: Sequence[str], references: Sequence[str], words: Sequence[int], *, lowercase: bool = False
+    hypotheses: Sequence[str],
+    references: Sequence[str],
+    words: Sequence[int],
+    *,
+    tokenize: str = DEFAULT,
+    lowercase: bool = False,
 ) -> dict[str, dict[str, float]]:
     """`bleu` of the sentences of each length alone, as in Figure 2 of Bahdanau et al. 2015.
 
@@ -74,7 +81,10 @@ def bleu_by_length(
     for first, chosen in sorted(members.items()):
         said, meant = ([lines[index] for index in chosen] for lines in (hypotheses, references))
         name = f"{first}-{first + _BIN - 1}" if first < _LAST_BIN else f"{first}+"
-        found[name] = {"bleu": bleu(said, meant, lowercase=lowercase).score, "sentences": len(chosen)}
+        found[name] = {
+            "bleu": bleu(said, meant, tokenize=tokenize, lowercase=lowercase).score,
+            "sentences": len(chosen),
+        }
     return found
 
 

@@ -11,6 +11,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from attnbench.config.task import LengthPenalty
+
 _ROWS_CPU, _ROWS_GPU = 256, 8192  # whose logits there are at once
 _BLOCK = 64  # tokens whose best is looked for first
 
@@ -50,7 +52,7 @@ class Decodable(Protocol):
 
 @dataclass(frozen=True, order=True)
 class Hypothesis:
-    """A finished translation; `score` is its log-probability, EOS included, over length^length_penalty."""
+    """A finished translation; `score` is its log-probability, EOS included, over its length penalty."""
 
     score: float
     tokens: list[int]  # without BOS and EOS
@@ -86,21 +88,41 @@ def beam_search(
     beam_size: int,
     max_lengths_B: Tensor,
     length_penalty: float,
+    length_penalty_form: LengthPenalty = LengthPenalty.power,
+    min_length: int = 0,
     bos: int,
     eos: int,
     pad: int,
     cached: bool = True,
 ) -> list[Hypothesis]:
-    """The best translation found of each row of `source_BS`; the model is expected in eval mode.
+    """Search the best translation of each row of `source_BS`.
 
     A hypothesis finishes where EOS is among the `beam_size` best continuations of its sentence's hypotheses; after
-    max_lengths_B tokens EOS is forced. A sentence is done, and leaves the batch, with `beam_size` finished ones: the
-    rules of fairseq (Ott et al. 2019). The best has the highest log p / length^length_penalty, EOS counted.
+    max_lengths_B tokens EOS is forced. A sentence is done, and leaves the batch, with `beam_size` finished ones. With
+    `min_length=1` and the power form these are the rules of fairseq (Ott et al. 2019). The best hypothesis has the
+    highest log p over `penalize_length`.
+
+    Args:
+        model: expected in eval mode.
+        source_BS: source tokens.
+        beam_size: hypotheses of a sentence; 1 is greedy search.
+        max_lengths_B: most tokens of each translation, EOS not counted.
+        length_penalty: alpha of `penalize_length`.
+        length_penalty_form: its formula.
+        min_length: fewest tokens of a translation, EOS not counted, unless it may have fewer at most.
+        bos: the first token of every target.
+        eos: the token that ends a target.
+        pad: the token that fills up rows.
+        cached: False computes the whole prefix anew for each token: slow, for comparison.
+
+    Returns:
+        A hypothesis for each row.
     """
     decoder = model.start(source_BS) if cached else Recomputing(model, source_BS)
     if model.max_length is not None:
         max_lengths_B = max_lengths_B.clamp(max=model.max_length - 1)
-    search = _Search(_Tokens(model, eos, [bos, pad]), max_lengths_B, beam_size, length_penalty)
+    tokens = _Tokens(model, eos, [bos, pad], min_length)
+    search = _Search(tokens, max_lengths_B, beam_size, length_penalty, length_penalty_form)
     tokens_BJ = source_BS.new_full((len(source_BS), 1), bos)
     while len(tokens_BJ):
         tokens_BJ, rows_N, sentences_B = search.advance(decoder.step(tokens_BJ))
@@ -108,28 +130,46 @@ def beam_search(
     return search.found
 
 
+def penalize_length(length: int, alpha: float, form: LengthPenalty) -> float:
+    """Compute what the log-probability of a hypothesis is divided by.
+
+    Args:
+        length: tokens of the hypothesis, EOS counted.
+        alpha: 0 gives 1, which prefers short hypotheses; larger values prefer longer ones.
+        form: length^alpha, or ((5 + length) / 6)^alpha (Wu et al. 2016, equation 14).
+    """
+    base: float = (5 + length) / 6 if form is LengthPenalty.wu else length
+    penalty: float = base**alpha
+    return penalty
+
+
 class _Tokens:
     """Which tokens may follow a hypothesis, and how likely each is."""
 
-    def __init__(self, model: Decodable, eos: int, forbidden: list[int]) -> None:
-        self.model, self.eos, self.forbidden = model, eos, forbidden
+    def __init__(self, model: Decodable, eos: int, forbidden: list[int], min_length: int) -> None:
+        self.model, self.eos, self.forbidden, self.min_length = model, eos, forbidden, min_length
 
-    def best(self, hidden_ND: Tensor, forced_N: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    def best(self, hidden_ND: Tensor, forced_N: Tensor, count: int, *, length: int) -> tuple[Tensor, Tensor]:
         """log_p_NC of the `count` best tokens (or all there are), best first, and token_NC; -inf: not allowed.
 
-        After rows that are `forced` only EOS is allowed. Logits are made for some rows at a time, and are gone before
+        After rows that are `forced` only EOS is allowed; where `length`, the tokens so far, is less than `min_length`,
+        it is not allowed after the others. Logits are made for some rows at a time, and are gone before
         the next: written down for all rows, they come from memory again, and from new pages at every step.
         """
         rows = _ROWS_GPU if hidden_ND.is_cuda else _ROWS_CPU
         parts = zip(torch.split(hidden_ND, rows), torch.split(forced_N, rows), strict=True)
-        log_p, tokens = zip(*(self._best(hidden_CD, forced_C, count) for hidden_CD, forced_C in parts), strict=True)
+        is_short = length < self.min_length
+        found = [self._best(hidden_CD, forced_C, count, is_short) for hidden_CD, forced_C in parts]
+        log_p, tokens = zip(*found, strict=True)
         return torch.cat(log_p), torch.cat(tokens)
 
-    def _best(self, hidden_ND: Tensor, forced_N: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    def _best(self, hidden_ND: Tensor, forced_N: Tensor, count: int, is_short: bool) -> tuple[Tensor, Tensor]:
         logits_NV = self.model.project(hidden_ND).float()
         # In place, a row at a time: a log-sum-exp would write and read all of them four times.
         log_p_NV = torch.log_softmax(logits_NV, -1, out=logits_NV)
         log_p_NV[:, self.forbidden] = -torch.inf
+        if is_short:
+            log_p_NV[:, self.eos].masked_fill_(~forced_N, -torch.inf)
         if bool(forced_N.any()):
             others_V = torch.arange(log_p_NV.shape[1], device=log_p_NV.device) != self.eos
             log_p_NV.masked_fill_(forced_N.unsqueeze(1) & others_V, -torch.inf)
@@ -139,9 +179,12 @@ class _Tokens:
 class _Search:
     """The hypotheses of the sentences still sought, and the best finished one of each."""
 
-    def __init__(self, tokens: _Tokens, max_lengths_B: Tensor, beam_size: int, length_penalty: float) -> None:
+    def __init__(
+        self, tokens: _Tokens, max_lengths_B: Tensor, beam_size: int, length_penalty: float, form: LengthPenalty
+    ) -> None:
         sentences = len(max_lengths_B)
-        self.tokens, self.beam_size, self.length_penalty = tokens, beam_size, length_penalty
+        self.tokens, self.beam_size = tokens, beam_size
+        self.length_penalty, self.length_penalty_form = length_penalty, form
         self.found = [Hypothesis(-torch.inf, [])] * sentences
         self.numbers_B = torch.arange(sentences, device=max_lengths_B.device)  # places in `found`
         self.max_lengths_B = max_lengths_B
@@ -177,7 +220,8 @@ class _Search:
         # Each hypothesis can end in one way: of twice as many candidates, beam_size can go on. A beam of one ends
         # with its first.
         count = 1 if self.beam_size == 1 else 2 * self.beam_size
-        best = self.tokens.best(hidden_BJD.flatten(0, 1), forced_B.repeat_interleave(hypotheses), count)
+        length = self.prefixes_BJT.shape[2]
+        best = self.tokens.best(hidden_BJD.flatten(0, 1), forced_B.repeat_interleave(hypotheses), count, length=length)
         log_p_BJC, token_BJC = (part.view(sentences, hypotheses, -1) for part in best)
         of_each = log_p_BJC.shape[2]
         total_BJC = self.log_p_BJ.unsqueeze(2) + log_p_BJC
@@ -188,7 +232,8 @@ class _Search:
         """Note the candidates that end here, those above -inf; a sentence's best may be its best so far."""
         length = self.prefixes_BJT.shape[2]
         self.finished_B += (log_p_BC > -torch.inf).sum(1)
-        score_B, choice_B = (log_p_BC / (length + 1) ** self.length_penalty).max(1)
+        penalty = penalize_length(length + 1, self.length_penalty, self.length_penalty_form)
+        score_B, choice_B = (log_p_BC / penalty).max(1)
         better_B = score_B > self.best_score_B
         self.best_score_B = torch.where(better_B, score_B, self.best_score_B)
         self.best_length_B = torch.where(better_B, length, self.best_length_B)

@@ -7,6 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from attnbench.data.errors import DataError
+from attnbench.data.text_files import read_lines
+from attnbench.metrics.tokenization import TokenizerError
 from attnbench.record import Record, RecordError
 from attnbench.report.aggregate import Row, Sorted, Table
 from attnbench.report.baselines import by_seed, no_baseline, on_common_seeds
@@ -169,7 +172,10 @@ def _text(test: TextTest) -> _OutputTest:
         others = _lines(theirs, folder, key, "hypothesis", form)
         if references != _lines(theirs, folder, key, "reference", form) or len(hypotheses) != len(others):
             raise RecordError("other test sets")
-        scores, p = text_test(hypotheses, others, references, signature, test)
+        try:
+            scores, p = text_test(hypotheses, others, references, signature, test)
+        except TokenizerError as error:
+            raise RecordError("tokenizer not installed") from error
         for one, score in zip((ours, theirs), scores, strict=True):
             _same_score(one, key, score)
         return scores[0] - scores[1], p
@@ -213,8 +219,8 @@ def _lines(run: Run, folder: Path, key: str, column: str, form: str = "") -> lis
     for name in dict.fromkeys((f"{stage}.{form}{column}.txt", f"{stage}.{column}.txt")):
         if (kept / name).is_file():
             try:
-                return (kept / name).read_text(encoding="utf-8").split("\n")[:-1]
-            except (OSError, UnicodeDecodeError) as error:
+                return read_lines(kept / name)
+            except DataError as error:
                 raise RecordError("outputs cannot be read") from error
     raise RecordError("no outputs kept")
 

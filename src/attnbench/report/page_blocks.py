@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from attnbench.data.text_files import split_lines
 from attnbench.history import count_damaged_lines, read
 from attnbench.report.atlas import READ_ERRORS
 
@@ -100,8 +101,7 @@ def outputs(folder: Path) -> dict[str, list[str]]:
         if not path.is_file():
             return {}
         # A byte that is not UTF-8 is shown as U+FFFD: it costs a character, not the page.
-        with path.open(encoding="utf-8", errors="replace", newline="\n") as file:
-            found[column] = [line.rstrip("\n") for line, _ in zip(file, range(OUTPUTS), strict=False)]
+        found[column] = split_lines(path.read_bytes().decode("utf-8", errors="replace"))[:OUTPUTS]
     # A sentence that lacks its reference cannot be shown.
     return found if len({len(lines) for lines in found.values()}) == 1 else {}
 

@@ -150,15 +150,22 @@ def text_test(
         references: what they are scored against.
         signature: sacreBLEU's, of the score in question: it says which metric and tokeniser, and whether case counts.
         test: which of the two.
+
+    Raises:
+        TokenizerError: the score's tokenizer needs a package or a file that is not here.
     """
     from sacrebleu.metrics.base import Metric
     from sacrebleu.metrics.bleu import BLEU
     from sacrebleu.metrics.chrf import CHRF
     from sacrebleu.significance import PairedTest
 
-    said = dict(part.partition(":")[::2] for part in signature.split("|"))
-    lowercase = said.get("case") == "lc"
-    scored: Metric = BLEU(lowercase, tokenize=said["tok"], force=True) if "tok" in said else CHRF(lowercase=lowercase)
+    from attnbench.metrics.tokenization import check_tokenizer, tokenizer_of
+
+    lowercase, tokenizer = "case:lc" in signature.split("|"), tokenizer_of(signature)
+    scored: Metric = CHRF(lowercase=lowercase)
+    if tokenizer is not None:
+        check_tokenizer(tokenizer, tokenizer)
+        scored = BLEU(lowercase, tokenize=tokenizer, force=True)
     systems: list[tuple[str, Sequence[str]]] = [("baseline", baseline), ("ours", ours)]
     # Its defaults: 1,000 resamples or 10,000 trials, seed 12345 unless SACREBLEU_SEED says otherwise.
     _, scores = PairedTest(systems, {"score": scored}, [references], test_type=test.value, n_samples=0)()

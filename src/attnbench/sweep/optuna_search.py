@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,12 +48,20 @@ class Search:
         self._folder, self._space, self._options = folder, space, options
         self._at_once, self._compose, self._launch = at_once, compose, launch
         self._name = name_of(space, options)
-        self._study = open_study(folder, self._name, options)
-        self._distributions = {key: distribution(one) for key, one in space.dimensions.items()}
         drawn = space.draws(options.beforehand, options.seed)
+        self._study = open_study(folder, self._name, options, self._monitor(drawn))
+        self._distributions = {key: distribution(one) for key, one in space.dimensions.items()}
         for one in drawn[len(self._study.trials) :]:
             self._study.enqueue_trial(parameters(space.dimensions, one))
         self._runs: dict[int, PlannedRun] = {}  # by number of trial
+
+    def _monitor(self, drawn: Sequence[Mapping[str, str]]) -> str | None:
+        """Return the task.monitor of the first trial that can be composed."""
+        for one in drawn:
+            with suppress(ConfigError):
+                monitor = getattr(self._compose(self._space.lines(one)).task, "monitor", None)
+                return None if monitor is None else str(monitor.name)
+        return None
 
     def run(self) -> None:
         """Take up the trials of earlier commands, and ask for further ones until there are enough."""

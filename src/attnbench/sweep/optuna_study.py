@@ -69,8 +69,10 @@ class OptunaOptions:
         return self.n_trials if self.sampler is Sampler.random else min(self.startup, self.n_trials)
 
 
-def open_study(folder: Path, name: str, options: OptunaOptions) -> Study:
+def open_study(folder: Path, name: str, options: OptunaOptions, monitor: str | None = None) -> Study:
     """The study `name` of the sweep in `folder`, begun if it is not there.
+
+    `monitor` is the runs' task.monitor, whose better end counts where `options` name no metric and no direction.
 
     Raises:
         ConfigError: Optuna is not installed.
@@ -78,7 +80,8 @@ def open_study(folder: Path, name: str, options: OptunaOptions) -> Study:
     optuna = _optuna()
     direction = options.direction
     if direction is None:
-        smaller = options.metric is not None and options.metric.rpartition("/")[2] in _SMALLER_IS_BETTER
+        metric = options.metric or monitor or ""
+        smaller = metric.rpartition("/")[2] in _SMALLER_IS_BETTER
         direction = Direction.minimize if smaller else Direction.maximize
     known = sum(name == one for one in optuna.get_all_study_names(_storage(folder)))
     seed = options.seed + (len(optuna.load_study(study_name=name, storage=_storage(folder)).trials) if known else 0)
@@ -133,8 +136,10 @@ def value_of(study: Study, number: int, record: Record) -> float:
         return max(seen) if study.direction.name == "MAXIMIZE" else min(seen)
     metric = study.user_attrs["metric"]
     found = record.metrics["best"]
-    key = metric.rpartition("/")[2] if metric is not None else next(key for key in ("bleu", "accuracy") if key in found)
-    return float(found[key])
+    if metric is None:
+        default = next((key for key in ("bleu", "accuracy") if key in found), "loss")
+        metric = str(record.config.get("task", {}).get("monitor", default))
+    return float(found[metric.rpartition("/")[2]])
 
 
 def end(study: Study, number: int, state: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
@@ -14,6 +14,7 @@ from torch.distributed.device_mesh import DeviceMesh
 
 from attnbench.config import Config
 from attnbench.config.optim import Schedule
+from attnbench.config.task import ClassificationConfig, TranslationConfig
 from attnbench.config.trainer import Precision, Strategy
 from attnbench.identity import resolved
 from attnbench.nn.sharded import gather, scatter, shard, whole
@@ -33,9 +34,6 @@ class Task(pl.LightningModule):
     checkpoint, so that a checkpoint reloads with nothing but its file.
     """
 
-    monitor: ClassVar[str]  # the validation metric that decides which weights are best
-    monitor_mode: ClassVar[str]  # "min" or "max"
-
     def __init__(self, config: Config, assets: Mapping[str, Any]) -> None:
         super().__init__()
         self.config = config
@@ -45,6 +43,16 @@ class Task(pl.LightningModule):
         self.report: dict[str, Any] = {}
         self._mesh: DeviceMesh | None = None
         self._sums = torch.empty(0)  # of the shares of an update that is logged, so far
+
+    @property
+    def monitor(self) -> str:
+        """The logged validation metric that decides which weights are best: `val/` and task.monitor."""
+        return f"val/{cast(TranslationConfig | ClassificationConfig, self.config.task).monitor.name}"
+
+    @property
+    def monitor_mode(self) -> str:
+        """Whether the best is the `min` or the `max` of that metric."""
+        return "min" if self.monitor == "val/loss" else "max"
 
     @abstractmethod
     def build_network(self) -> nn.Module:

@@ -38,9 +38,6 @@ _CANDIDATES = 512  # validation pictures among which the probe's right and wrong
 class Classification(Task):
     """Learns p(class | picture)."""
 
-    monitor = "val/accuracy"
-    monitor_mode = "max"
-
     def build_network(self) -> nn.Module:
         """The classifier for the classes and channels in assets."""
         self.classes: list[str] = self.assets["classes"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from functools import cached_property
 from typing import Any, cast
 
 import torch
@@ -19,6 +21,7 @@ from attnbench.data.image_batches import (
     update_sampler,
 )
 from attnbench.data.images import Images, load
+from attnbench.data.overlap import Overlap, count_overlap
 from attnbench.data.sharding import UpdateSampler
 from attnbench.tasks.data import TaskData
 
@@ -53,6 +56,13 @@ class ClassificationData(TaskData):
         """What a record must say of the pictures."""
         return self.images.notes
 
+    @cached_property
+    def overlap(self) -> Overlap:
+        """Pictures, compared pixel by pixel as they are after reading: neither normalised nor augmented."""
+        images = self.images
+        train = {"picture": _digests(images.train)}
+        return {split.name: count_overlap(train, {"picture": _digests(split)}) for split in (images.val, images.test)}
+
     def assets(self) -> dict[str, Any]:
         """The classes, and how pixels become what the network sees."""
         channels = self.images.train.pixels_NCHW.shape[1]
@@ -73,3 +83,8 @@ class ClassificationData(TaskData):
         """Batches in order, as they are."""
         images, batch_size = self.split(stage), cast(ClassificationConfig, self.config.task).eval_batch
         return loader(images, self.preparation, evaluation_sampler(len(images), batch_size, **where))
+
+
+def _digests(images: Images) -> list[bytes]:
+    """Return a short hash of each picture's pixels."""
+    return [hashlib.blake2b(picture.tobytes(), digest_size=16).digest() for picture in images.pixels_NCHW.numpy()]

@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 from torch.utils.data import DataLoader
 
 from attnbench.config import Config
+from attnbench.data.overlap import Overlap
 from attnbench.data.sharding import UpdateSampler
 
 
@@ -33,6 +34,11 @@ class TaskData(pl.LightningDataModule):
     @abstractmethod
     def notes(self) -> list[str]:
         """What a record must say of the data."""
+
+    @property
+    @abstractmethod
+    def overlap(self) -> Overlap:
+        """How many examples of validation and of each test set are in the training set too, by side."""
 
     @abstractmethod
     def assets(self) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from attnbench.callbacks.run_record import RunRecord
 from attnbench.callbacks.samples import Samples
 from attnbench.config import Config, ConfigError, Fault
 from attnbench.config.trainer import FinalWeights, Precision, Strategy, TrainerConfig
+from attnbench.data.overlap import describe_overlap
 from attnbench.identity import provenance
 from attnbench.nn.recompute import recompute
 from attnbench.record import PROGRESS, Kind, Record, Status, write
@@ -75,7 +76,12 @@ def execute(config: Config, folder: Path, overrides: list[str]) -> Record:
         pl.seed_everything(config.seed, verbose=False)
         task, data = build_task(config)
         record.provenance = provenance(data.checksums, device=_device(config), threads=torch.get_num_threads())
-        record.notes += data.notes
+        record.provenance["overlap"] = data.overlap
+        shared = describe_overlap(data.overlap)
+        if rank() == 0:
+            for sentence in shared:
+                print(f"attnbench: {sentence}", file=sys.stderr)
+        record.notes += [*data.notes, *shared]
         record.parameters = {
             "total": sum(p.numel() for p in task.network.parameters()),
             "trainable": sum(p.numel() for p in task.network.parameters() if p.requires_grad),

