@@ -65,7 +65,7 @@ def wait(config: Config, folder: Path, added: Sequence[str] = ()) -> None:
             record,
             folder,
             Status.interrupted,
-            {"type": type(error).__name__, "message": "asked", "traceback": ""},
+            error_of(error, folder),
         )
         raise
 

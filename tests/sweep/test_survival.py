@@ -13,6 +13,7 @@ from types import ModuleType
 import pytest
 
 from attnbench.config.tracking import OnMemory
+from attnbench.interrupts import Interrupted
 from attnbench.record import RECORD, Kind, Plan, PlannedRun, Status, read, write, write_progress
 from attnbench.sweep import policy
 from attnbench.sweep.lease import Lease, take
@@ -176,7 +177,14 @@ class OutOfMemoryError(RuntimeError):
         (OutOfMemoryError("CUDA out of memory. Tried\nmore"), Kind.memory, "out of memory: CUDA out of memory. Tried;"),
         (MemoryError(), Kind.memory, "out of memory: MemoryError; with -m, sweep.on_oom=halve_batch"),
         (RuntimeError("Function 'MulBackward0' returned nan values in its 0th output."), Kind.diverged, "Function"),
-        (KeyboardInterrupt(), Kind.interrupted, "KeyboardInterrupt"),
+        (KeyboardInterrupt(), Kind.interrupted, "stopped by SIGINT"),
+        (Interrupted(signal.SIGHUP, "after update 3"), Kind.interrupted, "stopped by SIGHUP after update 3"),
+        (SystemExit(1), Kind.interrupted, "a library has ended the process, with status 1"),
+        (
+            OSError(errno.EFBIG, "File too large", "/x"),
+            Kind.disk_full,
+            "/x: file too large; raise the limit on the size",
+        ),
         (FileNotFoundError(errno.ENOENT, "No such file"), Kind.raised, "[Errno 2] No such file"),
     ],
 )

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
+from attnbench.console import is_live
 from attnbench.record import read_progress
 
 _SHOWN = 12  # running runs in the table
@@ -106,7 +107,7 @@ class Board:
     """Prints lines; on a terminal with a table below them, drawn anew with each line and each `draw`."""
 
     def __init__(self, tell: Callable[[str], None] | None = None) -> None:
-        self.live = tell is None and sys.stdout.isatty()
+        self.live = tell is None and is_live(sys.stdout)
         self._tell = tell or _print
         self._table: list[str] = []
 
