@@ -12,18 +12,16 @@ import os
 import select
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NoReturn, ParamSpec, TextIO
+from typing import NoReturn, ParamSpec, TextIO
 
 from attnbench import interrupts
-
-if TYPE_CHECKING:
-    from typing_extensions import Buffer
 
 P = ParamSpec("P")
 
 _READABLE = "attnbench.readable"  # an error handler of encodings
 _SPELLINGS = {"±": "+/-", "\u2212": "-", "\u2013": "-", "…": "...", "\u00d7": "x", "→": "->", "≥": ">=", "≤": "<="}
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # a file that took no more, where a terminal or reader is gone
+_OF_FILES = (*_NO_SPACE, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR)
 _PROGRAM = "attnbench"
 
 
@@ -42,9 +40,12 @@ def command(*, is_output_result: bool) -> Callable[[Callable[P, int]], Callable[
             os.environ["MPLBACKEND"] = "agg"  # a notebook's, which its processes inherit, is not importable here
             with interrupts.handled():
                 try:
+                    os.getcwd()
                     status = main(*args, **kwargs)
                 except (interrupts.Interrupted, KeyboardInterrupt) as error:
                     status = report_interruption(error)
+                except OSError as error:
+                    status = _report_file(error)
                 finally:
                     lost = _flushed(sys.stdout)
                 interrupts.ignore_from_now()
@@ -112,8 +113,8 @@ def protect_output(encoding: str | None = None) -> None:
         if stream is None or stream is getattr(sys, f"__{name}__"):
             logging.raiseExceptions = False  # else a log that cannot be written is a traceback a line
             setattr(sys, name, _open(descriptor, stream, encoding))
-        elif encoding is not None and isinstance(stream, io.TextIOWrapper) and isinstance(stream.buffer, _Buffer):
-            stream.reconfigure(encoding=encoding)
+        elif encoding is not None and isinstance(stream, _Output):
+            stream.reconfigure(encoding=encoding, errors=_READABLE)
 
 
 def use_descriptors() -> None:
@@ -123,43 +124,50 @@ def use_descriptors() -> None:
         setattr(sys, name, _open(descriptor, None, "utf-8", line_buffering=True))
 
 
-class _Descriptor(io.RawIOBase):
-    """A file descriptor that takes all that is written to it; `error` is the last reason why something was lost."""
+class _Output(io.TextIOWrapper):
+    """Text to a file descriptor, which takes all of it; `error` is the last reason why some was lost.
 
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
+    Once the terminal or the reader is gone, the descriptor leads nowhere, for programs that are started here too.
+    """
+
+    def __init__(self, descriptor: int, encoding: str, *, line_buffering: bool) -> None:
+        file = io.FileIO(descriptor, "w", closefd=False)
+        super().__init__(io.BufferedWriter(file), encoding, _READABLE, line_buffering=line_buffering)
         self.error: OSError | None = None
 
-    def writable(self) -> bool:
-        return True
+    def write(self, text: str, /) -> int:
+        try:
+            super().write(text)
+        except OSError as error:
+            self._lose(error)
+        return len(text)
 
-    def fileno(self) -> int:
-        return self._descriptor
+    def flush(self) -> None:
+        try:
+            super().flush()
+        except OSError as error:
+            self._lose(error)
 
-    def isatty(self) -> bool:
-        return os.isatty(self._descriptor)
-
-    def write(self, data: Buffer, /) -> int:
-        while True:
-            try:
-                return os.write(self._descriptor, data)
-            except BlockingIOError:  # whoever shares a terminal may have made it so
-                select.select([], [self._descriptor], [], 1.0)
-            except OSError as error:
-                self.error = error
-                if error.errno not in _NO_SPACE:  # the terminal or the reader is gone, for programs started here too
-                    self._lead_nowhere()
-                return memoryview(data).nbytes
-
-    def _lead_nowhere(self) -> None:
+    def lead_nowhere(self) -> None:
+        """Send what is still to be written, and what follows, to nobody."""
         with contextlib.suppress(OSError):
             nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, self._descriptor)
+            os.dup2(nowhere, self.fileno())
             os.close(nowhere)
+            super().flush()
 
-
-class _Buffer(io.BufferedWriter):
-    """Marks the streams that are ours."""
+    def _lose(self, error: OSError) -> None:
+        if isinstance(error, BlockingIOError):  # whoever shares a terminal may have made it so
+            while isinstance(error, BlockingIOError):
+                select.select([], [self.fileno()], [], 1.0)
+                try:
+                    super().flush()
+                    return
+                except OSError as again:
+                    error = again
+        self.error = error
+        if error.errno not in _NO_SPACE:
+            self.lead_nowhere()
 
 
 def _open(
@@ -170,15 +178,32 @@ def _open(
             before.flush()
     lines = (descriptor == 2 or os.isatty(descriptor)) if line_buffering is None else line_buffering
     chosen = encoding or (before.encoding if before is not None else "utf-8")
-    return io.TextIOWrapper(_Buffer(_Descriptor(descriptor)), chosen, _READABLE, line_buffering=lines)
+    return _Output(descriptor, chosen, line_buffering=lines)
+
+
+def _report_file(error: OSError) -> int:
+    """Say which file or folder has ended the command; returns the exit status.
+
+    Raises:
+        OSError: it is none that a person can mend.
+    """
+    if error.errno == errno.ENOENT and error.filename is None:
+        complain("the current folder is gone: change to one that exists")
+        return 2
+    if error.errno not in _OF_FILES:
+        raise error
+    complain(f"{error.filename or 'a folder'}: {(error.strerror or 'cannot be written').lower()}")
+    return 1
 
 
 def _flushed(stream: TextIO) -> OSError | None:
     """Flush a stream; returns why some of it was lost, if it was."""
     with contextlib.suppress(OSError, ValueError):
         stream.flush()
-    raw = getattr(getattr(stream, "buffer", None), "raw", None)
-    return raw.error if isinstance(raw, _Descriptor) else None
+    if not isinstance(stream, _Output) or stream.error is None:
+        return None
+    stream.lead_nowhere()  # else Python tries again when it ends, and complains
+    return stream.error
 
 
 def _spell(error: UnicodeError) -> tuple[str, int]:

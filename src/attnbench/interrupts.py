@@ -176,4 +176,4 @@ def _act(number: int) -> None:
             os._exit(128 + number)
         return
     if not (is_first and _state.waits):
-        interrupt(number)
+        interrupt(_state.first)

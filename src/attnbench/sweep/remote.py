@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Generic, NoReturn, Protocol, TypeVar
 
 from attnbench import interrupts
-from attnbench.console import protect_output
 from attnbench.record import Kind, Record, RecordError, Status
 from attnbench.sweep import policy
 from attnbench.sweep.children import Job
@@ -37,7 +36,6 @@ class Errand:
 
     def __call__(self) -> None:
         """Do it, and let the record tell."""
-        protect_output()
         supervise([self.job], self.total, preload=self.preload, first=self.number)
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from attnbench import interrupts
+from attnbench.console import protect_output
 from attnbench.identity import cores
 from attnbench.record import RECORD, Kind, Record, RecordError, Status
 from attnbench.sweep import policy
@@ -53,6 +54,7 @@ def supervise(
         Interrupted: Ctrl-C, SIGTERM or SIGHUP was passed on to the running jobs, which have ended; a SystemExit with
             status 128 + signal.
     """
+    protect_output()
     tasks = (Task(number, f"[{number}/{total}]", job) for number, job in enumerate(jobs, first))
     with _Supervisor(tasks, total, Board(tell)) as supervisor:
         serve(preload)
