@@ -37,6 +37,7 @@ def command(*, is_output_result: bool) -> Callable[[Callable[P, int]], Callable[
         @functools.wraps(main)
         def guarded(*args: P.args, **kwargs: P.kwargs) -> int:
             protect_output()
+            interrupts.ignore_at_exit()
             os.environ["MPLBACKEND"] = "agg"  # a notebook's, which its processes inherit, is not importable here
             with interrupts.handled():
                 try:
@@ -60,8 +61,9 @@ def command(*, is_output_result: bool) -> Callable[[Callable[P, int]], Callable[
 
 
 def leave(status: int) -> NoReturn:
-    """End the process; a signal that comes now ends it without a traceback."""
-    interrupts.leave_to_system()
+    """End the process with this status; a signal that comes now changes nothing."""
+    interrupts.install()
+    interrupts.ignore_from_now()
     sys.exit(status)
 
 

@@ -5,5 +5,6 @@ from __future__ import annotations
 from attnbench import interrupts
 from attnbench.console import protect_output
 
+interrupts.ignore_at_exit()
 interrupts.install()
 protect_output()
