@@ -19,7 +19,7 @@ from attnbench.sweep import policy
 from attnbench.sweep.lease import Lease, take
 from attnbench.sweep.records import death, error_of, new_record
 from attnbench.sweep.status import table
-from attnbench.sweep.telling import Board, Counts, Outcome, Running
+from attnbench.sweep.telling import Board, Counts, Outcome, Running, why
 
 from .test_supervise import assert_gone, run, supervisor
 
@@ -192,6 +192,13 @@ def test_an_exception_has_a_kind(error: BaseException, kind: Kind, message: str)
     found = error_of(error, Path("here"))
     assert found["kind"] == kind
     assert found["message"].startswith(message)
+
+
+def test_a_sentence_that_says_all_has_no_traceback_below_it() -> None:
+    for kind in Kind:
+        error = {"kind": kind.value, "message": "said", "traceback": "one\ntwo"}
+        says_all = kind in (Kind.disk_full, Kind.not_writable, Kind.refused)
+        assert why(error) == ([] if says_all else ["    one", "    two"])
 
 
 def test_a_full_disk_is_found_behind_what_it_led_to() -> None:

@@ -10,7 +10,7 @@ from enum import Enum
 from pathlib import Path
 
 from attnbench.console import is_live
-from attnbench.record import read_progress
+from attnbench.record import Kind, read_progress
 
 _SHOWN = 12  # running runs in the table
 
@@ -48,7 +48,12 @@ def progress_text(folder: Path) -> str:
 
 
 def why(error: Mapping[str, str], output: Sequence[str] = ()) -> list[str]:
-    """The last lines of an error's traceback or, where it has none, of the run's output."""
+    """Return the last lines of an error's traceback or, where it has none, of the run's output.
+
+    None where the error's sentence says all: files that cannot be written, a config or data that is refused.
+    """
+    if error.get("kind") in (Kind.disk_full, Kind.not_writable, Kind.refused):
+        return []
     text = error.get("traceback", "")
     lines = text.splitlines()[-6:] if text else list(output)
     return [f"    {line}" for line in lines]
