@@ -11,9 +11,9 @@ import pytest
 
 SRC = Path(__file__).parents[1] / "src" / "attnbench"
 FLOORS = {
-    "config": 1, "conf": 1, "metrics": 1,
-    "nn": 2, "data": 2, "identity": 2, "record": 2, "pictures": 2, "history": 2,
-    "models": 3, "callbacks": 3, "sweep": 3, "report": 3, "tracking": 3,
+    "config": 1, "conf": 1, "metrics": 1, "interrupts": 1,
+    "nn": 2, "data": 2, "identity": 2, "record": 2, "pictures": 2, "history": 2, "console": 2,
+    "early": 3, "models": 3, "callbacks": 3, "sweep": 3, "report": 3, "tracking": 3,
     "tasks": 4,
     "benchmark": 5,
     "train": 6, "translate": 6, "table": 6, "bench": 6, "sync": 6,

@@ -28,9 +28,11 @@ from attnbench.benchmark.results import (
 )
 from attnbench.benchmark.table import render
 from attnbench.config import Config, ConfigError, Fault
+from attnbench.console import command, leave
 from attnbench.data.errors import DataError
 from attnbench.data.text_files import write_atomically
 from attnbench.identity import provenance
+from attnbench.interrupts import Interrupted
 from attnbench.record import RecordError
 
 if TYPE_CHECKING:
@@ -46,6 +48,7 @@ _OF = f"of {', '.join(SUITES)}, or {PEERS}: the last {len(CONTESTS)}"
 Configs = dict[str, dict[str, Config]]  # by suite, then by model
 
 
+@command(is_output_result=True)
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, or with --render read; print the tables.
 
@@ -74,9 +77,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (DataError, RecordError, OSError) as error:
         _tell(f"attnbench: {error}")
         return 2
-    except KeyboardInterrupt:
-        _tell(f"attnbench: stopped; suites that were done are in {output}")
-        return 130
+    except Interrupted as error:
+        _tell(f"attnbench: {error}; suites that were done are in {output}")
+        return 128 + error.number
     _print(render(benchmark), written)
     _draw(benchmark, drawn)
     errors = [row.error for suite in benchmark.suites for row in suite.rows if row.error is not None]
@@ -224,4 +227,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -7,11 +7,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from attnbench.console import command, leave
 from attnbench.record import RECORD, RecordError, write
 from attnbench.tracking.importing import from_folder, from_project, record_of
 from attnbench.tracking.summary import JOB_TYPE
 
 
+@command(is_output_result=False)
 def main(argv: Sequence[str] | None = None) -> int:
     """Write what is missing; 0, 1 if a run could not be taken, or 2 after one sentence about what is wrong."""
     arguments = _parser().parse_args(argv)
@@ -53,4 +55,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -7,12 +7,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from attnbench.console import command, leave
 from attnbench.record import PLAN, RecordError, read_plan
 from attnbench.tracking.folders import is_sent, sessions
 from attnbench.tracking.upload import NoServer, refuse_unreachable, upload
 from attnbench.tracking.workspace import save_workspace, write_workspace
 
 
+@command(is_output_result=False)
 def main(argv: Sequence[str] | None = None) -> int:
     """Upload; 0, 1 if something could not be, or 2 after one sentence about a login or a server that is missing."""
     arguments = _parser().parse_args(argv)
@@ -61,4 +63,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

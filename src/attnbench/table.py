@@ -7,12 +7,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from attnbench.console import command, leave
 from attnbench.record import PLAN, RecordError
 from attnbench.report.exports import trace
 from attnbench.report.formats import FORMATS
 from attnbench.report.tables import read_source, save
 
 
+@command(is_output_result=True)
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the table, write it in every format and its figures; 0, or 2 after one sentence about what is wrong."""
     arguments = _parser().parse_args(argv)
@@ -80,4 +82,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

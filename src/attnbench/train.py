@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from attnbench import early  # noqa: F401  # before imports that take half a second
+
 import argparse
 import contextlib
+import os
 import signal
-import sys
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
@@ -15,39 +19,33 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from attnbench import interrupts
 from attnbench.config import ConfigError, Fault, check
-from attnbench.record import PLAN, Kind, Plan, RecordError, Status, read_plan, write
+from attnbench.console import command, complain, leave, report_interruption
+from attnbench.record import PLAN, Kind, Plan, Record, RecordError, Status, read_plan, write
 from attnbench.report.tables import write_tables
 from attnbench.sweep.children import Job
 from attnbench.sweep.compose import CONFIG_NAME, CONFIG_PATH, VERSION_BASE, register
 from attnbench.sweep.hydra_job import place
-from attnbench.sweep.lease import Holder, take
+from attnbench.sweep.lease import Holder, Lease, remove_void, take
 from attnbench.sweep.plan import expand, help_text, sweep_folder
 from attnbench.sweep.ranks import fault_of, rank, started
-from attnbench.sweep.records import error_of, is_finished, last_record, tidy
-from attnbench.sweep.signals import exit_on_sigterm
+from attnbench.sweep.records import error_of, folder_fault, is_finished, last_record, prepare_folder, tidy
 from attnbench.sweep.supervise import supervise
 from attnbench.sweep.telling import Outcome, titles
 from attnbench.tracking.summary import log_summary
 
 
+@command(is_output_result=False)
 def main() -> int:
-    """Run the command; returns the exit status: 2 for what a user said wrongly, 1 if a run failed."""
-    try:
-        return command()
-    except KeyboardInterrupt:
-        _complain("stopped by SIGINT; the same command goes on from there")
-        return 128 + signal.SIGINT
-
-
-def command() -> int:
-    """What `main` does, where nobody interrupts it."""
+    """Run the command; returns the exit status: 2 for what a user said wrongly, 1 if a run failed, 128 + signal."""
     arguments = get_args_parser().parse_args()
     app = hydra.main(version_base=VERSION_BASE, config_path=CONFIG_PATH, config_name=CONFIG_NAME)
     register()
     if _only_asks(arguments):
         app(run)()
         return 0
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # what goes wrong in Hydra is raised, and told in a sentence here
     try:
         if arguments.help:
             print(help_text(arguments.overrides, arguments.config_dir))
@@ -55,7 +53,7 @@ def command() -> int:
         plan = expand(arguments.overrides, multirun=arguments.multirun, config_dir=arguments.config_dir)
     except ConfigError as error:
         for fault in error.faults:
-            _complain(fault)
+            complain(fault)
         return 2
     in_turn = "hydra/launcher=basic" in arguments.overrides
     asked = {(run.config["trainer"]["devices"], run.config["trainer"]["num_nodes"]) for run in plan.runs}
@@ -66,20 +64,27 @@ def command() -> int:
         )
     if refused:
         for found in refused:
-            _complain(found)
+            complain(found)
         return 2
-    if not arguments.multirun:
-        app(run_alone)()
-        return 0
     folder = sweep_folder(plan.runs[0].config)
     try:
-        write(plan, folder)
+        if arguments.multirun:
+            write(plan, folder)
+            print(f"sweep {plan.sweep}: {len(plan.runs)} runs in {folder}", flush=True)
+        else:
+            prepare_folder(folder / plan.runs[0].run_id)
     except OSError as error:
-        _complain(error_of(error, folder)["message"])
+        complain(folder_fault(error, folder))
         return 2
-    print(f"sweep {plan.sweep}: {len(plan.runs)} runs in {folder}", flush=True)
-    app(run_in_turn if in_turn else run)()
-    return conclude(read_plan(folder / PLAN), folder)  # which a search has added to
+    try:
+        app((run_in_turn if in_turn else run) if arguments.multirun else run_alone)()
+    except Exception as error:  # Hydra's own, such as a log that cannot be written; a run's is in its record
+        if error_of(error, folder)["kind"] == Kind.raised:
+            traceback.print_exception(error)
+            return 1
+        complain(error_of(error, folder)["message"])
+        return 2 if error_of(error, folder)["kind"] == Kind.refused else 1
+    return conclude(read_plan(folder / PLAN), folder) if arguments.multirun else 0  # a search has added to the plan
 
 
 def run(cfg: DictConfig) -> None:
@@ -91,32 +96,28 @@ def run(cfg: DictConfig) -> None:
 
 
 def run_alone(cfg: DictConfig) -> None:
-    """The same for a single run in this process: what a person did is told in a line, not in a traceback."""
+    """Do a single run in this process: what a person did is said in a line, not in a traceback."""
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
     if check(cfg).trainer.devices > 1 and started() == 1:
         run_on_ranks(cfg, folder, list(hydra_config.overrides.task))
         return
-    exit_on_sigterm()
     try:
         if is_finished(folder):
+            remove_void(folder)
             print(f"finished before: {folder}\nTo run it anew, delete that folder.")
             return
         with _lease(folder, check(cfg).sweep.lease_seconds):
             run(cfg)
-    except KeyboardInterrupt:
-        raise
-    except SystemExit as error:  # ours, or Lightning's, whose status says success
-        _complain("stopped by SIGTERM; the same command goes on from there")
-        raise SystemExit(128 + signal.SIGTERM) from error
     except BaseException as error:
         _explain(error, folder)
 
 
 def run_in_turn(cfg: DictConfig) -> None:
-    """The same where Hydra's own launcher has every run in this process: what one does not survive, none does."""
+    """Do one of several runs in this process, for Hydra's own launcher: what one does not survive, none does."""
     folder = Path(HydraConfig.get().runtime.output_dir)
-    exit_on_sigterm()
+    interrupts.reset()
+    interrupts.check()  # a signal that came when the run before was over
     try:
         if is_finished(folder):
             print(f"{folder.name}: skipped: finished", flush=True)
@@ -126,15 +127,22 @@ def run_in_turn(cfg: DictConfig) -> None:
     except Exception as error:  # it is in the record, and told of at the end
         said = error_of(error, folder)
         if said["kind"] == Kind.interrupted:
-            raise KeyboardInterrupt from error
+            raise interrupts.reason_of(error) from error
         print(f"{folder.name}: failed: {said['type']}: {said['message']}", flush=True)
 
 
 def run_on_ranks(cfg: DictConfig, folder: Path, overrides: list[str]) -> None:
     """A single run on several devices: a sweep of one, whose supervisor starts a process for each."""
     job = Job("", overrides, check(cfg), folder, run_rank, (cfg, folder, overrides))
-    if supervise([job], 1, preload=("attnbench.tasks.run",)) == [Outcome.failed]:
+    outcomes = supervise([job], 1, preload=("attnbench.tasks.run",))
+    if outcomes == [Outcome.failed]:
         raise SystemExit(1)
+    if outcomes == [Outcome.interrupted]:  # one of its ranks got a signal, and all have stopped
+        record = last_record(folder)
+        reason = record.error["message"] if record is not None and record.error else ""
+        number = interrupts.number_in(reason) or signal.SIGTERM
+        complain(f"{reason}; the same command goes on from there")
+        interrupts.interrupt(number, is_reported=True)
 
 
 def run_rank(cfg: DictConfig, folder: Path, overrides: list[str], added: list[str]) -> None:
@@ -152,26 +160,31 @@ def _lease(folder: Path, term: float) -> Iterator[None]:
     if rank() > 0:
         yield
         return
-    lease = take(folder, term)
-    if isinstance(lease, Holder):
-        raise RecordError(f"{folder}: running elsewhere: {lease}")
+    lease: Lease | Holder | None = None
     try:
+        with interrupts.held():
+            lease = take(folder, term)
+        if isinstance(lease, Holder):
+            raise RecordError(f"{folder}: running elsewhere: {lease}")
         tidy(folder)
         with lease.kept():
             yield
     finally:
-        lease.release()
+        interrupts.ignore_from_now()
+        if isinstance(lease, Lease):
+            lease.release()
 
 
 def _explain(error: BaseException, folder: Path) -> NoReturn:
     """End the command with a sentence where one says all; other errors show where they come from."""
+    reason = interrupts.reason_of(error)
+    if isinstance(reason, interrupts.Interrupted):
+        raise SystemExit(report_interruption(reason)) from None
     said = error_of(error, folder)
-    statuses = {Kind.refused: 2, Kind.interrupted: 128 + signal.SIGINT, Kind.raised: None}
-    status = statuses.get(Kind(said["kind"]), 1)
+    status = {Kind.refused: 2, Kind.raised: None}.get(Kind(said["kind"]), 1)
     if status is None:
         raise error
-    way_on = "; the same command goes on from there" if said["kind"] == Kind.interrupted else ""
-    _complain(said["message"] + way_on)
+    complain(said["message"])
     raise SystemExit(status) from error
 
 
@@ -182,19 +195,17 @@ def conclude(plan: Plan, folder: Path) -> int:
         print(f"\n{write_tables(folder, Path('experiments'))}", flush=True)
         log_summary(plan, folder)
     except (RecordError, OSError) as error:
-        _complain(error_of(error, folder)["message"])
+        complain(error_of(error, folder)["message"])
         status = 2
     for planned, title in zip(plan.runs, titles([run.overrides for run in plan.runs]), strict=True):
         try:
             record = last_record(folder / planned.run_id)
         except RecordError as error:
-            _complain(error)
+            complain(error)
             status = 1
             continue
         if record is None or (record.status is not Status.finished and record.state != Kind.pruned):
-            why = record.error["message"] if record is not None and record.error else "no record"
-            state = record.state if record is not None else "not run"
-            _complain(f"{state}: {planned.run_id} {title}: {why}")
+            complain(f"{_state_of(record)[0]}: {planned.run_id} {title}: {_state_of(record)[1]}")
             status = 1
     return status
 
@@ -205,9 +216,14 @@ def _only_asks(arguments: argparse.Namespace) -> bool:
     return any(getattr(arguments, name) not in (None, False) for name in asked)
 
 
-def _complain(what: object) -> None:
-    print(f"attnbench: {what}", file=sys.stderr, flush=True)
+def _state_of(record: Record | None) -> tuple[str, str]:
+    """What became of a run that this command has not finished, in a word and in a sentence."""
+    if record is None:
+        return "not run", "it has no record"
+    if record.status is Status.running:  # here no more: all processes of this command have ended
+        return "cut off", "how it ended could not be written to its record; the same command goes on"
+    return record.state, (record.error or {}).get("message", "it gave no reason")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -8,15 +8,19 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from attnbench.console import command, leave, protect_output
+
 if TYPE_CHECKING:
     import torch
 
     from attnbench.tasks.translation import Translation
 
 
+@command(is_output_result=True)
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     args = _arguments().parse_args(argv)
+    protect_output("utf-8")  # sentences are UTF-8 in files, and so in pipes, whatever the locale
     try:
         task = load(args.checkpoint, args.device)  # first, lest somebody types text for nothing
         lines = _read(args.input)
@@ -148,4 +152,4 @@ def batches(task: Translation, lines: list[str], beam_size: int) -> Iterator[tup
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

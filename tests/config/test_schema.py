@@ -155,3 +155,21 @@ def test_the_error_carries_every_fault() -> None:
 def test_the_defaults_of_the_dataclasses_alone_are_not_a_run() -> None:
     with pytest.raises(ConfigError, match=r"model.family=none: not to be set by hand: choose model=<name>"):
         check(Config())
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("logger.project=\"a/b:c\"", "logger.project=\"a/b:c\": expected 1 to 128 characters, none of # % / : ? \\"),
+        ("logger.entity=\"a/b\"", "logger.entity=\"a/b\": expected 1 to 128 characters"),
+        ("logger.project=" + "x" * 129, "logger.project="),
+        ("logger.project=''", "logger.project=''"),
+        (f"logger.tags=[{'x' * 65}]", "expected tags of 1 to 64 characters"),
+        ("logger.tags=['']", "expected tags of 1 to 64 characters"),
+    ],
+)  # fmt: skip
+def test_what_wandb_would_refuse_is_a_fault_of_the_config(override: str, said: str) -> None:
+    with pytest.raises(ConfigError) as found:
+        compose([override])
+    assert said in str(found.value)
+    compose([override, "logger=none"])

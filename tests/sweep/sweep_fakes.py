@@ -65,9 +65,35 @@ def wait(config: Config, folder: Path, added: Sequence[str] = ()) -> None:
             record,
             folder,
             Status.interrupted,
-            {"type": type(error).__name__, "message": "asked", "traceback": ""},
+            error_of(error, folder),
         )
         raise
+
+
+def stopped_while_starting(config: Config, folder: Path, added: Sequence[str] = ()) -> None:
+    """A run that gets a signal before it has a record, as while modules are imported."""
+    os.kill(os.getpid(), getattr(signal, os.environ.get("FAKE_SIGNAL", "SIGTERM")))
+
+
+def stopped_twice(config: Config, folder: Path, added: Sequence[str] = ()) -> None:
+    """A run that gets a second signal while it writes down that it got one."""
+    record = new_record(config, [])
+    write(record, folder)
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+    except BaseException as error:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGTERM)
+        close(record, folder, Status.interrupted, error_of(error, folder))
+        raise
+
+
+def swallowed(config: Config, folder: Path, added: Sequence[str] = ()) -> None:
+    """A run during which a library makes another error of a signal."""
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+    except BaseException:
+        raise ImportError("libsomething failed to load") from None
 
 
 def deaf(config: Config, folder: Path, added: Sequence[str] = ()) -> None:
@@ -160,6 +186,10 @@ def second_raises(config: Config, folder: Path, added: Sequence[str] = ()) -> No
 
 def second_killed(config: Config, folder: Path, added: Sequence[str] = ()) -> None:
     _drawn_along(config, folder, lambda: os.kill(os.getpid(), signal.SIGKILL))
+
+
+def second_stopped(config: Config, folder: Path, added: Sequence[str] = ()) -> None:
+    _drawn_along(config, folder, lambda: os.kill(os.getpid(), signal.SIGTERM))
 
 
 def second_diverges(config: Config, folder: Path, added: Sequence[str] = ()) -> None:

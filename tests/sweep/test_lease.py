@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import math
 import os
 import subprocess
 import sys
@@ -66,12 +68,72 @@ def test_another_machine_has_its_term(tmp_path: Path) -> None:
     assert taken(tmp_path).held()
 
 
-def test_a_lease_that_was_cut_off_has_a_term_too(tmp_path: Path) -> None:
-    path = left_behind(tmp_path)
-    path.write_text("{")
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"", b"{", b"\xff\xfe\x00", b"null", b"[]", b"[" * 100_000, b'{"processes": []}',
+        b'{"host": "a", "place": "b", "token": "../c", "term": 9, "processes": {}}',
+    ],
+    ids=["empty", "cut off", "no text", "null", "list", "deep", "no host", "path for a token"],
+)  # fmt: skip
+def test_a_lease_whose_file_says_nothing_is_void(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "lease.json").write_bytes(content)
+    lease = taken(tmp_path)
+    assert lease.renew()
+    assert isinstance(take(tmp_path, 60.0), Holder), "it counts from now on"
+    lease.release()
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_other_command_sees_a_lease_without_its_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[bytes] = []
+    link = os.link
+
+    def looking(source: Any, target: Any) -> None:
+        link(source, target)
+        seen.append(Path(target).read_bytes())
+
+    monkeypatch.setattr(os, "link", looking)
+    lease = taken(tmp_path)
+    assert [json.loads(content)["token"] for content in seen] == [lease.holder.token]
+
+
+def test_a_file_system_without_links_has_leases_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(source: Any, target: Any) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    first = taken(tmp_path)
     assert isinstance(take(tmp_path, 60.0), Holder)
-    os.utime(path, (0, 0))
-    assert taken(tmp_path).held()
+    first.release()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_lease_without_an_end_is_renewed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_LONGEST_BEAT", 0.001)
+    lease = taken(tmp_path, math.inf)
+    os.utime(lease.path, (0, 0))
+    renewed = threading.Event()
+    utime = os.utime
+
+    def seen(path: Path) -> None:
+        utime(path)
+        renewed.set()
+
+    monkeypatch.setattr(os, "utime", seen)
+    with lease.kept():
+        assert renewed.wait(20)
+
+
+def test_a_finished_run_keeps_no_lease_of_a_command_that_was_killed(tmp_path: Path) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    left_behind(tmp_path, processes={dead.pid: "1"})
+    module.remove_void(tmp_path)
+    assert not list(tmp_path.iterdir())
+    lease = taken(tmp_path)
+    module.remove_void(tmp_path)
+    assert lease.held(), "one that somebody holds stays"
 
 
 @pytest.mark.parametrize("stale", [False, True])

@@ -13,12 +13,13 @@ from types import ModuleType
 import pytest
 
 from attnbench.config.tracking import OnMemory
+from attnbench.interrupts import Interrupted
 from attnbench.record import RECORD, Kind, Plan, PlannedRun, Status, read, write, write_progress
 from attnbench.sweep import policy
 from attnbench.sweep.lease import Lease, take
 from attnbench.sweep.records import death, error_of, new_record
 from attnbench.sweep.status import table
-from attnbench.sweep.telling import Board, Counts, Outcome, Running
+from attnbench.sweep.telling import Board, Counts, Outcome, Running, why
 
 from .test_supervise import assert_gone, run, supervisor
 
@@ -176,7 +177,14 @@ class OutOfMemoryError(RuntimeError):
         (OutOfMemoryError("CUDA out of memory. Tried\nmore"), Kind.memory, "out of memory: CUDA out of memory. Tried;"),
         (MemoryError(), Kind.memory, "out of memory: MemoryError; with -m, sweep.on_oom=halve_batch"),
         (RuntimeError("Function 'MulBackward0' returned nan values in its 0th output."), Kind.diverged, "Function"),
-        (KeyboardInterrupt(), Kind.interrupted, "KeyboardInterrupt"),
+        (KeyboardInterrupt(), Kind.interrupted, "stopped by SIGINT"),
+        (Interrupted(signal.SIGHUP, "after update 3"), Kind.interrupted, "stopped by SIGHUP after update 3"),
+        (SystemExit(1), Kind.interrupted, "a library has ended the process, with status 1"),
+        (
+            OSError(errno.EFBIG, "File too large", "/x"),
+            Kind.disk_full,
+            "/x: file too large; raise the limit on the size",
+        ),
         (FileNotFoundError(errno.ENOENT, "No such file"), Kind.raised, "[Errno 2] No such file"),
     ],
 )
@@ -184,6 +192,13 @@ def test_an_exception_has_a_kind(error: BaseException, kind: Kind, message: str)
     found = error_of(error, Path("here"))
     assert found["kind"] == kind
     assert found["message"].startswith(message)
+
+
+def test_a_sentence_that_says_all_has_no_traceback_below_it() -> None:
+    for kind in Kind:
+        error = {"kind": kind.value, "message": "said", "traceback": "one\ntwo"}
+        says_all = kind in (Kind.disk_full, Kind.not_writable, Kind.refused)
+        assert why(error) == ([] if says_all else ["    one", "    two"])
 
 
 def test_a_full_disk_is_found_behind_what_it_led_to() -> None:

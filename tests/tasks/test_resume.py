@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 import torch
 
-from attnbench import history
+from attnbench import history, interrupts
 from attnbench.callbacks.checkpoints import LAST
 from attnbench.callbacks.resumable import Interrupted
 from attnbench.config import Config
-from attnbench.record import Record, Status, read
+from attnbench.record import Record, Status, read, write
+from attnbench.sweep.records import new_record
+from attnbench.tasks import run
 from attnbench.tasks.build import TASKS
 from attnbench.tasks.run import MODEL, execute
 
@@ -106,6 +108,39 @@ def test_interrupted_and_resumed_is_bit_identical(
     assert (tmp_path / "b" / LAST).is_file() or step == "validation_step"
     resumed = execute(config, tmp_path / "b", [])
     assert_same(resumed, tmp_path / "b", undisturbed, tmp_path / "a")
+
+
+@pytest.mark.parametrize("step", ["training_step", "test_step"])
+@pytest.mark.parametrize("numbers", [(signal.SIGHUP,), (signal.SIGINT, signal.SIGINT), (signal.SIGTERM, signal.SIGINT)])
+def test_every_signal_is_recorded_as_the_first_that_came(
+    small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, numbers: tuple[signal.Signals, ...]
+) -> None:
+    """A second one does not wait for the update, and is not taken for another; Lightning would end with status 1."""
+    config = small("trainer.max_epochs=1", "trainer.validate_every_epochs=1", "task.decode_tokens=128")
+    for number in reversed(numbers):  # the one that is patched in last comes first
+        stop_at(monkeypatch, config, step, 1, number)
+    with pytest.raises(Interrupted) as stopped:
+        execute(config, tmp_path, [])
+    assert stopped.value.code == 128 + numbers[0]
+    record = read(tmp_path / "run.json")
+    assert record.status is Status.interrupted
+    assert record.error is not None
+    assert record.error["message"].startswith(f"stopped by {numbers[0].name}")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_while_the_result_is_written_costs_nothing(
+    small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    def signalling(record: Record, folder: Path) -> Path:
+        if record.status is not Status.running:
+            os.kill(os.getpid(), number)
+        return write(record, folder)
+
+    monkeypatch.setattr(run, "write", signalling)
+    with interrupts.handled(), run.recorded(new_record(small(), []), tmp_path):
+        pass
+    assert read(tmp_path / "run.json").status is Status.finished
 
 
 def test_signals_are_given_back(small: Small, tmp_path: Path) -> None:

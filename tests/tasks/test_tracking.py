@@ -6,14 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import wandb
 from pytorch_lightning.loggers import WandbLogger
 
 from attnbench import history
-from attnbench.record import Status
+from attnbench.config import ConfigError
+from attnbench.record import RECORD, Status, read
+from attnbench.sweep.records import new_record
 from attnbench.tasks.run import execute
+from attnbench.tasks.tracking import build_logger, close_logger
 from attnbench.tasks.translation import Translation
+from attnbench.tracking import runs
 from attnbench.tracking.folders import lines, sessions
+from attnbench.tracking.summary import artifact_name
 
 from .conftest import Small
 
@@ -140,3 +146,92 @@ def test_what_wandb_does_not_take_costs_the_run_nothing(
     assert record.tracker is not None
     assert record.tracker["lost"] == {"samples": "CommError: no network"}
     assert capsys.readouterr().err == "attnbench: W&B did not take samples: CommError: no network\n"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "why"),
+    [
+        ("WANDB_RUN_ID", "abc/def", "Run ID cannot contain the characters: :;,#?/'"),
+        ("WANDB_MODE", "foo", "mode: Input should be 'online', 'offline', 'shared', 'disabled', 'dryrun' or 'run'"),
+        ("WANDB_SILENT", "maybe", "silent: Input should be a valid boolean, unable to interpret input"),
+    ],
+)
+def test_a_variable_that_wandb_does_not_take_costs_the_mirror_and_not_the_run(
+    small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, why: str
+) -> None:
+    wandb.teardown()  # it remembers the environment that it was first used in
+    monkeypatch.setenv(variable, value)
+    config = small("logger=wandb")
+    tracker = build_logger(config, new_record(config, []), tmp_path)
+    monkeypatch.undo()
+    wandb.teardown()
+    assert tracker.logger is None
+    assert tracker.describe == {
+        "kind": "none",
+        "fallback": f"W&B did not start: {why}; this run has no mirror at W&B, and all of its files here",
+    }
+    close_logger(tracker, failed=False)
+
+
+def test_seconds_that_are_no_number_are_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    for value in ("soon", "inf", "-1", ""):
+        monkeypatch.setenv("WANDB_INIT_TIMEOUT", value)
+        assert runs._patience("WANDB_INIT_TIMEOUT") == 20.0
+    monkeypatch.setenv("WANDB_INIT_TIMEOUT", "7.5")
+    assert runs._patience("WANDB_INIT_TIMEOUT") == 7.5
+
+
+def test_a_mirror_that_breaks_at_the_end_costs_the_run_nothing(
+    small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise wandb.errors.CommError("gone")
+
+    config = small("logger=wandb")
+    tracker = build_logger(config, new_record(config, []), tmp_path)
+    run = tracker.logger.experiment  # type: ignore[union-attr]
+    with monkeypatch.context() as patch:
+        patch.setattr(type(run.summary), "update", refuse)
+        patch.setattr(type(run), "finish", refuse)
+        tracker.summarise(new_record(config, []))
+        close_logger(tracker, failed=False)
+    run.finish()
+    assert tracker.describe is not None
+    assert tracker.describe["unsent"] == "W&B did not close this run: gone"
+    assert list(tracker.describe["lost"].values()) == ["CommError: gone"]
+
+
+def test_a_shell_of_an_allocation_and_no_tracker(small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Slurm's variables, and a RANK that somebody left, do not make one process one of several."""
+    strays = {"SLURM_NTASKS": "4", "SLURM_JOB_ID": "77", "SLURM_PROCID": "2", "SLURM_LOCALID": "2", "RANK": "2"}
+    for name, value in (strays | {"SLURM_NODEID": "0", "SLURM_JOB_NAME": "train"}).items():
+        monkeypatch.setenv(name, value)
+    record = execute(
+        small("callbacks=default", "callbacks.pictures=false", "callbacks.progress_bar=false"), tmp_path, []
+    )
+    assert record.status is Status.finished
+    assert read(tmp_path / RECORD).status is Status.finished
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["checkpoints", "outputs"]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_a_fault_of_the_config(small: Small, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"trainer\.accelerator=gpu: torch finds no GPU here; expected cpu or auto"):
+        execute(small("trainer.accelerator=gpu"), tmp_path, [])
+    assert read(tmp_path / RECORD).state == "refused"
+
+
+def test_ranks_of_which_this_one_is_unknown_are_a_fault(
+    small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.delenv("RANK", raising=False)
+    with pytest.raises(ConfigError, match="WORLD_SIZE=2 is set, and RANK or LOCAL_RANK is not"):
+        execute(small("trainer.devices=2", "trainer.strategy=ddp"), tmp_path, [])
+
+
+def test_the_artifact_of_a_sweep_has_a_name_that_wandb_takes() -> None:
+    for sweep in ("heads", "a&b%_$#x", "x" * 300, "größe"):
+        name = artifact_name(sweep)
+        assert wandb.Artifact(name, "results").name == name
+    assert artifact_name("a&b%_$#x") == "a-b-_--x-results"

@@ -10,6 +10,7 @@ from pytorch_lightning.callbacks import Timer
 from tqdm import tqdm
 
 from attnbench.callbacks.performance import Performance
+from attnbench.console import is_live
 
 
 class Progress(pl.Callback):
@@ -24,7 +25,7 @@ class Progress(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Open the bar where training stands; a resumed run does not start at zero."""
-        if trainer.is_global_zero and sys.stderr.isatty():
+        if trainer.is_global_zero and is_live(sys.stderr):
             steps = trainer.estimated_stepping_batches
             total = int(steps) if steps != float("inf") else None
             self.bar = tqdm(total=total, initial=trainer.global_step, unit="update", dynamic_ncols=True, leave=False)

@@ -2,57 +2,48 @@
 
 from __future__ import annotations
 
-import signal
 import time
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.callbacks import Checkpoint
 
+from attnbench import interrupts
+from attnbench.interrupts import Interrupted
 
-class Interrupted(Exception):
-    """Somebody asked the run to stop (Ctrl-C, SIGTERM); what it had learned is in the last checkpoint."""
+__all__ = ["Interrupted", "Resumable"]
 
 
 class Resumable(Checkpoint):
     """Writes `path` after every validation, every `minutes`, and when a signal asks to stop.
 
-    A signal only sets a flag; the stop happens between two updates, because a checkpoint taken while weights are
-    being written would be neither of both. A second signal does not wait. As a Checkpoint it comes after every other
-    callback, so that what it saves holds their latest state.
+    While a run trains or tests, a first signal waits until an update is whole, because a checkpoint taken while weights
+    are being written would be neither of both. A second signal does not wait. As a Checkpoint it comes after every
+    other callback, so that what it saves holds their latest state.
     """
 
     def __init__(self, path: Path, minutes: float) -> None:
         self.path = path
         self.seconds = 60 * minutes
-        self.wanted: str | None = None
         self._saved = time.monotonic()
-        self._handlers: dict[int, Any] = {}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take the signals, and start the clock of periodic checkpoints.
-
-        Not in `setup`: Lightning sets a handler of its own after that, which stops in the middle of an update.
-        """
-        for number in (signal.SIGINT, signal.SIGTERM):
-            if number not in self._handlers:
-                self._handlers[number] = signal.signal(number, self._ask)
+        """Let signals wait for whole updates, and start the clock of periodic checkpoints."""
+        interrupts.wait_for_check(True)
         self._saved = time.monotonic()
 
     on_test_start = on_train_start
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Give the signals back, before Lightning gives back its own."""
-        while self._handlers:
-            number, handler = self._handlers.popitem()
-            signal.signal(number, handler)
+        """Let signals interrupt at once again; one that has waited is acted on before anything is tested."""
+        interrupts.wait_for_check(False)
 
     on_test_end = on_train_end
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Give the signals back."""
+        """Let signals interrupt at once again."""
         self.on_train_end(trainer, pl_module)
 
     def on_train_batch_end(
@@ -70,7 +61,7 @@ class Resumable(Checkpoint):
             if trainer.num_training_batches <= trainer.accumulate_grad_batches:  # every update is an epoch's last
                 self._stop_if_asked(trainer)
             return
-        due = self.wanted is not None or time.monotonic() - self._saved >= self.seconds
+        due = interrupts.requested() is not None or time.monotonic() - self._saved >= self.seconds
         if trainer.strategy.reduce_boolean_decision(due, all=False):
             self._save(trainer)
             self._stop_if_asked(trainer)
@@ -93,14 +84,13 @@ class Resumable(Checkpoint):
         if trainer.state.fn == "fit" and not trainer.sanity_checking:
             self._save(trainer)
 
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self.wanted is not None:
-            raise KeyboardInterrupt
-        self.wanted = signal.Signals(number).name
-
     def _stop_if_asked(self, trainer: pl.Trainer) -> None:
-        if trainer.strategy.reduce_boolean_decision(self.wanted is not None, all=False):
-            raise Interrupted(f"stopped by {self.wanted or 'another rank'} after update {trainer.global_step}")
+        number = interrupts.requested() or 0
+        if trainer.world_size > 1:  # all ranks stop at the same update, and each knows the signal that one of them got
+            mine = torch.tensor(float(number), device=trainer.strategy.root_device)
+            number = int(trainer.strategy.reduce(mine, reduce_op="max"))
+        if number:
+            interrupts.interrupt(number, f"after update {trainer.global_step}")
 
     def _save(self, trainer: pl.Trainer) -> None:
         trainer.save_checkpoint(self.path)

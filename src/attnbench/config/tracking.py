@@ -8,6 +8,8 @@ from enum import Enum
 
 from attnbench.config.fields import Fault, number
 
+_NOT_IN_PROJECTS = frozenset("/\\#?%:")
+
 
 class Logger(Enum):
     """Which tracker mirrors the local records."""
@@ -35,6 +37,18 @@ class LoggerConfig:
     entity: str | None = None
     tags: list[str] = field(default_factory=list)
     every_steps: int = number(10, at_least=1)
+
+    def faults(self) -> Iterator[Fault]:
+        """Yield what W&B would refuse once the run has begun."""
+        if self.name is not Logger.wandb:
+            return
+        for key, value in (("project", self.project), ("entity", self.entity)):
+            if value is not None and (not 0 < len(value) <= 128 or set(value) & _NOT_IN_PROJECTS):
+                letters = " ".join(sorted(_NOT_IN_PROJECTS))
+                yield Fault(key, repr(value), f"expected 1 to 128 characters, none of {letters} (W&B's rule)")
+        for tag in self.tags:
+            if not 0 < len(tag) <= 64:
+                yield Fault("tags", repr(tag), "expected tags of 1 to 64 characters (W&B's rule)")
 
 
 @dataclass

@@ -7,10 +7,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from attnbench.console import command, leave
 from attnbench.record import RecordError
 from attnbench.sweep.status import table
 
 
+@command(is_output_result=True)
 def main(argv: Sequence[str] | None = None) -> int:
     """Do what is asked; 0, or 2 after a sentence a fault about what is wrong."""
     parser = argparse.ArgumentParser(
@@ -53,4 +55,4 @@ def _hand_over(overrides: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

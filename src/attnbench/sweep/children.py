@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
-import io
 import multiprocessing
 import os
+import shutil
 import signal
-import sys
+import tempfile
 import threading
 import time
 from collections import deque
@@ -20,14 +21,19 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from attnbench import interrupts
 from attnbench.config import Config
+from attnbench.console import use_descriptors
+from attnbench.interrupts import SIGNALS
 from attnbench.record import PROGRESS, RECORD
+from attnbench.sweep import orphans
 from attnbench.sweep.lease import Lease
 from attnbench.sweep.ranks import Place, started, take_place
 from attnbench.sweep.records import error_of, kernel_kills, of_another_rank
-from attnbench.sweep.signals import SIGNALS, blocked, exit_on_sigterm
+from attnbench.sweep.signals import blocked
 
 _PATIENCE = 2  # signals that a run may take its time over; the next one kills it
+_LONGEST_FOLDER = 70  # bytes of a temporary folder's path that leave room for "/pymp-xxxxxxxx/listener-xxxxxxxx"
 _TAIL = 10  # lines of a run's output that are kept
 _GRACE = 10.0  # seconds that other ranks have to end after one has failed; some library may wait for it forever
 _SERVER_GONE = 255  # what multiprocessing says where the fork server, which alone would know, is dead: the run may live
@@ -62,12 +68,31 @@ class Ended:
 
 def serve(preload: Sequence[str]) -> None:
     """Start the fork server, which imports `preload` once for all; where there is one already, nothing is done."""
-    forkserver.set_forkserver_preload(list(preload))
+    forkserver.set_forkserver_preload([orphans.__name__, *preload])
+    _shorten_socket_folder()
     # The fork server inherits the mask and keeps it, so that a signal to the whole process group does not
     # end it under a job; each job unblocks them when it is ready to be stopped, and until then they wait.
     resource_tracker.ensure_running()  # first: it unblocks signals when it starts
-    with blocked():
-        forkserver.ensure_running()
+    if threading.current_thread() is threading.main_thread():  # the kernel would take a thread's end for ours
+        os.environ[orphans.SUPERVISOR] = str(os.getpid())
+    try:
+        with blocked():
+            forkserver.ensure_running()
+    finally:
+        os.environ.pop(orphans.SUPERVISOR, None)
+
+
+def _shorten_socket_folder() -> None:
+    """Have multiprocessing's sockets lie in /tmp where TMPDIR is too long for the address of one (108 bytes)."""
+    config = multiprocessing.current_process()._config  # type: ignore[attr-defined]
+    if config.get("tempdir") is not None or len(os.fsencode(tempfile.gettempdir())) <= _LONGEST_FOLDER:
+        return
+    for folder in ("/tmp", "/var/tmp", "/dev/shm"):
+        with contextlib.suppress(OSError):
+            made = tempfile.mkdtemp(prefix="pymp-", dir=folder)
+            atexit.register(shutil.rmtree, made, ignore_errors=True)
+            config["tempdir"] = made
+            return
 
 
 class Child:
@@ -143,8 +168,7 @@ class Child:
     def ask(self, number: int) -> None:
         """Pass a signal on; the third one kills."""
         self._asked += 1
-        gentle = signal.SIGINT if number == signal.SIGINT else signal.SIGTERM
-        self._send(gentle if self._asked <= _PATIENCE else signal.SIGKILL)
+        self._send(number if self._asked <= _PATIENCE else signal.SIGKILL)
 
     def lines(self, last: bool = False) -> list[str]:
         """What it has printed since, line by line; with `last`, what there is of a line that it has not ended."""
@@ -221,32 +245,39 @@ def _places(context: ForkServerContext, count: int) -> list[Place | None]:
 
 def _child(said: Connection, output: Connection, lease: Lease, job: Job, added: list[str], place: Place | None) -> None:
     """A job's process, from its first line to its last."""
+    if orphans.server is not None:
+        orphans.end_with_parent(orphans.server)
     os.setpgid(0, 0)  # out of reach of the terminal's Ctrl-C: the supervisor passes it on
     threading.Thread(target=_die_with_parent, daemon=True).start()
     for descriptor in (1, 2):
         os.dup2(output.fileno(), descriptor)
     output.close()
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(line_buffering=True)
+    use_descriptors()
     for override in added:
         key, _, value = override.partition("=")
         if key == "trainer.threads":  # for what reads the environment: libraries loaded later, and other programs
             os.environ["OMP_NUM_THREADS"] = value
     if place is not None:
         take_place(place)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    exit_on_sigterm()
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup too: what reaches a run, its supervisor decides
+    interrupts.install()
     with said, lease.kept():
         try:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # one that waited is raised here
             job.target(*job.args, added)
-        except KeyboardInterrupt:
-            raise SystemExit(128 + signal.SIGINT) from None
-        except Exception as error:
+        except BaseException as error:
+            interrupts.ignore_from_now()
             found = error_of(error, job.folder)
+            stopped = interrupts.reason_of(error)
+            if isinstance(stopped, interrupts.Interrupted):
+                raise SystemExit(stopped.code) from None
+            if isinstance(error, SystemExit):
+                raise
             # Short enough for a pipe to hold it unread.
             said.send(found | {"message": found["message"][:2_000], "traceback": found["traceback"][-10_000:]})
             raise SystemExit(1) from None
+        finally:
+            interrupts.ignore_from_now()
 
 
 def _die_with_parent() -> None:

@@ -15,12 +15,18 @@ import secrets
 import signal
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from attnbench.console import write_now
+
 _FIRST = "lease.json"
 _BEATS = 4  # signs of life in a lease's term
+_LONGEST_BEAT = 60.0  # seconds between two of them, however long the term is
+_UNREADABLE = "unreadable"  # the host of a lease whose file says nothing
+_BEING_WRITTEN = 0.1  # seconds after which a file that says nothing is not one that is just being written
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,8 @@ class Holder:
 
     def gone(self, now: float) -> bool:
         """Whether nobody is there any more; `now` by the file system's clock."""
+        if self.host == _UNREADABLE:
+            return True
         if self.place == _place() and self.processes:
             return not any(when and _started(pid) == when for pid, when in self.processes.items())
         return now - self.touched > self.term
@@ -91,9 +99,9 @@ class Lease:
         over = threading.Event()
 
         def beat() -> None:
-            while not over.wait(self.holder.term / _BEATS):
+            while not over.wait(min(self.holder.term / _BEATS, _LONGEST_BEAT)):
                 if not self.renew():
-                    os.write(2, f"attnbench: {self.folder} now belongs to another command\n".encode())
+                    write_now(f"attnbench: {self.folder} now belongs to another command\n")
                     os.kill(os.getpid(), signal.SIGKILL)
 
         threading.Thread(target=beat, daemon=True).start()
@@ -112,20 +120,50 @@ def take(folder: Path, term: float) -> Lease | Holder:
     folder.mkdir(parents=True, exist_ok=True)
     me, token = os.getpid(), secrets.token_hex(8)
     chain = _chain(folder)
+    if chain and chain[-1].host == _UNREADABLE:
+        time.sleep(_BEING_WRITTEN)
+        chain = _chain(folder)
     if chain and not chain[-1].gone(_clock(folder, token)):
         return chain[-1]
     holder = Holder(socket.gethostname(), _place(), {me: _started(me)}, token, term)
     lease = Lease(folder, _after(folder, chain), holder)
     try:
-        descriptor = os.open(lease.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+        _create(lease.path, _text(holder))
     except FileExistsError:
         return (_chain(folder) or [_SOMEBODY])[-1]
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(_text(holder))
     if lease.held():
         return lease
     lease.path.unlink(missing_ok=True)  # it followed one that was given back meanwhile
     return (_chain(folder) or [_SOMEBODY])[-1]
+
+
+def remove_void(folder: Path) -> None:
+    """Remove the lease on `folder` if nobody holds it any more: one that a command left which was killed."""
+    if (folder / _FIRST).exists():
+        with contextlib.suppress(OSError):
+            found = take(folder, 60.0)
+            if isinstance(found, Lease):
+                found.release()
+
+
+def _create(path: Path, text: str) -> None:
+    """Create a file with its content at once, so that no other command sees it empty.
+
+    Raises:
+        FileExistsError: there is one already.
+    """
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    try:
+        draft.write_text(text, encoding="utf-8")
+        try:
+            os.link(draft, path)
+        except FileExistsError:
+            raise
+        except OSError:  # a file system without links
+            with path.open("x", encoding="utf-8") as file:
+                file.write(text)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def holder_of(folder: Path) -> Holder | None:
@@ -148,16 +186,19 @@ def _after(folder: Path, chain: list[Holder]) -> Path:
 
 def _read(path: Path) -> Holder | None:
     try:
-        with path.open(encoding="utf-8") as file:  # opening asks an NFS server anew
+        with path.open("rb") as file:  # opening asks an NFS server anew
             text, status = file.read(), os.fstat(file.fileno())
     except FileNotFoundError:
         return None
     try:
         content = json.loads(text)
-        content["processes"] = {int(pid): when for pid, when in content["processes"].items()}
-        return Holder(**content | {"touched": status.st_mtime})
-    except (ValueError, TypeError, KeyError):  # just being written, or cut off by a power loss
-        return replace(_SOMEBODY, token=f"{status.st_ino:x}", term=60.0, touched=status.st_mtime)
+        host, place, token = (str(content[key]) for key in ("host", "place", "token"))
+        if not token.isalnum():  # it names a file
+            raise ValueError(token)
+        processes = {int(pid): str(when) for pid, when in content["processes"].items()}
+        return Holder(host, place, processes, token, float(content["term"]), status.st_mtime)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):  # cut off by a power loss, say
+        return replace(_SOMEBODY, host=_UNREADABLE, token=f"{status.st_ino:x}", touched=status.st_mtime)
 
 
 def _text(holder: Holder) -> str:

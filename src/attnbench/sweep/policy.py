@@ -76,7 +76,8 @@ def record_of(task: Task, ended: Ended, stopped: int | None) -> Record:
         error = ended.said or death(ended.exitcode, short=ended.short)
         if ended.rank:
             error |= {"message": f"rank {ended.rank}: {error['message']}"}
-        close(record, job.folder, Status.failed, error)
+        is_interrupted = error["kind"] == Kind.interrupted
+        close(record, job.folder, Status.interrupted if is_interrupted else Status.failed, error)
     return record
 
 

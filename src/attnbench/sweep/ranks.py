@@ -9,6 +9,12 @@ from multiprocessing.connection import Connection
 
 from attnbench.config import Fault
 
+# By which Lightning, and torch, know ranks: ours and torchrun's, Slurm's, LSF's.
+_RANK_VARIABLES = (
+    *("RANK", "LOCAL_RANK", "GROUP_RANK", "NODE_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"),
+    *("SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID", "JSM_NAMESPACE_RANK"),
+)
+
 
 @dataclass(frozen=True)
 class Place:
@@ -51,13 +57,33 @@ def here() -> Place | None:
 
 
 def rank() -> int:
-    """Of this process, whoever started it."""
-    return int(os.environ.get("RANK", "0"))
+    """Return this process's rank, whoever started it; 0 where it is the only one, whatever RANK says."""
+    return _number("RANK", 0) if started() > 1 else 0
 
 
 def started() -> int:
-    """How many ranks there are already, over all nodes: this process is one of them."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    """Return how many ranks were started already, over all nodes: this process is one of them."""
+    return max(1, _number("WORLD_SIZE", 1))
+
+
+def is_rank_unknown() -> bool:
+    """Whether the environment says that there are several ranks, and not which of them this process is."""
+    return started() > 1 and (_number("RANK", -1) < 0 or _number("LOCAL_RANK", -1) < 0)
+
+
+def remove_stray_variables() -> None:
+    """Take out of the environment what says that this process is one of several ranks, where it is not.
+
+    A shell in an allocation of Slurm, or one that exports RANK, has such variables; Lightning would believe them.
+    """
+    if started() == 1:
+        for name in _RANK_VARIABLES:
+            os.environ.pop(name, None)
+
+
+def _number(variable: str, default: int) -> int:
+    text = os.environ.get(variable, "")
+    return int(text) if text.isdecimal() else default
 
 
 def fault_of(devices: int, num_nodes: int, *, multirun: bool = False) -> Fault | None:

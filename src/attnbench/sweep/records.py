@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import errno
+import os
 import re
 import signal
 import traceback
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from attnbench.config import Config
 from attnbench.identity import provenance, resolved, run_id
+from attnbench.interrupts import SIGNALS, Interrupted, reason_of
 from attnbench.record import PROGRESS, RECORD, SCHEMA_VERSION, Kind, Record, Status, read, write
 
 _WAY_ON: dict[int, str] = {
@@ -30,7 +32,6 @@ _KINDS = {
     "RecordError": Kind.refused,
     "Pruned": Kind.pruned,
     "Interrupted": Kind.interrupted,
-    "KeyboardInterrupt": Kind.interrupted,
     "SystemExit": Kind.interrupted,
 }
 _SAID = (  # and what a RuntimeError says that should have been one of those
@@ -40,6 +41,7 @@ _SAID = (  # and what a RuntimeError says that should have been one of those
 _ERRNO = {
     errno.ENOSPC: Kind.disk_full,
     errno.EDQUOT: Kind.disk_full,
+    errno.EFBIG: Kind.disk_full,
     errno.EROFS: Kind.not_writable,
     errno.EACCES: Kind.not_writable,
     errno.EPERM: Kind.not_writable,
@@ -48,6 +50,10 @@ _ERRNO = {
 _FILES_WAY_ON = {
     Kind.disk_full: "make room there, and the same command goes on",
     Kind.not_writable: "see to its permissions, or name another folder with paths.output, paths.cache or paths.data",
+}
+_ERRNO_WAY_ON = {
+    errno.EFBIG: "raise the limit on the size of files (ulimit -f), and the same command goes on",
+    errno.EDQUOT: "make room in your quota, and the same command goes on",
 }
 # What a rank says whose only fault is that another one is gone.
 _OF_ANOTHER_RANK = re.compile("closed by peer|reset by peer|Broken pipe|NCCL|another rank|rank 0 ended")
@@ -92,6 +98,30 @@ def last_record(folder: Path) -> Record | None:
     return read(path) if path.exists() else None
 
 
+def prepare_folder(folder: Path) -> None:
+    """Make a run's folder, and see that it can be written to.
+
+    Raises:
+        OSError: it cannot.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    probe = folder / f".probe.{os.getpid()}.tmp"
+    try:
+        probe.write_bytes(b"0")
+    finally:
+        with contextlib.suppress(OSError):
+            probe.unlink()
+
+
+def folder_fault(error: OSError, folder: Path) -> str:
+    """Return the sentence about a folder that records cannot be written to."""
+    found = error_of(error, folder)
+    if found["kind"] != Kind.raised:
+        return found["message"]
+    reason = (error.strerror or "cannot be made").lower()
+    return f"{error.filename or folder}: {reason}; name another folder with paths.output or sweep.name"
+
+
 def is_finished(folder: Path) -> bool:
     """Whether the run of this folder needs no more doing; raises as `last_record` does."""
     record = last_record(folder)
@@ -123,12 +153,14 @@ def hung(minutes: float) -> dict[str, str]:
 
 
 def death(exitcode: int, *, short: bool = False) -> dict[str, str]:
-    """The error of a process that ended without a word.
+    """Return the error of a process that ended and left none.
 
     Args:
         exitcode: as multiprocessing has it.
         short: whether the kernel killed some process for want of memory meanwhile.
     """
+    if exitcode - 128 in SIGNALS:  # it was stopped before it had a record
+        return stop(exitcode - 128)
     if exitcode >= 0:
         return _error(Kind.killed, "Exited", f"exited with status {exitcode}")
     name, way_on = signal.strsignal(-exitcode), _WAY_ON.get(-exitcode, "")
@@ -139,12 +171,16 @@ def death(exitcode: int, *, short: bool = False) -> dict[str, str]:
 
 
 def error_of(error: BaseException, folder: Path | None = None) -> dict[str, str]:
-    """What a record says of the exception that ended a run in `folder`."""
+    """Return what a record says of the exception that ended a run in `folder`."""
+    error = reason_of(error)
     kind, cause = _kind_of(error)
     message = str(error) or type(error).__name__
+    if isinstance(error, SystemExit) and not isinstance(error, Interrupted):
+        message = f"a library has ended the process, with status {error.code}"
     if isinstance(cause, OSError) and kind in _FILES_WAY_ON:
         where = cause.filename or folder or "a folder"
-        message = f"{where}: {(cause.strerror or 'cannot be written').lower()}; {_FILES_WAY_ON[kind]}"
+        way_on = _ERRNO_WAY_ON.get(cause.errno or 0, _FILES_WAY_ON[kind])
+        message = f"{where}: {(cause.strerror or 'cannot be written').lower()}; {way_on}"
     elif kind is Kind.memory:
         message = f"out of memory: {message.strip().splitlines()[0]}{_MEMORY_WAY_ON}"
     quiet = kind in (Kind.interrupted, Kind.pruned)

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, NoReturn, Protocol, TypeVar
 
+from attnbench import interrupts
 from attnbench.record import Kind, Record, RecordError, Status
 from attnbench.sweep import policy
 from attnbench.sweep.children import Job
 from attnbench.sweep.lease import Lease, holder_of, take
 from attnbench.sweep.policy import Task
 from attnbench.sweep.records import close, error_of, last_record, new_record
-from attnbench.sweep.signals import exit_on_sigterm
 from attnbench.sweep.supervise import outcome_of, supervise
 from attnbench.sweep.telling import Board, Counts, Outcome, Running, lasted, why
 
@@ -95,18 +95,15 @@ def hand_over(
         tell: prints a line; None: print it, on a terminal above a live table.
 
     Raises:
-        SystemExit: Ctrl-C or SIGTERM ended the waiting; status 128 + signal.
+        Interrupted: Ctrl-C, SIGTERM or SIGHUP ended the waiting; a SystemExit with status 128 + signal.
     """
     tasks = [Task(number, f"[{number}/{total}]", job) for number, job in enumerate(jobs, first)]
     desk = _Desk(tasks, total, queue, tuple(preload), Board(tell))
-    before = signal.getsignal(signal.SIGTERM)
-    exit_on_sigterm()
-    try:
-        return desk.run()
-    except (KeyboardInterrupt, SystemExit) as stop:
-        desk.leave(signal.SIGINT if isinstance(stop, KeyboardInterrupt) else signal.SIGTERM)
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    with interrupts.handled():
+        try:
+            return desk.run()
+        except interrupts.Interrupted as stop:
+            desk.leave(stop.number)
 
 
 class _Desk(Generic[H]):
@@ -139,7 +136,7 @@ class _Desk(Generic[H]):
         self._board.draw()
         what = self._queue.leave([handle for _, handle in self._out])
         self._board.line(f"stopped by {signal.Signals(number).name}{what}; the same command goes on from there")
-        raise SystemExit(128 + number)
+        interrupts.interrupt(number, is_reported=True)
 
     def _submit(self) -> None:
         """Hand over what there is room for."""

@@ -7,9 +7,10 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+from attnbench.console import write_now
+from attnbench.interrupts import SIGNALS
 
 
 class Watch:
@@ -44,7 +45,7 @@ class Watch:
     def _catch(self, number: int, frame: FrameType | None) -> None:
         self.stopped = self.stopped or number
         # Not print: it may be print that was interrupted.
-        os.write(2, b"\nattnbench: stopping once each run is saved; once more to hurry\n")
+        write_now("\nattnbench: stopping once each run is saved; once more to hurry\n")
         self._pass_on(number)
         with contextlib.suppress(BlockingIOError):
             os.write(self._waker, b".")
@@ -58,12 +59,3 @@ def blocked() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def exit_on_sigterm() -> None:
-    """Let SIGTERM unwind this process as Ctrl-C does, so that what must be written at the end is written."""
-
-    def leave(number: int, frame: FrameType | None) -> NoReturn:
-        raise SystemExit(128 + number)
-
-    signal.signal(signal.SIGTERM, leave)

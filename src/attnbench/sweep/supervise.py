@@ -14,11 +14,13 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import NoReturn
 
+from attnbench import interrupts
+from attnbench.console import protect_output
 from attnbench.identity import cores
 from attnbench.record import RECORD, Kind, Record, RecordError, Status
 from attnbench.sweep import policy
 from attnbench.sweep.children import Child, Job, serve
-from attnbench.sweep.lease import Holder, Lease, take
+from attnbench.sweep.lease import Holder, Lease, remove_void, take
 from attnbench.sweep.policy import Task
 from attnbench.sweep.records import error_of, last_record, tidy
 from attnbench.sweep.signals import Watch, blocked
@@ -49,9 +51,10 @@ def supervise(
         tell: prints a line; None: print it, on a terminal above a live table.
 
     Raises:
-        SystemExit: Ctrl-C, SIGTERM or SIGHUP was passed on to the running jobs, which have ended; status
-            128 + signal.
+        Interrupted: Ctrl-C, SIGTERM or SIGHUP was passed on to the running jobs, which have ended; a SystemExit with
+            status 128 + signal.
     """
+    protect_output()
     tasks = (Task(number, f"[{number}/{total}]", job) for number, job in enumerate(jobs, first))
     with _Supervisor(tasks, total, Board(tell)) as supervisor:
         serve(preload)
@@ -161,6 +164,7 @@ class _Supervisor:
         record = last_record(task.job.folder)
         if record is not None and policy.is_over(task.job, record):
             elsewhere = " elsewhere" if task in self._elsewhere else ""
+            remove_void(task.job.folder)
             self._settle(task, Outcome.skipped, f"{task.name}: skipped: {record.state}{elsewhere}")
         elif (
             record is not None and record.status is Status.failed and self._records.get(path) != path.stat().st_mtime_ns
@@ -268,7 +272,7 @@ class _Supervisor:
         cut = [(task.number, str(task.job.folder)) for task in self._cut]
         where = policy.stopped_where(cut, self._last, self._counts.total)
         self._board.line(f"stopped by {signal.Signals(number).name} {where}; the same command goes on from there")
-        raise SystemExit(128 + number)
+        interrupts.interrupt(number, is_reported=True)
 
     def _ask(self, number: int) -> None:
         for active in self._active:

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
-from attnbench.record import read_progress
+from attnbench.console import is_live
+from attnbench.record import Kind, read_progress
 
 _SHOWN = 12  # running runs in the table
 
@@ -47,7 +48,12 @@ def progress_text(folder: Path) -> str:
 
 
 def why(error: Mapping[str, str], output: Sequence[str] = ()) -> list[str]:
-    """The last lines of an error's traceback or, where it has none, of the run's output."""
+    """Return the last lines of an error's traceback or, where it has none, of the run's output.
+
+    None where the error's sentence says all: files that cannot be written, a config or data that is refused.
+    """
+    if error.get("kind") in (Kind.disk_full, Kind.not_writable, Kind.refused):
+        return []
     text = error.get("traceback", "")
     lines = text.splitlines()[-6:] if text else list(output)
     return [f"    {line}" for line in lines]
@@ -106,7 +112,7 @@ class Board:
     """Prints lines; on a terminal with a table below them, drawn anew with each line and each `draw`."""
 
     def __init__(self, tell: Callable[[str], None] | None = None) -> None:
-        self.live = tell is None and sys.stdout.isatty()
+        self.live = tell is None and is_live(sys.stdout)
         self._tell = tell or _print
         self._table: list[str] = []
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import gc
 
-import wandb.sdk.launch.inputs.internal  # noqa: F401  # all of the default tracker; it starts no thread as yet
 from hydra.core.plugins import Plugins
 
 import attnbench.sweep.hydra_job  # noqa: F401
 from attnbench.sweep.compose import register
 
+with contextlib.suppress(Exception):  # a variable of W&B's that it does not take costs no run
+    import wandb.sdk.launch.inputs.internal  # noqa: F401  # all of the default tracker; it starts no thread as yet
 register()
 Plugins.instance()
 # Else the first collection in each run walks over everything that is imported, which takes longer than the rest of

@@ -14,7 +14,7 @@ from torch._C._distributed_c10d import TCPStore
 from attnbench.callbacks.checkpoints import WholeCheckpoints
 from attnbench.config import Config, ConfigError, Fault
 from attnbench.config.trainer import Accelerator, TrainerConfig
-from attnbench.sweep.ranks import Place, fault_of, here, started
+from attnbench.sweep.ranks import Place, fault_of, here, is_rank_unknown, started
 
 
 def on_gpu(trainer: TrainerConfig) -> bool:
@@ -39,13 +39,17 @@ def among_ranks(config: Config) -> Iterator[None]:
     """The other ranks at hand meanwhile, where this run has any that a supervisor started.
 
     Raises:
-        ConfigError: the config asks for ranks that nobody has started.
+        ConfigError: the config asks for ranks that nobody has started, or for devices that are not there.
     """
     place, trainer = here(), config.trainer
     fault = fault_of(trainer.devices, trainer.num_nodes)
     if fault is None and started() == 1 and trainer.devices > 1:
         how = "python -m attnbench.train starts them, and so does torchrun"
         fault = Fault("trainer.devices", f"{trainer.devices}", f"expected ranks: {how}")
+    if fault is None and is_rank_unknown():
+        expected = f"WORLD_SIZE={started()} is set, and RANK or LOCAL_RANK is not: unset it, or start with torchrun"
+        fault = Fault("trainer.devices", f"{trainer.devices}", expected)
+    fault = fault or _fault_of_device(trainer)
     if fault is not None:
         raise ConfigError([fault])
     if place is None:
@@ -61,6 +65,15 @@ def among_ranks(config: Config) -> Iterator[None]:
         yield
     finally:
         distributed.destroy_process_group()
+
+
+def _fault_of_device(trainer: TrainerConfig) -> Fault | None:
+    """Why a run cannot have the devices that it asks for, if it cannot."""
+    if trainer.accelerator is Accelerator.gpu and not torch.cuda.is_available():
+        return Fault("trainer.accelerator", "gpu", "torch finds no GPU here; expected cpu or auto")
+    if on_gpu(trainer) and trainer.devices > torch.cuda.device_count():
+        return Fault("trainer.devices", f"{trainer.devices}", f"torch finds {torch.cuda.device_count()} GPUs here")
+    return None
 
 
 def _meet(place: Place) -> TCPStore:

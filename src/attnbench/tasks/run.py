@@ -15,10 +15,12 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_utilities.core.rank_zero import rank_zero_only
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint, Timer
 from torch import nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 
+from attnbench import interrupts
 from attnbench.callbacks.checkpoints import LAST, WholeCheckpoints, latest
 from attnbench.callbacks.gradients import InitialGradients
 from attnbench.callbacks.history import History
@@ -36,7 +38,7 @@ from attnbench.identity import provenance
 from attnbench.nn.recompute import recompute
 from attnbench.record import PROGRESS, Kind, Record, Status, write
 from attnbench.sweep.optuna_study import reporter
-from attnbench.sweep.ranks import here, rank
+from attnbench.sweep.ranks import here, rank, remove_stray_variables, started
 from attnbench.sweep.records import error_of, last_record, new_record, now
 from attnbench.tasks.base import Task
 from attnbench.tasks.build import build_task
@@ -70,7 +72,9 @@ def execute(config: Config, folder: Path, overrides: list[str]) -> Record:
     if before is not None and (folder / LAST).is_file():
         # Where training was already over, this session has nothing of its own to say of its speed.
         record.performance = before.performance
-    with recorded(record, folder), among_ranks(config):
+    remove_stray_variables()
+    rank_zero_only.rank = rank()  # type: ignore[attr-defined]  # which Lightning has read from the same variables
+    with interrupts.handled(), recorded(record, folder), among_ranks(config):
         if config.trainer.threads is not None:
             torch.set_num_threads(config.trainer.threads)
         pl.seed_everything(config.seed, verbose=False)
@@ -94,11 +98,13 @@ def execute(config: Config, folder: Path, overrides: list[str]) -> Record:
 @contextmanager
 def recorded(record: Record, folder: Path) -> Iterator[None]:
     """Write the record now, and again with how it ended."""
-    _write(record, folder)
     try:
+        _write(record, folder)
         yield
+        interrupts.ignore_from_now()
         record.status = Status.finished
     except BaseException as error:
+        interrupts.ignore_from_now()
         record.error = error_of(error, folder)
         stopped = record.error["kind"] == Kind.interrupted
         record.status = Status.interrupted if stopped else Status.failed
@@ -250,12 +256,12 @@ def build_trainer(config: Config, folder: Path, logger: Any, callbacks: list[pl.
         raise ConfigError([Fault("trainer.precision", "fp16_mixed", "expected bf16_mixed or fp32: fp16 needs a GPU")])
     checkpoints = WholeCheckpoints(shares_per_update(config))
     plugins: list[Any] = [checkpoints]
-    if here() is not None:
+    if here() is not None or started() == 1:
         plugins.append(LightningEnvironment())  # whatever cluster's variables are about
     strategy: Any = chosen.strategy.name
     if chosen.strategy is Strategy.fsdp:
         strategy = FullySharded(chosen.devices * chosen.num_nodes, checkpoints)
-    return pl.Trainer(
+    trainer = pl.Trainer(
         accelerator=chosen.accelerator.name,
         devices=chosen.devices,
         num_nodes=chosen.num_nodes,
@@ -276,9 +282,12 @@ def build_trainer(config: Config, folder: Path, logger: Any, callbacks: list[pl.
         enable_model_summary=False,
         default_root_dir=folder,
         plugins=plugins,
-        logger=logger,
+        logger=logger or False,  # None would be TensorBoard, or CSV
         callbacks=callbacks,
     )
+    # Signals are ours; Lightning's handler would stop in the middle of an update, and ask other ranks from within it.
+    trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
+    return trainer
 
 
 def _write(record: Record, folder: Path) -> None:

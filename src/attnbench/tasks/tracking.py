@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from attnbench.config.tracking import Logger
 from attnbench.history import AXES, read
 from attnbench.record import Record
 from attnbench.sweep.ranks import rank
-from attnbench.tracking.runs import begin, describe, finish
+from attnbench.tracking.runs import begin, describe, finish, first_line, teardown
 
 
 class WholeRun(WandbLogger):
@@ -47,6 +48,10 @@ class WholeRun(WandbLogger):
             if at < step:
                 metrics = {key: value for key, value in entry.items() if key not in AXES}
                 self._mirror(super().log_metrics, metrics | {"epoch": entry["epoch"] - 1}, at)
+
+    def summarize(self, values: Mapping[str, Any]) -> None:
+        """Hand on the results of the run."""
+        self._mirror(lambda metrics, _: self.experiment.summary.update(dict(metrics)), values, None)
 
     def _mirror(
         self, log: Callable[[Mapping[str, Any], int | None], None], metrics: Mapping[str, Any], step: int | None
@@ -79,8 +84,8 @@ class Tracker:
         flat |= {f"best/{key}": value for key, value in record.metrics["best"].items()}
         flat |= {f"performance/{key}": value for key, value in record.performance.items()}
         flat |= {f"parameters/{key}": value for key, value in record.parameters.items()}
-        if isinstance(self.logger, WandbLogger):
-            self.logger.experiment.summary.update(flat)
+        if isinstance(self.logger, WholeRun):
+            self.logger.summarize(flat)
         elif isinstance(self.logger, TensorBoardLogger):
             numbers = {key: value for key, value in flat.items() if isinstance(value, (int, float))}
             self.logger.log_hyperparams(record.config, numbers)
@@ -111,17 +116,24 @@ def build_logger(config: Config, record: Record, folder: Path) -> Tracker:
 def _wandb(config: Config, record: Record, folder: Path) -> Tracker:
     if rank() != 0:
         return Tracker(WandbLogger(save_dir=folder, offline=True), None)
-    run, why = begin(
-        config.logger,
-        folder,
-        run_id=record.run_id,
-        name=f"{config.name}-{record.run_id}",
-        group=config.sweep.name,
-        job_type=config.task.family,
-        tags=[config.model.family, config.data.family, *config.logger.tags],
-        config=record.config,
-        git=record.provenance["git"],
-    )
+    try:
+        run, why = begin(
+            config.logger,
+            folder,
+            run_id=record.run_id,
+            name=f"{config.name}-{record.run_id}",
+            group=config.sweep.name,
+            job_type=config.task.family,
+            tags=[config.model.family, config.data.family, *config.logger.tags],
+            config=record.config,
+            git=record.provenance["git"],
+        )
+    except Exception as error:  # such as a WANDB_... variable that it does not take
+        note = f"W&B did not start: {first_line(error)}; this run has no mirror at W&B, and all of its files here"
+        print(f"attnbench: {note}", file=sys.stderr, flush=True)
+        with suppress(Exception):
+            teardown()
+        return Tracker(None, {"kind": Logger.none.name, "fallback": note})
     described = describe(run, folder) | ({"fallback": why} if why else {})
     return Tracker(WholeRun(run, folder), described)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from wandb import Run, Settings
 
 AXIS = "trainer/global_step"  # W&B's own step counts calls
+_LONGEST = 128  # letters of a name or a group, at the server
 _CHECKOUT = Path(attnbench.__file__).resolve().parents[2]
 # Which way is up, for the summary's best value beside the last one.
 _BETTER = {"val/loss": "min", "val/perplexity": "min", "val/bleu": "max", "val/chrf": "max", "val/accuracy": "max"}
@@ -46,7 +48,8 @@ def begin(
     import wandb
 
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # even offline, it would report its own errors home
-    known: dict[str, Any] = {"id": run_id, "name": name, "group": group, "job_type": job_type, "tags": list(tags)}
+    known: dict[str, Any] = {"id": run_id, "name": name[:_LONGEST], "group": group[:_LONGEST], "job_type": job_type}
+    known |= {"tags": list(tags)}
     known |= {"project": chosen.project, "entity": chosen.entity, "dir": folder, "config": dict(config or {})}
     known["settings"] = _settings(git)
     if chosen.mode is LoggerMode.offline:
@@ -60,6 +63,21 @@ def begin(
     print(f"attnbench: {why}", file=sys.stderr, flush=True)
     wandb.teardown(exit_code=1)  # what began of it holds the id
     return _with_axes(wandb.init(mode="offline", **known)), why
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message that says something; pydantic's only names the class."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if len(lines) > 2 and "validation error" in lines[0]:
+        lines = [f"{lines[1]}: {lines[2].partition(' [type=')[0]}"]
+    return lines[0].rstrip(".") if lines else type(error).__name__
+
+
+def teardown() -> None:
+    """End what W&B has begun in this process."""
+    import wandb
+
+    wandb.teardown(exit_code=1)
 
 
 def describe(run: Run, folder: Path) -> dict[str, Any]:
@@ -76,13 +94,17 @@ def describe(run: Run, folder: Path) -> dict[str, Any]:
 
 
 def finish(run: Run, *, failed: bool = False) -> str | None:
-    """Close a run; W&B shows one that failed as failed. One sentence if not all of it came to the server."""
+    """Close a run; W&B shows one that failed as failed. Returns a sentence if not all of it came to the server."""
     online, session = not run.offline, Path(run.dir).parent
     try:
         run.finish(exit_code=1 if failed else 0)
     except TimeoutError:
         seconds = _patience("WANDB_FINISH_TIMEOUT")
         said = f"W&B did not take all of this run within {seconds:g} s (WANDB_FINISH_TIMEOUT); `make sync` uploads it"
+        print(f"attnbench: {said}", file=sys.stderr, flush=True)
+        return said
+    except Exception as error:
+        said = f"W&B did not close this run: {first_line(error)}"
         print(f"attnbench: {said}", file=sys.stderr, flush=True)
         return said
     if online:
@@ -128,4 +150,9 @@ def _with_axes(run: Run) -> Run:
 
 
 def _patience(variable: str) -> float:
-    return float(os.environ.get(variable, _PATIENCE[variable]))
+    """Seconds that the environment gives W&B, or ours where it gives none, or what is no number."""
+    with suppress(ValueError):
+        found = float(os.environ.get(variable, ""))
+        if 0 <= found < math.inf:
+            return found
+    return _PATIENCE[variable]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,6 +58,11 @@ def summary_id(plan: Plan) -> str:
     return f"{JOB_TYPE}-{hashlib.sha256(ids.encode()).hexdigest()[:12]}"
 
 
+def artifact_name(sweep: str) -> str:
+    """Return the name of the artifact with a sweep's results, in the characters and the length that W&B takes."""
+    return f"{re.sub(r'[^A-Za-z0-9_.-]', '-', sweep)[:100]}-results"
+
+
 def read_table(path: Path) -> Table:
     """A CSV file as W&B's table, numbers as such."""
     import wandb
@@ -88,7 +94,7 @@ def _log(run: Run, folder: Path) -> None:
     if (folder / "table.csv").is_file():
         found["table"] = read_table(folder / "table.csv")
     run.log(found)
-    results = wandb.Artifact(f"{run.group}-results", "results")
+    results = wandb.Artifact(artifact_name(folder.name), "results")
     for path in _results(folder):
         results.add_file(str(path))
     run.log_artifact(results)
