@@ -12,12 +12,13 @@ import signal
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn, cast
 
 import hydra
 from hydra._internal.utils import get_args_parser
+from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from attnbench import interrupts
 from attnbench.config import ConfigError, Fault, check
@@ -92,7 +93,13 @@ def run(cfg: DictConfig) -> None:
     from attnbench.tasks.run import execute  # torch comes with it
 
     hydra_config = HydraConfig.get()
-    execute(check(cfg), Path(hydra_config.runtime.output_dir), list(hydra_config.overrides.task))
+    execute(check(cfg), Path(hydra_config.runtime.output_dir), _overrides(hydra_config))
+
+
+def _overrides(hydra: HydraConf) -> list[str]:
+    """Return a run's overrides as typed: `optim.lr=${..seed}` is text here, not an interpolation of this list."""
+    lines = OmegaConf.to_container(cast("Any", hydra.overrides.task), resolve=False)
+    return [str(line) for line in cast("list[Any]", lines)]
 
 
 def run_alone(cfg: DictConfig) -> None:
@@ -100,7 +107,7 @@ def run_alone(cfg: DictConfig) -> None:
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
     if check(cfg).trainer.devices > 1 and started() == 1:
-        run_on_ranks(cfg, folder, list(hydra_config.overrides.task))
+        run_on_ranks(cfg, folder, _overrides(hydra_config))
         return
     try:
         if is_finished(folder):

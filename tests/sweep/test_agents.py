@@ -85,5 +85,5 @@ def test_what_cannot_be_run_is_not_handed_over(tmp_path: Path, capsys: pytest.Ca
     assert not list(tmp_path.iterdir())
     drawn = ["sweep=heads", "hydra/sweeper=random", f"paths.output={tmp_path}"]
     assert door.main(["wandb", *drawn]) == 2
-    assert "hydra/sweeper=random: expected basic: " in capsys.readouterr().err
+    assert "hydra/sweeper=random: expected grid: " in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,18 +9,8 @@ import pytest
 from attnbench.config import ConfigError
 from attnbench.config.attention import Score
 from attnbench.identity import run_id
-from attnbench.sweep import plan as plan_module
-from attnbench.sweep.compose import Composer
 from attnbench.sweep.plan import compose, expand, sweep_folder
 from attnbench.sweep.telling import titles
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _composed_once() -> Iterator[None]:
-    """The same choices compose to the same config: these tests share what is composed."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plan_module, "Composer", functools.cache(Composer))
-        yield
 
 
 def refused(command: str, *, multirun: bool = True) -> list[str]:

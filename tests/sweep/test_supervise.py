@@ -116,6 +116,19 @@ def test_what_is_finished_is_not_run_again_and_the_rest_is(tmp_path: Path, fakes
     assert (tmp_path / "0" / RECORD).read_bytes() == before
 
 
+def test_nothing_is_imported_where_all_runs_are_finished(
+    tmp_path: Path, fakes: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = fakes.jobs(tmp_path, fakes.finish, fakes.finish)
+    for job in jobs:
+        job.folder.mkdir()
+        fakes.finish(job.config, job.folder)
+    served: list[object] = []
+    monkeypatch.setattr("attnbench.sweep.supervise.serve", served.append)
+    assert supervise(jobs, 2, preload=("torch",)) == [Outcome.skipped, Outcome.skipped]
+    assert not served
+
+
 def test_an_old_failure_is_not_taken_for_a_new_one(tmp_path: Path, fakes: ModuleType) -> None:
     run(tmp_path, fakes, "fail")
     run(tmp_path, fakes, "leave")

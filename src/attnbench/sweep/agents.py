@@ -33,9 +33,10 @@ def sweep_of(plan: Plan) -> dict[str, Any]:
     Raises:
         ConfigError: the plan's runs are drawn, and so are no grid.
     """
-    drawn = [line for line in plan.command if line.startswith("hydra/sweeper=") and line != "hydra/sweeper=basic"]
+    grids = ("hydra/sweeper=basic", "hydra/sweeper=grid")
+    drawn = [line for line in plan.command if line.startswith("hydra/sweeper=") and line not in grids]
     if drawn:
-        told = "expected basic: W&B's agents run a grid; its own searches are set in the file that this one writes"
+        told = "expected grid: W&B's agents run a grid; its own searches are set in the file that this one writes"
         raise ConfigError([Fault("hydra/sweeper", drawn[-1].partition("=")[2], told)])
     given = [dict(line.partition("=")[::2] for line in run.overrides) for run in plan.runs]
     values = {key: list(dict.fromkeys(run[key] for run in given)) for key in given[0]}

@@ -11,9 +11,8 @@ from types import NoneType, UnionType
 from typing import Any
 
 from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException, ValidationError
+from omegaconf.errors import ValidationError
 
 from attnbench.config import Fault
 
@@ -58,7 +57,7 @@ def of_key(override: Override, config: DictConfig) -> Fault | None:
     return Fault(key, typed(override), _no_such_key(key, parent, node, config))
 
 
-def of_value(override: Override, error: HydraException, config: DictConfig) -> Fault:
+def of_value(override: Override, error: Exception, config: DictConfig) -> Fault:
     """A value that its key does not take."""
     key, given = override.key_or_group, typed(override)
     _, node, leaf = _place(key, config)
@@ -72,9 +71,9 @@ def of_unset(key: str) -> Fault:
     return Fault(key, "", f"not set, and there is no default: add {key}=<value>")
 
 
-def of_interpolation(error: OmegaConfBaseException) -> Fault:
-    """A ${...} that leads nowhere."""
-    return Fault(str(error.full_key or "config"), "", _first_line(error))
+def of_interpolation(error: Exception, group: str) -> Fault:
+    """Return the fault of a `${...}` in `group` that cannot be resolved."""
+    return Fault(str(getattr(error, "full_key", None) or group), "", _first_line(error))
 
 
 def _place(key: str, config: DictConfig) -> tuple[str, Any, str]:

@@ -6,7 +6,7 @@ from hydra.core.utils import JobStatus, run_job
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from attnbench.sweep.compose import register
+from attnbench.sweep.compose import JobConfig, register
 from attnbench.sweep.ranks import rank
 
 
@@ -17,12 +17,17 @@ def place(config: DictConfig, added: list[str]) -> None:
         OmegaConf.update(config, key, int(value))
 
 
-def run_hydra_job(context: HydraContext, task_function: TaskFunction, config: DictConfig, added: list[str]) -> None:
+def run_hydra_job(context: HydraContext, task_function: TaskFunction, job: JobConfig, added: list[str]) -> None:
     """Call the task function as Hydra does (its folder, `.hydra`, logging), and raise what it raises.
 
-    `added` are overrides of the run's placement, which do not change its folder.
+    Args:
+        context: of the command that the job is one of.
+        task_function: what Hydra calls with the job's config.
+        job: builds the config.
+        added: overrides of the run's placement, which do not change its folder.
     """
     register()  # a new process knows neither schema nor resolvers
+    config = job.build()
     place(config, added)
     with open_dict(config):
         config.hydra.overrides.task.extend(added)

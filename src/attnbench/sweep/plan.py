@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.types import Override
+from omegaconf import DictConfig
 
 from attnbench.config import Config, ConfigError, Fault
 from attnbench.identity import resolved, run_id
 from attnbench.record import SCHEMA_VERSION, Plan, PlannedRun
 from attnbench.sweep import search
-from attnbench.sweep.compose import Composer
+from attnbench.sweep.compose import Composer, shared_composer
 from attnbench.sweep.faults import typed
 
 _FOLDERS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
@@ -25,7 +26,7 @@ def compose(overrides: Sequence[str]) -> Config:
     Raises:
         ConfigError: with every fault of the overrides.
     """
-    composer = Composer()
+    composer = shared_composer()
     parsed, wrong = composer.parse(overrides)
     config, more = composer.compose(parsed)
     _refuse([*wrong, *more])
@@ -42,18 +43,19 @@ def expand(command: Sequence[str], *, multirun: bool, config_dir: str | None = N
     Raises:
         ConfigError: with every fault of every combination, each once.
     """
-    composer = Composer(config_dir)
+    composer = shared_composer(config_dir)
     overrides, wrong = composer.parse(command)
     overrides, misplaced = _sort_out(overrides, multirun)
     wrong += misplaced
     hydra = [override for override in overrides if override.is_hydra_override()]
     combinations, probes, misread = _combinations(composer, overrides) if multirun else ([_lines(overrides)], [], [])
     wrong += misread
+    unused = _Unused(composer, overrides)
     runs: dict[str, PlannedRun] = {}
     for number, lines in enumerate([*combinations, *probes]):
         parsed = [*hydra, *composer.parse(lines)[0]]
         config, found = composer.compose(parsed)
-        wrong += [*found, *_unused(composer, overrides, parsed)]
+        wrong += [*found, *unused.faults(parsed)]
         if config is not None and number < len(combinations):
             planned = PlannedRun(run_id(config), lines, resolved(config))
             runs.setdefault(planned.run_id, planned)
@@ -69,7 +71,7 @@ def help_text(command: Sequence[str], config_dir: str | None = None) -> str:
     Raises:
         ConfigError: a choice that cannot be made, or an override that cannot be read.
     """
-    composer = Composer(config_dir)
+    composer = shared_composer(config_dir)
     overrides, wrong = composer.parse(command)
     _refuse(wrong)
     return composer.help(overrides)
@@ -78,6 +80,11 @@ def help_text(command: Sequence[str], config_dir: str | None = None) -> str:
 def sweep_folder(config: Mapping[str, Any]) -> Path:
     """Where the runs of a resolved config's sweep lie, each in a folder that its run_id names."""
     return Path(config["paths"]["output"], config["sweep"]["name"])
+
+
+def run_folder(config: Config) -> Path:
+    """Return the folder of one run, `hydra.run.dir` of config.yaml."""
+    return Path(config.paths.output, config.sweep.name, run_id(config))
 
 
 def _refuse(found: Iterable[Fault]) -> None:
@@ -138,15 +145,29 @@ def _fixed(overrides: Iterable[Override]) -> list[Override]:
     return [override for override in overrides if not override.is_sweep_override()]
 
 
-def _unused(composer: Composer, overrides: list[Override], job: list[Override]) -> list[Fault]:
-    """A launcher or sweeper that a file brings along: Hydra, or config.yaml, has decided before."""
-    ours, master = (composer.choose(chosen).composed.hydra for chosen in (job, _fixed(overrides)))
-    brought = {key: "a swept choice" for key in ("launcher", "sweeper") if ours[key] != master[key]}
-    for group in ("experiment", "sweep"):
-        file = f"{group}/{ours.runtime.choices.get(group)}"
-        brought |= {key: file for key in composer.overridden(file) if key in ("launcher", "sweeper")}
-    expected = "brings another one, which would not be used: give it on the command line"
-    return [Fault(f"hydra/{key}", "", f"{who} {expected}") for key, who in brought.items()]
+class _Unused:
+    """Settings of Hydra's own that a file brings along, and that Hydra or config.yaml has decided before."""
+
+    def __init__(self, composer: Composer, overrides: list[Override]) -> None:
+        self._composer = composer
+        self._master = composer.choose(_fixed(overrides)).composed.hydra
+        self._known: dict[int, list[Fault]] = {}  # by what is chosen: many runs of a sweep choose the same
+
+    def faults(self, job: list[Override]) -> list[Fault]:
+        """Return what the choices of one run bring along in vain."""
+        chosen = self._composer.choose(job)
+        if id(chosen) not in self._known:
+            self._known[id(chosen)] = list(self._find(chosen.composed.hydra))
+        return self._known[id(chosen)]
+
+    def _find(self, hydra: DictConfig) -> Iterator[Fault]:
+        brought = {key: "a swept choice" for key in ("launcher", "sweeper") if hydra[key] != self._master[key]}
+        for group in ("experiment", "sweep"):
+            file = f"{group}/{hydra.runtime.choices.get(group)}"
+            brought |= {key: file for key in self._composer.overridden(file) if key in ("launcher", "sweeper")}
+        expected = "brings another one, which would not be used: give it on the command line"
+        for key, who in brought.items():
+            yield Fault(f"hydra/{key}", "", f"{who} {expected}")
 
 
 def _folders(runs: Iterable[PlannedRun]) -> list[Fault]:

@@ -19,6 +19,15 @@ _DIGITS = 4  # that a number drawn from an interval has: what is run is what is 
 
 
 @dataclass
+class GridOptions:
+    """`hydra.sweeper` of hydra/sweeper=grid, which config.yaml chooses: the options of Hydra's own `basic`."""
+
+    _target_: str = "hydra_plugins.attnbench_sweeper.GridSweeper"
+    max_batch_size: int | None = None  # runs that the launcher gets at once; null: all
+    params: dict[str, str] | None = None
+
+
+@dataclass
 class RandomOptions:
     """`hydra.sweeper` of hydra/sweeper=random."""
 

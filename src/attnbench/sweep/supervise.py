@@ -56,8 +56,7 @@ def supervise(
     """
     protect_output()
     tasks = (Task(number, f"[{number}/{total}]", job) for number, job in enumerate(jobs, first))
-    with _Supervisor(tasks, total, Board(tell)) as supervisor:
-        serve(preload)
+    with _Supervisor(tasks, total, Board(tell), preload) as supervisor:
         return supervisor.run()
 
 
@@ -73,8 +72,9 @@ class _Active:
 class _Supervisor:
     """The children, an event loop over them, and the signals: each child gets each once, from here alone."""
 
-    def __init__(self, tasks: Iterator[Task], total: int, board: Board) -> None:
+    def __init__(self, tasks: Iterator[Task], total: int, board: Board, preload: Sequence[str]) -> None:
         self._tasks, self._more = tasks, True
+        self._preload = preload
         self._next: Task | None = None
         self._board, self._counts = board, Counts(total)
         self._watch = Watch(self._ask)
@@ -184,6 +184,7 @@ class _Supervisor:
         if task in self._elsewhere:
             self._elsewhere.remove(task)
         task.attempt += 1
+        serve(self._preload)  # with the first run: a command that finds all runs finished imports nothing
         active = _Active(task, lease, Child(task.job, policy.added(task, cores()), lease))
         task.since = time.monotonic()  # the first one has waited for the fork server
         with blocked():

@@ -7,19 +7,19 @@ import dataclasses
 import importlib
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig
 
-from attnbench.config import ConfigError, check
+from attnbench.config import ConfigError
 from attnbench.sweep.children import Job
-from attnbench.sweep.compose import without_hydra
+from attnbench.sweep.compose import composer_of
 from attnbench.sweep.hydra_job import run_hydra_job
+from attnbench.sweep.plan import run_folder
 from attnbench.sweep.remote import hand_over
 from attnbench.sweep.remote_ray import RayOptions, RayQueue
 from attnbench.sweep.remote_submitit import LocalOptions, SlurmOptions, SubmititQueue
@@ -74,16 +74,15 @@ class AttnbenchLauncher(Launcher):
         return supervise(jobs, total, preload=PRELOAD, first=first)
 
     def _job(self, title: str, overrides: list[str], index: int) -> Job:
-        config = self.context.config_loader.load_sweep_config(self.config, overrides)
-        with open_dict(config):
-            config.hydra.job.id = config.hydra.job.num = index
+        """Build a job without its Hydra config, which its own process makes: a finished run needs none."""
+        config, composed = composer_of(self.config).job(self.config, overrides, index)
         return Job(
             title=title,
             overrides=overrides,
-            config=check(without_hydra(config)),
-            folder=Path(config.hydra.sweep.dir, config.hydra.sweep.subdir),
+            config=config,
+            folder=run_folder(config),
             target=run_hydra_job,
-            args=(self.context, self.task_function, config),
+            args=(self.context, self.task_function, composed),
         )
 
 

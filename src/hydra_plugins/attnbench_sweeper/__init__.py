@@ -1,8 +1,9 @@
-"""hydra/sweeper=random and optuna: searches instead of a grid, on the same plan, launchers and records."""
+"""hydra/sweeper=grid, random and optuna: which runs there are, on the same plan, launchers and records."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,21 +11,27 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException
-from omegaconf.errors import OmegaConfBaseException
 
-from attnbench.config import Config, ConfigError, Fault, check
-from attnbench.sweep.compose import without_hydra
+from attnbench.config import Config, ConfigError
+from attnbench.sweep.compose import composer_of
 from attnbench.sweep.optuna_search import Search, name_of
 from attnbench.sweep.optuna_study import OptunaOptions
-from attnbench.sweep.search import RandomOptions, Space
+from attnbench.sweep.search import GridOptions, RandomOptions, Space
 
 _STORE = ConfigStore.instance()
+_STORE.store(group="hydra/sweeper", name="grid", node=GridOptions, provider="attnbench")
 _STORE.store(group="hydra/sweeper", name="random", node=RandomOptions, provider="attnbench")
 _STORE.store(group="hydra/sweeper", name="optuna", node=OptunaOptions, provider="attnbench")
 
 
-class RandomSweeper(BasicSweeper):
+class GridSweeper(BasicSweeper):
+    """hydra/sweeper=grid: every combination, as Hydra's `basic` has it, of runs that the plan has checked."""
+
+    def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
+        """Do nothing: `attnbench.sweep.plan` has composed and checked each job; here, each would be composed anew."""
+
+
+class RandomSweeper(GridSweeper):
     """hydra/sweeper=random: what `attnbench.sweep.plan` has drawn and checked, drawn again."""
 
     def __init__(self, n_trials: int, seed: int, params: dict[str, str] | None) -> None:
@@ -66,8 +73,4 @@ class OptunaSweeper(BasicSweeper):
 
     def _compose(self, lines: list[str]) -> Config:
         assert self.config is not None
-        assert self.hydra_context is not None
-        try:
-            return check(without_hydra(self.hydra_context.config_loader.load_sweep_config(self.config, lines)))
-        except (HydraException, OmegaConfBaseException) as error:
-            raise ConfigError([Fault(" ".join(lines), "", str(error).splitlines()[0])]) from error
+        return composer_of(self.config).job(self.config, lines, 0)[0]
