@@ -139,6 +139,11 @@ def train_and_test(config: Config, task: Task, data: pl.LightningDataModule, rec
         trainer.test(task, datamodule=data, verbose=False)
         logger.summarise(record)
         failed = False
+    except (RuntimeError, ValueError, IndexError, ArithmeticError) as error:
+        diverged = task.diverged_from(error)
+        if diverged is None:
+            raise
+        raise diverged from error
     finally:
         close_logger(logger, failed)
 
