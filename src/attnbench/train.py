@@ -15,7 +15,8 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from attnbench.config import ConfigError, Fault, check
+from attnbench.config import ConfigError, Fault
+from attnbench.data.content import check
 from attnbench.record import PLAN, Kind, Plan, RecordError, Status, read_plan, write
 from attnbench.report.tables import write_tables
 from attnbench.sweep.children import Job

@@ -16,7 +16,8 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
-from attnbench.config import ConfigError, check
+from attnbench.config import ConfigError
+from attnbench.data.content import check
 from attnbench.sweep.children import Job
 from attnbench.sweep.compose import without_hydra
 from attnbench.sweep.hydra_job import run_hydra_job

@@ -13,7 +13,8 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from attnbench.config import Config, ConfigError, Fault, check
+from attnbench.config import Config, ConfigError, Fault
+from attnbench.data.content import check
 from attnbench.sweep.compose import without_hydra
 from attnbench.sweep.optuna_search import Search, name_of
 from attnbench.sweep.optuna_study import OptunaOptions
