@@ -285,7 +285,8 @@ def _notes(rows: Sequence[Row], made: Sorted, layout: Layout) -> Iterator[str]:
         signatures = {lookup(record, f"{column.key}_signature") for record in finished} - {None}
         if signatures:
             yield f"{column.heading}: sacreBLEU {', '.join(sorted(map(str, signatures)))}."
-    commits = {(record.provenance.get("git") or {}).get("commit", "unknown") for record in finished}
+    sessions = [session for record in finished for session in record.all_sessions]
+    commits = {(session.get("git") or {}).get("commit", "unknown") for session in sessions}
     if len(commits) > 1:
         yield f"The runs come from {len(commits)} commits of the code: {', '.join(sorted(commits))}."
     counts = Counter(note for record in finished for note in dict.fromkeys(record.notes))
