@@ -24,3 +24,28 @@ def test_what_was_written_to_its_end_is_read(tmp_path: Path, torn: str) -> None:
     history.rewind(tmp_path / history.HISTORY, 19)
     assert history.read(tmp_path) == [first]
     assert list(tmp_path.iterdir()) == [tmp_path / history.HISTORY]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "3",
+        "null",
+        "{}",
+        "[1]",
+        '"a"',
+        "garbage",
+        '{"update": null}',
+        '{"update": 20, "train/loss": [1]}',
+        "[" * 100_000,
+    ],
+)
+def test_a_damaged_line_costs_itself_alone(tmp_path: Path, line: str) -> None:
+    history.append(tmp_path, {"update": 10, "train/loss": 1.0})
+    with (tmp_path / history.HISTORY).open("a", encoding="utf-8") as file:
+        file.write(f"{line}\n")
+    history.append(tmp_path, {"update": 30, "train/loss": 3.0})
+    assert [entry["update"] for entry in history.read(tmp_path)] == [10, 30]
+    assert history.rewind(tmp_path / history.HISTORY, 30) == 2
+    assert len((tmp_path / history.HISTORY).read_text().splitlines()) == 2
+    assert history.rewind(tmp_path / "no.jsonl", 30) == 0

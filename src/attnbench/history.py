@@ -29,12 +29,16 @@ def append(folder: Path, entry: Mapping[str, float]) -> None:
 
 
 def read(folder: Path) -> list[dict[str, float]]:
-    """The entries in the order they were made; none where there is no history. A last line cut short is left out."""
-    return [{key: float(value) for key, value in entry.items()} for entry in read_lines(folder / HISTORY)]
+    """Read the entries in the order they were made; none where there is no history. Damaged lines are left out."""
+    entries = (_numbers(entry) for entry in read_lines(folder / HISTORY))
+    return [entry for entry in entries if entry is not None]
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The objects in a file of JSON lines, as far as it is whole: a kill or a power loss may leave half a line."""
+    """Read the objects with an `update` in a file of JSON lines; other lines are left out, wherever they stand.
+
+    A kill or a power loss may leave half a line; another program, or a bad disk, anything.
+    """
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
@@ -42,20 +46,39 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     found = []
     for line in text.split("\n"):  # splitlines would part texts that hold other ends of lines
         try:
-            found.append(json.loads(line))
-        except ValueError:
-            break
+            entry = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(entry, dict) and type(entry.get("update")) in (int, float):
+            found.append(entry)
     return found
 
 
-def rewind(path: Path, update: int) -> None:
-    """Take out of a file of JSON lines what came after `update`: a run goes on from there and says it again."""
+def rewind(path: Path, update: int) -> int:
+    """Take out of a file of JSON lines what came after `update`, since a run goes on from there and writes it again.
+
+    Damaged lines go too; what a damaged line is depends on the file: the history has numbers alone.
+
+    Returns:
+        The number of lines that are left.
+    """
     if not path.is_file():
-        return
+        return 0
     kept = [entry for entry in read_lines(path) if entry["update"] <= update]
+    if path.name == HISTORY:
+        kept = [entry for entry in kept if _numbers(entry) is not None]
     draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     draft.write_text("".join(f"{json.dumps(entry, ensure_ascii=False)}\n" for entry in kept), encoding="utf-8")
     os.replace(draft, path)
+    return len(kept)
+
+
+def _numbers(entry: Mapping[str, Any]) -> dict[str, float] | None:
+    """Return an entry's values as numbers; None where one of them is none."""
+    try:
+        return {key: float(value) for key, value in entry.items()}
+    except (TypeError, ValueError):
+        return None
 
 
 def _plain(value: float) -> float | str:

@@ -176,7 +176,7 @@ class Task(pl.LightningModule):
         return is_finite(self.network.parameters())
 
     def diverged_from(self, error: Exception) -> TrainingError | None:
-        """Return the TrainingError behind `error`, raised by an operation that does not take NaN; None: there is none."""
+        """Return what to raise instead of `error`, where an operation met NaN; None: `error` itself."""
         try:
             is_finite_now = self.has_finite_weights()
         except RuntimeError:  # the device itself has failed
