@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import errno
 import os
 import shutil
@@ -373,6 +374,52 @@ def test_a_run_does_not_go_on_with_other_data(small: Small, tmp_path: Path, monk
             with pytest.raises(DataError, match="synthetic: not as when this run began; expected the same content"):
                 execute(config, tmp_path, [])
     assert execute(config, tmp_path, []).status is Status.finished
+
+
+def csv_rows(folder: Path) -> list[dict[str, str]]:
+    """What is in metrics.csv, but for the clock; steps with what was logged, in the order of the file."""
+    with (folder / "csv" / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [{k: v for k, v in row.items() if v and not k.startswith("performance/")} for row in rows]
+
+
+@pytest.mark.parametrize(("step", "count"), [("training_step", 7), ("training_step", 9), ("test_step", 1)])
+def test_metrics_csv_is_as_of_a_run_never_stopped(
+    small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, count: int
+) -> None:
+    config = small("logger=csv", "logger.every_steps=2", "trainer.validate_every_epochs=1", "task.decode_tokens=128")
+    execute(config, tmp_path / "a", [])
+    with monkeypatch.context() as patch:
+        stop_at(patch, config, step, count, signal.SIGTERM)
+        with pytest.raises(Interrupted):
+            execute(config, tmp_path / "b", [])
+    before = csv_rows(tmp_path / "b")
+    execute(config, tmp_path / "b", [])
+    assert csv_rows(tmp_path / "b") == csv_rows(tmp_path / "a")
+    assert csv_rows(tmp_path / "b")[: len(before)] == before
+    assert len(before) > 2
+
+
+def test_rows_beyond_the_last_checkpoint_are_logged_once(
+    small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = small("logger=csv", "logger.every_steps=1", "trainer.validate_every_epochs=1")
+    execute(config, tmp_path / "a", [])
+    original, calls = Translation.training_step, 0
+
+    def crash(self: Translation, *args: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 7:
+            raise Crash
+        return original(self, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Translation, "training_step", crash)
+        with pytest.raises(Crash):
+            execute(config, tmp_path / "b", [])
+    execute(config, tmp_path / "b", [])
+    assert csv_rows(tmp_path / "b") == csv_rows(tmp_path / "a")
 
 
 class Crash(Exception):

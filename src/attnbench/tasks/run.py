@@ -149,6 +149,7 @@ def train_and_test(config: Config, task: Task, data: TaskData, record: Record, f
             performance,
             run_record,
             History(folder, config.logger.every_steps, run_record, performance),
+            *logger.callbacks,
             InitialGradients(record),
             *observers(config, performance, folder),
             *keepers,
