@@ -20,6 +20,8 @@ from attnbench.callbacks.resumable import Interrupted
 from attnbench.config import Config
 from attnbench.data.errors import DataError
 from attnbench.record import Record, RecordError, Status, read
+from attnbench.sweep import policy
+from attnbench.sweep.children import Job
 from attnbench.tasks import run
 from attnbench.tasks.build import TASKS
 from attnbench.tasks.run import MODEL, execute
@@ -420,6 +422,48 @@ def test_rows_beyond_the_last_checkpoint_are_logged_once(
             execute(config, tmp_path / "b", [])
     execute(config, tmp_path / "b", [])
     assert csv_rows(tmp_path / "b") == csv_rows(tmp_path / "a")
+
+
+@pytest.mark.parametrize(("task", "most"), [("translation", 100), ("classification", 9)])
+def test_a_batch_that_is_halved_until_it_fits_ends_with_the_result_of_the_whole(
+    small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: str, most: int
+) -> None:
+    """From the first attempt to success, as a supervisor decides it: the same run, the same updates."""
+    plain = ["model.dropout=0", "trainer.final_weights=last", "sweep.on_oom=halve_batch"]
+    config = small(*plain, task=task)
+    undisturbed = execute(config, tmp_path / "a", [])
+    task_type, limit = TASKS[type(config.task)][0], most
+    step = task_type.training_step
+
+    def hungry(self: Any, batch: Any, number: int) -> Any:
+        if batch.places[1] > limit * (2 if task == "translation" else 1):  # both sides of a pair
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return step(self, batch, number)
+
+    monkeypatch.setattr(task_type, "training_step", hungry)
+    attempt = policy.Task(1, "", Job("", [], config, tmp_path / "b", execute))
+    tried: list[int | None] = []
+    while True:
+        tried.append(attempt.micro_batch)
+        config.trainer.micro_batch = attempt.micro_batch
+        try:
+            found = execute(config, tmp_path / "b", policy.added(attempt, 1))
+            break
+        except torch.OutOfMemoryError:
+            config.trainer.micro_batch = None
+            again = policy.once_more(attempt, read(tmp_path / "b" / "run.json"))
+            assert again is not None, tried
+            attempt.micro_batch = again.micro_batch
+    assert len(tried) > 2
+    assert tried[-1] is not None
+    assert tried[-1] <= most
+    assert found.overrides == [f"trainer.micro_batch={tried[-1]}"]
+    assert (found.run_id, found.status, found.attempts) == (undisturbed.run_id, Status.finished, len(tried))
+    assert [session["attempt"] for session in found.sessions] == [*range(1, len(tried) + 1)]
+    for part in ("final", "test"):
+        assert found.metrics[part]["loss"] == pytest.approx(undisturbed.metrics[part]["loss"], rel=1e-4)
+    assert found.metrics["final"]["update"] == undisturbed.metrics["final"]["update"]
+    assert found.performance["steps"] == undisturbed.performance["steps"]
 
 
 class Crash(Exception):

@@ -253,3 +253,21 @@ def test_tokenised_sets_are_scored_on_tokens_and_on_ordinary_text(cased: bool, c
     assert (report["bleu"] == pytest.approx(100)) is not cased
     only_tokens = score_translations(tokens, {TOKENISED: tokens}, text)
     assert only_tokens["bleu"] == pytest.approx(100)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (torch.ones(3), "not a checkpoint of attnbench, but of another program"),
+        ([1], "not a checkpoint of attnbench, but of another program"),
+        ({"model": {}}, "not a checkpoint of attnbench, but of another program"),
+        ({"attnbench": 3}, "not a checkpoint of attnbench, but of another program"),
+        ({"attnbench": {"config": 3}}, "not a whole attnbench checkpoint"),
+        ({"attnbench": {"config": {"task": {"family": []}}}}, "not a whole attnbench checkpoint"),
+        ({"attnbench": {"config": None, "assets": []}, "state_dict": 3}, "not a whole attnbench checkpoint"),
+    ],
+)
+def test_another_programs_file_is_no_checkpoint(tmp_path: Path, content: Any, said: str) -> None:
+    torch.save(content, tmp_path / MODEL)
+    with pytest.raises(CheckpointError, match=said):
+        load_task(tmp_path / MODEL)
