@@ -36,3 +36,26 @@ def test_a_damaged_line_in_the_middle_costs_itself_alone(tmp_path: Path) -> None
     assert [entry["update"] for entry in found] == [10, 30]
     assert history.count_damaged_lines(tmp_path, len(found)) == 2
     assert history.count_damaged_lines(tmp_path / "nowhere", 0) == 0
+@pytest.mark.parametrize(
+    "line",
+    [
+        "3",
+        "null",
+        "{}",
+        "[1]",
+        '"a"',
+        "garbage",
+        '{"update": null}',
+        '{"update": 20, "train/loss": [1]}',
+        "[" * 100_000,
+    ],
+)
+def test_a_damaged_line_costs_itself_alone(tmp_path: Path, line: str) -> None:
+    history.append(tmp_path, {"update": 10, "train/loss": 1.0})
+    with (tmp_path / history.HISTORY).open("a", encoding="utf-8") as file:
+        file.write(f"{line}\n")
+    history.append(tmp_path, {"update": 30, "train/loss": 3.0})
+    assert [entry["update"] for entry in history.read(tmp_path)] == [10, 30]
+    assert history.rewind(tmp_path / history.HISTORY, 30) == 2
+    assert len((tmp_path / history.HISTORY).read_text().splitlines()) == 2
+    assert history.rewind(tmp_path / "no.jsonl", 30) == 0

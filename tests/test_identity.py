@@ -9,13 +9,15 @@ from pathlib import Path
 import pytest
 
 from attnbench import identity
-from attnbench.config import Config
+from attnbench.config import Config, ConfigError, check
+from attnbench.config.attention import Score
 from attnbench.config.data import SyntheticTranslationConfig
-from attnbench.config.model import Norm, TransformerConfig
+from attnbench.config.model import CnnConfig, MlpConfig, ModelConfig, Norm, NormKind, TransformerConfig, VitConfig
+from attnbench.config.optim import Optimiser
 from attnbench.config.root import revive
 from attnbench.config.task import TranslationConfig
-from attnbench.config.tracking import Logger
-from attnbench.config.trainer import Accelerator, Precision, Strategy, TrainerConfig
+from attnbench.config.tracking import Logger, OnMemory
+from attnbench.config.trainer import Accelerator, FinalWeights, Precision, Strategy, TrainerConfig
 from attnbench.identity import identity_part, provenance, resolved, run_id
 
 
@@ -71,6 +73,87 @@ def test_what_may_change_a_result_changes_the_id(change: Callable[[Config], obje
     config = a_config()
     change(config)
     assert run_id(config) != run_id(a_config())
+
+
+def with_batch_norm(**trainer: object) -> Config:
+    config = a_config()
+    assert isinstance(config.model, TransformerConfig)
+    assert isinstance(config.data, SyntheticTranslationConfig)
+    config.model.norm_kind, config.data.batch_tokens = NormKind.batch, 1000
+    for key, value in trainer.items():
+        setattr(config.trainer, key, value)
+    return config
+
+
+@pytest.mark.parametrize(
+    "division",
+    [{"micro_batch": 500}, {"micro_batch": 400}, {"devices": 2}, {"num_nodes": 2}, {"devices": 2, "micro_batch": 250}],
+)
+def test_with_batch_norm_how_an_update_is_divided_is_part_of_a_run(division: dict[str, object]) -> None:
+    assert run_id(with_batch_norm(**division)) != run_id(with_batch_norm())
+    flat = identity_part(resolved(with_batch_norm(**division)))["trainer"]
+    assert flat != identity_part(resolved(with_batch_norm()))["trainer"], "and a table does not average over it"
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({}, {"micro_batch": 1000}),
+        ({}, {"micro_batch": 4000}),
+        ({"micro_batch": 500}, {"micro_batch": 999}),
+        ({"devices": 2}, {"num_nodes": 2}),
+        ({"devices": 2}, {"devices": 2, "strategy": Strategy.ddp}),
+        ({"micro_batch": 500}, {"micro_batch": 500, "threads": 2}),
+    ],
+)
+def test_the_same_division_is_the_same_run(one: dict[str, object], other: dict[str, object]) -> None:
+    assert run_id(with_batch_norm(**one)) == run_id(with_batch_norm(**other))
+
+
+def test_with_batch_norm_shares_of_a_model_are_not_copies() -> None:
+    one, other = ({"devices": 2, "strategy": strategy} for strategy in (Strategy.ddp, Strategy.fsdp))
+    assert run_id(with_batch_norm(**one)) != run_id(with_batch_norm(**other))
+
+
+def test_with_batch_norm_a_batch_is_not_halved_behind_a_runs_back() -> None:
+    config = with_batch_norm()
+    config.sweep.on_oom = OnMemory.halve_batch
+    with pytest.raises(ConfigError, match=r"sweep\.on_oom=halve_batch: expected fail: with batch norm"):
+        check(config)
+
+
+UNREAD: dict[str, Callable[[Config], object]] = {
+    "average_last": lambda c: setattr(c.trainer, "average_last", 3),
+    "momentum": lambda c: setattr(c.optim, "momentum", 0.9),
+    "detect_anomaly": lambda c: setattr(c.debug, "detect_anomaly", True),
+}
+
+
+@pytest.mark.parametrize("change", UNREAD.values(), ids=UNREAD)
+def test_what_nothing_reads_changes_no_id(change: Callable[[Config], object]) -> None:
+    config = a_config()
+    change(config)
+    assert run_id(config) == run_id(a_config())
+
+
+def test_a_key_counts_where_it_is_read() -> None:
+    one, other = a_config(), a_config()
+    for config in (one, other):
+        config.optim.name, config.trainer.final_weights = Optimiser.sgd, FinalWeights.average
+    other.optim.beta1 = 0.5
+    assert run_id(one) == run_id(other)
+    other.optim.momentum = 0.9
+    assert run_id(one) != run_id(other)
+    other.optim.momentum, other.trainer.average_last = 0.0, 3
+    assert run_id(one) != run_id(other)
+
+
+@pytest.mark.parametrize(("model", "reads"), [(MlpConfig(), False), (CnnConfig(), False), (VitConfig(), True)])
+def test_attention_counts_where_a_model_attends(model: ModelConfig, reads: bool) -> None:
+    one, other = a_config(), a_config()
+    one.model = other.model = model
+    other.attention.score, other.position.max_len = Score.additive, 99
+    assert (run_id(one) != run_id(other)) is reads
 
 
 def test_every_group_is_on_one_side_or_the_other() -> None:

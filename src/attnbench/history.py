@@ -66,14 +66,23 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     return found
 
 
-def rewind(path: Path, update: int) -> None:
-    """Take out of a file of JSON lines what came after `update`: a run goes on from there and says it again."""
+def rewind(path: Path, update: int) -> int:
+    """Take out of a file of JSON lines what came after `update`, since a run goes on from there and writes it again.
+
+    Damaged lines go too; what a damaged line is depends on the file: the history has numbers alone.
+
+    Returns:
+        The number of lines that are left.
+    """
     if not path.is_file():
-        return
+        return 0
     kept = [entry for entry in read_lines(path) if entry["update"] <= update]
+    if path.name == HISTORY:
+        kept = [entry for entry in kept if _numbers(entry) is not None]
     draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     draft.write_text("".join(f"{json.dumps(entry, ensure_ascii=False)}\n" for entry in kept), encoding="utf-8")
     os.replace(draft, path)
+    return len(kept)
 
 
 def _numbers(entry: Mapping[str, Any]) -> dict[str, float] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import platform
 import subprocess
@@ -21,6 +22,12 @@ if TYPE_CHECKING:  # the schema needs Hydra, which a table has no time for
 _NOT_IDENTITY = frozenset({"name", "paths", "logger", "callbacks", "sweep"})
 _PLACEMENT = frozenset(
     {"accelerator", "devices", "num_nodes", "strategy", "threads", "micro_batch", "recompute", "save_every_minutes"}
+)
+_HAS_BATCH_NORM = frozenset({"cnn", "resnet18"})  # families; of others, model.norm_kind says it
+_HAS_BLOCKS = frozenset({"transformer", "vit"})
+_ATTENDS = frozenset({"bahdanau", "luong"})  # values of a recurrent model's `attend`
+_USERS_FILES = frozenset(
+    {"train_source", "train_target", "val_source", "val_target", "test_source", "test_target", "folder"}
 )
 _PACKAGES = (
     "attnbench",
@@ -44,15 +51,63 @@ def resolved(config: Config) -> dict[str, Any]:
 
 
 def identity_part(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a `resolved` config, what can change a result, the seed included."""
+    """Return what can change a result of a `resolved` config, the seed included.
+
+    With batch norm, how an update is divided does so too: statistics are those of a part of it.
+    """
     part = {key: value for key, value in config.items() if key not in _NOT_IDENTITY}
     part["trainer"] = {key: value for key, value in config["trainer"].items() if key not in _PLACEMENT}
+    if uses_batch_norm(config):
+        part["trainer"] |= _division(config)
     return part
 
 
+def uses_batch_norm(config: Mapping[str, Any]) -> bool:
+    """Check whether the model of a `resolved` config has batch norm."""
+    model = config["model"]
+    return model.get("family") in _HAS_BATCH_NORM or model.get("norm_kind") == "batch"
+
+
+def _division(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how an update is divided, each way of it in one form: a limit that is never reached limits nothing."""
+    trainer, data = config["trainer"], config["data"]
+    ranks = trainer["devices"] * trainer["num_nodes"]
+    size, limit = data.get("batch_tokens", data.get("batch_size")), trainer["micro_batch"]
+    batches = 1 if limit is None or size is None else math.ceil(size / (limit * ranks))
+    division: dict[str, Any] = {"devices": ranks}
+    division["micro_batch"] = None if batches == 1 else math.ceil(size / (batches * ranks))
+    if ranks > 1 and trainer["strategy"] == "fsdp":  # each rank has statistics of its own
+        division["strategy"] = "fsdp"
+    return division
+
+
+def _hashed_part(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the part of a `resolved` config that a run_id is made of: `identity_part` less keys that nothing reads."""
+    part = identity_part(config)
+    model, trainer, data, optim = (dict(part.get(key, {})) for key in ("model", "trainer", "data", "optim"))
+    has_blocks = model.get("family") in _HAS_BLOCKS
+    if not has_blocks:
+        part.pop("position", None)
+        if model.get("attend") not in _ATTENDS:
+            part.pop("attention", None)
+    if trainer.get("final_weights") != "average":
+        trainer.pop("average_last", None)
+    for key in ("beta1", "beta2", "eps") if optim.get("name") == "sgd" else ("momentum",):
+        optim.pop(key, None)
+    if data.get("content") is not None:  # where the user's own files lie, and what they are called
+        data = {key: value for key, value in data.items() if key not in _USERS_FILES}
+    debug = {key: value for key, value in part.get("debug", {}).items() if key != "detect_anomaly"}
+    return part | {"trainer": trainer, "data": data, "optim": optim, "debug": debug}
+
+
 def run_id(config: Config) -> str:
-    """Twelve hexadecimal digits of a SHA-256 over the config's identity: no clock, host or folder in it."""
-    canonical = json.dumps(identity_part(resolved(config)), sort_keys=True, separators=(",", ":"))
+    """Return twelve hexadecimal digits of a SHA-256 over the config's identity: no clock, host or folder in it."""
+    return run_id_of(resolved(config))
+
+
+def run_id_of(config: Mapping[str, Any]) -> str:
+    """Return the run_id of a `resolved` config."""
+    canonical = json.dumps(_hashed_part(config), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
 

@@ -68,7 +68,7 @@ class Record:
     config: dict[str, Any]  # identity.resolved
     overrides: list[str]
     seed: int
-    provenance: dict[str, Any]  # identity.provenance
+    provenance: dict[str, Any]  # identity.provenance, of the last attempt
     parameters: dict[str, int]  # total, trainable
     metrics: dict[str, dict[str, Any]]  # final: last validation; best: by validation; test
     performance: dict[str, Any]  # units stand in the keys
@@ -77,6 +77,21 @@ class Record:
     error: dict[str, str] | None  # kind, type, message, traceback
     time: dict[str, Any]  # started, ended (ISO 8601, UTC), train_seconds
     attempts: int = 1  # how often it was begun or gone on with
+    sessions: list[dict[str, Any]] = dataclasses.field(
+        default_factory=list
+    )  # of each attempt: attempt, started, its provenance
+
+    def set_provenance(self, provenance: dict[str, Any]) -> None:
+        """Set where the numbers of this attempt come from; those of earlier attempts stay in `sessions`."""
+        self.provenance = provenance
+        earlier = [session for session in self.sessions if session["attempt"] != self.attempts]
+        this = {"attempt": self.attempts, "started": self.time["started"], **provenance}
+        self.sessions = [*earlier, this]
+
+    @property
+    def all_sessions(self) -> list[dict[str, Any]]:
+        """`sessions`; of a record that has none, written by an older version, what it says of the last attempt."""
+        return self.sessions or [{"attempt": self.attempts, "started": self.time.get("started"), **self.provenance}]
 
     @property
     def state(self) -> str:
@@ -136,9 +151,9 @@ def read_progress(folder: Path) -> tuple[int, int | None] | None:
     """What `write_progress` wrote, or None where there is nothing to read."""
     try:
         update, of = json.loads((folder / PROGRESS).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return None
-    return update, of
+    return (update, of) if type(update) is int and (of is None or type(of) is int) else None
 
 
 def read(path: Path) -> Record:

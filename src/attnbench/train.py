@@ -21,8 +21,9 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from attnbench import interrupts
-from attnbench.config import ConfigError, Fault, check
+from attnbench.config import ConfigError, Fault
 from attnbench.console import command, complain, leave, report_interruption
+from attnbench.data.content import check
 from attnbench.record import PLAN, Kind, Plan, Record, RecordError, Status, read_plan, write
 from attnbench.report.tables import write_tables
 from attnbench.sweep.children import Job

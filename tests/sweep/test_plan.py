@@ -8,6 +8,8 @@ import pytest
 
 from attnbench.config import ConfigError
 from attnbench.config.attention import Score
+from attnbench.config.root import revive
+from attnbench.data import content
 from attnbench.identity import run_id
 from attnbench.sweep.plan import compose, expand, sweep_folder
 from attnbench.sweep.telling import titles
@@ -162,3 +164,23 @@ def test_a_job_is_called_by_what_it_has_of_its_own() -> None:
     assert titles([["seed=1", "depth=2"], ["seed=2", "depth=2"]]) == ["seed=1", "seed=2"]
     assert titles([["seed=1", "depth=2"]]) == ["seed=1 depth=2"]
     assert titles([]) == []
+
+
+def test_other_text_behind_a_path_is_another_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(content, "_TIMES", 0)  # files are looked at for each config
+    command = [
+        "data=files", "data.max_len=32", "data.batch_tokens=64", "trainer.max_steps=1", f"paths.cache={tmp_path}/cache",
+        *(f"data.{key}={tmp_path}/{key}" for key in ("train_source", "val_source")),
+    ]  # fmt: skip
+    with pytest.raises(ConfigError, match=r"data\.train_source=.*: expected a file that is there") as refused:
+        expand(command, multirun=True)
+    assert len(refused.value.faults) == 2
+    ids = []
+    for text in ("a\tb\n", "a\tc\n", "a\tb\n"):
+        for key in ("train_source", "val_source"):
+            (tmp_path / key).write_text(text)
+        (run,) = expand(command, multirun=False).runs
+        assert run.config["data"]["content"] is not None
+        assert run.run_id == run_id(revive(run.config)), "a checkpoint's config is not compared with files"
+        ids.append(run.run_id)
+    assert ids[0] == ids[2] != ids[1]

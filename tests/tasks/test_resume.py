@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import errno
 import os
+import shutil
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +18,15 @@ from attnbench import history, interrupts
 from attnbench.callbacks.checkpoints import LAST
 from attnbench.callbacks.resumable import Interrupted
 from attnbench.config import Config
-from attnbench.record import Record, Status, read, write
+from attnbench.data.errors import DataError
+from attnbench.record import Record, RecordError, Status, read, write
+from attnbench.sweep import policy
+from attnbench.sweep.children import Job
 from attnbench.sweep.records import new_record
 from attnbench.tasks import run
 from attnbench.tasks.build import TASKS
 from attnbench.tasks.run import MODEL, execute
+from attnbench.tasks.translation import Translation
 
 from .conftest import Small
 
@@ -213,6 +220,284 @@ def test_out_of_memory_and_gone_on_in_halves_is_the_same_run(
     resumed = execute(halved, tmp_path / "b", [])
     assert resumed.metrics["final"]["update"] == undisturbed.metrics["final"]["update"]
     assert resumed.metrics["final"]["loss"] == pytest.approx(undisturbed.metrics["final"]["loss"], rel=1e-4)
+
+
+def let_the_first_validation_be_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Later weights are worse: which ones are tested shows whether the best score is remembered."""
+    publish = Translation.publish
+
+    def published(self: Translation, stage: str, report: dict[str, Any]) -> None:
+        publish(self, stage, report | ({"bleu": 50.0 - self.global_step} if stage == "val" else {}))
+
+    monkeypatch.setattr(Translation, "publish", published)
+
+
+@pytest.mark.parametrize("final", ["best", "average", "last"])
+@pytest.mark.parametrize(("step", "count"), [("training_step", 8), ("test_step", 1)])
+def test_a_folder_that_was_moved_goes_on_as_if_it_were_not(
+    small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, final: str, step: str, count: int
+) -> None:
+    """In the middle of training, and after the last validation; copied, so that the old folder is there as well."""
+    let_the_first_validation_be_the_best(monkeypatch)
+    config = small(
+        f"trainer.final_weights={final}",
+        "trainer.average_last=2",
+        "trainer.validate_every_epochs=1",
+        "task.decode_tokens=128",
+    )
+    undisturbed = execute(config, tmp_path / "a", [])
+    assert undisturbed.metrics["best"]["epoch"] == 1
+    with monkeypatch.context() as patch:
+        stop_at(patch, config, step, count, signal.SIGTERM)
+        with pytest.raises(Interrupted):
+            execute(config, tmp_path / "b", [])
+    assert len(list((tmp_path / "b").glob("history.jsonl"))) == 1
+    shutil.copytree(tmp_path / "b", tmp_path / "c" / "d")
+    resumed = execute(config, tmp_path / "c" / "d", [])
+    assert_same(resumed, tmp_path / "c" / "d", undisturbed, tmp_path / "a")
+    assert resumed.notes == undisturbed.notes
+
+
+def flip_a_bit(path: Path) -> None:
+    """Of the weights: the file opens as before, and torch.load does not notice."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def replace_by_others(path: Path) -> None:
+    content = torch.load(path, weights_only=True)
+    torch.save(content | {"global_step": 1}, path)
+
+
+DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
+    "cut short": (lambda path: os.truncate(path, 1000), "was damaged"),
+    "a bit": (flip_a_bit, "was damaged"),
+    "gone": (lambda path: path.unlink(), "missing"),
+    "of another update": (replace_by_others, "was of update 1 instead of"),
+}
+
+
+@pytest.mark.parametrize(("damage", "said"), DAMAGE.values(), ids=DAMAGE)
+@pytest.mark.parametrize("final", ["best", "average"])
+def test_weights_that_were_lost_before_their_test_are_made_again(
+    small: Small,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    final: str,
+    damage: Callable[[Path], object],
+    said: str,
+) -> None:
+    """Damaged after the last validation, by which they were chosen."""
+    config = small(f"trainer.final_weights={final}", "trainer.average_last=2", "task.decode_tokens=128")
+    undisturbed = execute(config, tmp_path / "a", [])
+    with monkeypatch.context() as patch:
+        stop_at(patch, config, "test_step", 1, signal.SIGINT)
+        with pytest.raises(Interrupted):
+            execute(config, tmp_path / "b", [])
+    damage(sorted((tmp_path / "b" / LAST).parent.glob("best*" if final == "best" else "recent*"))[-1])
+    resumed = execute(config, tmp_path / "b", [])
+    note = next(note for note in resumed.notes if note.endswith("began anew"))
+    assert said in note
+    assert_same(resumed, tmp_path / "b", undisturbed, tmp_path / "a")
+
+
+@pytest.mark.parametrize("damage", [flip_a_bit, replace_by_others])
+def test_weights_that_are_not_those_of_the_record_are_not_tested(
+    small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: Callable[[Path], object]
+) -> None:
+    config, choose = small(), run.final_weights
+
+    def damaged(*args: Any) -> Any:
+        damage(tmp_path / "checkpoints" / "best.ckpt")
+        return choose(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "final_weights", damaged)
+        with pytest.raises(RecordError, match=r"best\.ckpt: .*; the same command begins anew"):
+            execute(config, tmp_path, [])
+    stopped = read(tmp_path / "run.json")
+    assert (stopped.state, stopped.metrics["test"]) == ("refused", {})
+    assert execute(config, tmp_path, []).status is Status.finished
+
+
+def test_a_checkpoint_of_another_run_is_not_gone_on_from(small: Small, tmp_path: Path) -> None:
+    other, config = small("seed=2", "trainer.max_epochs=2"), small("trainer.max_epochs=2")
+    undisturbed = execute(config, tmp_path / "a", [])
+    execute(other, tmp_path / "b", [])
+    (tmp_path / "c" / LAST).parent.mkdir(parents=True)
+    shutil.copy(tmp_path / "b" / LAST, tmp_path / "c" / LAST)
+    found = execute(config, tmp_path / "c", [])
+    assert found.notes == ["checkpoint was of another run: began anew"]
+    assert found.metrics == undisturbed.metrics
+
+
+HISTORY_DAMAGE: dict[str, tuple[Callable[[list[str]], list[str] | None], int]] = {
+    "a number": (lambda lines: ["3", *lines[1:]], 1),
+    "empty keys": (lambda lines: [lines[0], "{}", *lines[2:]], 1),
+    "garbage": (lambda lines: ["\0\0#", *lines[1:]], 1),
+    "gone": (lambda lines: None, 6),
+    "another line": (lambda lines: [lines[0], "null", *lines[1:]], 0),
+}
+
+
+@pytest.mark.parametrize(("damage", "lost"), HISTORY_DAMAGE.values(), ids=HISTORY_DAMAGE)
+def test_lines_of_the_history_that_were_lost_are_noted(
+    small: Small,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    damage: Callable[[list[str]], list[str] | None],
+    lost: int,
+) -> None:
+    config = small("logger.every_steps=2", "trainer.validate_every_epochs=1", "trainer.max_epochs=3")
+    execute(config, tmp_path / "a", [])
+    with monkeypatch.context() as patch:
+        stop_at(patch, config, "validation_step", 2, signal.SIGTERM)
+        with pytest.raises(Interrupted):
+            execute(config, tmp_path / "b", [])
+    path = tmp_path / "b" / history.HISTORY
+    lines = path.read_text().splitlines()
+    left = damage(lines)
+    path.unlink()
+    if left is not None:
+        path.write_text("".join(f"{line}\n" for line in left))
+    resumed = execute(config, tmp_path / "b", [])
+    noted = [note for note in resumed.notes if note.startswith("history.jsonl")]
+    assert [note.split()[1] for note in noted] == [str(lost)] * (lost > 0), noted
+    assert len(curves(tmp_path / "b")) == len(curves(tmp_path / "a")) - lost
+
+
+def test_what_was_lost_stays_in_the_record_of_later_attempts(
+    small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = small("trainer.validate_every_epochs=1")
+    for count in (10, 5):
+        with monkeypatch.context() as patch:
+            stop_at(patch, config, "training_step", count, signal.SIGTERM)
+            with pytest.raises(Interrupted):
+                execute(config, tmp_path, [])
+        if count == 10:
+            os.truncate(tmp_path / LAST, 1000)
+    assert execute(config, tmp_path, []).notes == ["checkpoint last.ckpt was damaged: went on from previous.ckpt"]
+
+
+def test_where_the_numbers_of_every_attempt_come_from_is_kept(
+    small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = small()
+    with monkeypatch.context() as patch:
+        stop_at(patch, config, "training_step", 3, signal.SIGTERM)
+        patch.setattr("attnbench.identity._cpu", lambda: "another processor")
+        with pytest.raises(Interrupted):
+            execute(config, tmp_path, [])
+    record = execute(config, tmp_path, [])
+    assert read(tmp_path / "run.json") == record
+    assert [session["attempt"] for session in record.sessions] == [1, 2]
+    assert record.sessions[0]["cpu"] == "another processor" != record.provenance["cpu"]
+    assert record.sessions[0]["data"] == record.sessions[1]["data"] != {}
+    assert record.sessions[1].items() >= record.provenance.items()
+
+
+def test_a_run_does_not_go_on_with_other_data(small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = small()
+    with monkeypatch.context() as patch:
+        stop_at(patch, config, "training_step", 3, signal.SIGTERM)
+        with pytest.raises(Interrupted):
+            execute(config, tmp_path, [])
+    for _ in range(2):  # what is refused does not forget what it was compared with
+        with monkeypatch.context() as patch:
+            patch.setattr(TASKS[type(config.task)][1], "checksums", {"synthetic": "abc"})
+            with pytest.raises(DataError, match="synthetic: not as when this run began; expected the same content"):
+                execute(config, tmp_path, [])
+    assert execute(config, tmp_path, []).status is Status.finished
+
+
+def csv_rows(folder: Path) -> list[dict[str, str]]:
+    """What is in metrics.csv, but for the clock; steps with what was logged, in the order of the file."""
+    with (folder / "csv" / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [{k: v for k, v in row.items() if v and not k.startswith("performance/")} for row in rows]
+
+
+@pytest.mark.parametrize(("step", "count"), [("training_step", 7), ("training_step", 9), ("test_step", 1)])
+def test_metrics_csv_is_as_of_a_run_never_stopped(
+    small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, count: int
+) -> None:
+    config = small("logger=csv", "logger.every_steps=2", "trainer.validate_every_epochs=1", "task.decode_tokens=128")
+    execute(config, tmp_path / "a", [])
+    with monkeypatch.context() as patch:
+        stop_at(patch, config, step, count, signal.SIGTERM)
+        with pytest.raises(Interrupted):
+            execute(config, tmp_path / "b", [])
+    before = csv_rows(tmp_path / "b")
+    execute(config, tmp_path / "b", [])
+    assert csv_rows(tmp_path / "b") == csv_rows(tmp_path / "a")
+    assert csv_rows(tmp_path / "b")[: len(before)] == before
+    assert len(before) > 2
+
+
+def test_rows_beyond_the_last_checkpoint_are_logged_once(
+    small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = small("logger=csv", "logger.every_steps=1", "trainer.validate_every_epochs=1")
+    execute(config, tmp_path / "a", [])
+    original, calls = Translation.training_step, 0
+
+    def crash(self: Translation, *args: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 7:
+            raise Crash
+        return original(self, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Translation, "training_step", crash)
+        with pytest.raises(Crash):
+            execute(config, tmp_path / "b", [])
+    execute(config, tmp_path / "b", [])
+    assert csv_rows(tmp_path / "b") == csv_rows(tmp_path / "a")
+
+
+@pytest.mark.parametrize(("task", "most"), [("translation", 100), ("classification", 9)])
+def test_a_batch_that_is_halved_until_it_fits_ends_with_the_result_of_the_whole(
+    small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: str, most: int
+) -> None:
+    """From the first attempt to success, as a supervisor decides it: the same run, the same updates."""
+    plain = ["model.dropout=0", "trainer.final_weights=last", "sweep.on_oom=halve_batch"]
+    config = small(*plain, task=task)
+    undisturbed = execute(config, tmp_path / "a", [])
+    task_type, limit = TASKS[type(config.task)][0], most
+    step = task_type.training_step
+
+    def hungry(self: Any, batch: Any, number: int) -> Any:
+        if batch.places[1] > limit * (2 if task == "translation" else 1):  # both sides of a pair
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return step(self, batch, number)
+
+    monkeypatch.setattr(task_type, "training_step", hungry)
+    attempt = policy.Task(1, "", Job("", [], config, tmp_path / "b", execute))
+    tried: list[int | None] = []
+    while True:
+        tried.append(attempt.micro_batch)
+        config.trainer.micro_batch = attempt.micro_batch
+        try:
+            found = execute(config, tmp_path / "b", policy.added(attempt, 1))
+            break
+        except torch.OutOfMemoryError:
+            config.trainer.micro_batch = None
+            again = policy.once_more(attempt, read(tmp_path / "b" / "run.json"))
+            assert again is not None, tried
+            attempt.micro_batch = again.micro_batch
+    assert len(tried) > 2
+    assert tried[-1] is not None
+    assert tried[-1] <= most
+    assert found.overrides == [f"trainer.micro_batch={tried[-1]}"]
+    assert (found.run_id, found.status, found.attempts) == (undisturbed.run_id, Status.finished, len(tried))
+    assert [session["attempt"] for session in found.sessions] == [*range(1, len(tried) + 1)]
+    for part in ("final", "test"):
+        assert found.metrics[part]["loss"] == pytest.approx(undisturbed.metrics[part]["loss"], rel=1e-4)
+    assert found.metrics["final"]["update"] == undisturbed.metrics["final"]["update"]
+    assert found.performance["steps"] == undisturbed.performance["steps"]
 
 
 class Crash(Exception):

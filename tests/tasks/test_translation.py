@@ -15,7 +15,7 @@ from attnbench.config.model import Norm
 from attnbench.config.position import Position
 from attnbench.data.errors import DataError
 from attnbench.data.pairs import DETOKENISED, TOKENISED, ParallelText, Split
-from attnbench.record import Status, read
+from attnbench.record import Record, Status, read
 from attnbench.tasks.base import TrainingError
 from attnbench.tasks.build import CheckpointError, build_task, load_task
 from attnbench.tasks.run import MODEL, execute
@@ -88,17 +88,87 @@ def test_a_record_says_what_was_found_and_where_it_came_from(small: Small, tmp_p
     assert record.provenance["threads"] == 1
 
 
-def test_a_loss_that_is_no_number_ends_the_run_and_the_record_says_so(
-    small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def assert_diverged(folder: Path) -> Record:
+    record = read(folder / "run.json")
+    assert (record.status, record.state) == (Status.failed, "diverged")
+    assert record.error is not None
+    assert record.error["type"] == "TrainingError"
+    assert record.metrics["test"] == {}
+    return record
+
+
+@pytest.mark.parametrize("every", [1, 2, 1000])
+def test_a_loss_that_is_nan_ends_the_run_whatever_is_logged(
+    small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: int
 ) -> None:
     original = Translation.training_step
     monkeypatch.setattr(Translation, "training_step", lambda *args: original(*args) * float("nan"))
-    with pytest.raises(TrainingError, match=r"the loss is nan at update 2: try a lower optim\.lr"):
-        execute(small("logger.every_steps=2"), tmp_path, [])
-    record = read(tmp_path / "run.json")
-    assert record.status is Status.failed
-    assert record.error is not None
-    assert record.error["type"] == "TrainingError"
+    with pytest.raises(TrainingError, match=r"the loss is nan at update 1: try a lower optim\.lr"):
+        execute(small(f"logger.every_steps={every}"), tmp_path, [])
+    assert_diverged(tmp_path)
+
+
+@pytest.mark.parametrize("final", ["best", "last", "average"])
+@pytest.mark.parametrize("task", ["translation", "recurrent", "classification"])
+def test_weights_that_are_not_finite_are_neither_kept_nor_tested(
+    small: Small, tmp_path: Path, task: str, final: str
+) -> None:
+    """One update, whose own loss is finite: what it leaves is not, and no loss of training is left to show it."""
+    config = small(
+        "optim.lr=1e308", "trainer.max_steps=1", "schedule=constant", "schedule.warmup_steps=0",
+        f"trainer.final_weights={final}", "logger.every_steps=1000", task=task,
+    )  # fmt: skip
+    with pytest.raises(TrainingError, match="weights are nan or infinite at update 1: try a lower"):
+        execute(config, tmp_path, [])
+    assert assert_diverged(tmp_path).metrics["final"] == {}
+    assert not [*tmp_path.glob("**/*.ckpt")]
+
+
+def test_an_operation_that_refuses_nan_is_a_divergence_too(
+    small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some operations (a draw from a distribution, an index) raise before there is a loss."""
+    calls = 0
+    original = Translation.training_step
+
+    def refuse_nan(self: Translation, *args: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            with torch.no_grad():
+                next(self.network.parameters()).fill_(float("nan"))
+            raise RuntimeError("probability tensor contains either `inf`, `nan` or element < 0")
+        return original(self, *args)
+
+    monkeypatch.setattr(Translation, "training_step", refuse_nan)
+    with pytest.raises(TrainingError, match=r"weights are nan or infinite \(RuntimeError: probability tensor"):
+        execute(small(), tmp_path, [])
+    assert_diverged(tmp_path)
+
+
+def test_another_error_stays_what_it_is(small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: Translation, *args: Any) -> Any:
+        raise RuntimeError("a fault of the code")
+
+    monkeypatch.setattr(Translation, "training_step", fail)
+    with pytest.raises(RuntimeError, match="a fault of the code"):
+        execute(small(), tmp_path, [])
+    assert read(tmp_path / "run.json").state == "failed"
+
+
+def test_a_validation_loss_that_is_nan_ends_the_run(
+    small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = Translation._evaluate
+
+    def lose(self: Translation, *args: Any) -> None:
+        original(self, *args)
+        self._found[0].nll_sum = float("nan")
+
+    monkeypatch.setattr(Translation, "_evaluate", lose)
+    with pytest.raises(TrainingError, match="the val loss is nan at update"):
+        execute(small(), tmp_path, [])
+    assert assert_diverged(tmp_path).metrics["best"] == {}
 
 
 def test_training_stops_at_max_steps_with_a_validation(small: Small, tmp_path: Path) -> None:
@@ -183,3 +253,21 @@ def test_tokenised_sets_are_scored_on_tokens_and_on_ordinary_text(cased: bool, c
     assert (report["bleu"] == pytest.approx(100)) is not cased
     only_tokens = score_translations(tokens, {TOKENISED: tokens}, text)
     assert only_tokens["bleu"] == pytest.approx(100)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (torch.ones(3), "not a checkpoint of attnbench, but of another program"),
+        ([1], "not a checkpoint of attnbench, but of another program"),
+        ({"model": {}}, "not a checkpoint of attnbench, but of another program"),
+        ({"attnbench": 3}, "not a checkpoint of attnbench, but of another program"),
+        ({"attnbench": {"config": 3}}, "not a whole attnbench checkpoint"),
+        ({"attnbench": {"config": {"task": {"family": []}}}}, "not a whole attnbench checkpoint"),
+        ({"attnbench": {"config": None, "assets": []}, "state_dict": 3}, "not a whole attnbench checkpoint"),
+    ],
+)
+def test_another_programs_file_is_no_checkpoint(tmp_path: Path, content: Any, said: str) -> None:
+    torch.save(content, tmp_path / MODEL)
+    with pytest.raises(CheckpointError, match=said):
+        load_task(tmp_path / MODEL)

@@ -10,11 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 LAST = Path("checkpoints", "last.ckpt")
 PREVIOUS = LAST.with_name("previous.ckpt")
 _SHARES = "attnbench_shares"  # batches that a device added up for an update
+_PATHS = ("best_model_path", "kth_best_model_path", "last_model_path")  # in the state of Lightning's ModelCheckpoint
+
+
+class CheckpointFault(Exception):
+    """A checkpoint that cannot be used; the text says what it is instead, as in "last.ckpt was damaged"."""
 
 
 class WholeCheckpoints(TorchCheckpointIO):
@@ -61,21 +67,147 @@ class WholeCheckpoints(TorchCheckpointIO):
         return checkpoint
 
 
-def latest(folder: Path) -> tuple[Path | None, list[str]]:
-    """The checkpoint that the run in `folder` goes on from, if there is one, and what to say of damaged ones.
+class MovableCheckpoint(ModelCheckpoint):
+    """Lightning's ModelCheckpoint, whose state survives that the run's folder is moved or copied.
 
-    A damaged one is taken away, so that it is not kept in place of a whole one.
+    Lightning stores absolute paths, and drops the best score where the folder's path has changed: the first validation
+    after that would count as the best. Here files are stored by their names, and looked for where the folder is now.
     """
-    notes: list[str] = []
+
+    @property
+    def state_key(self) -> str:
+        """The key of Lightning's class, under which older checkpoints have the state."""
+        return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__, 1)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return Lightning's state, with names in place of paths."""
+        return _with_paths(super().state_dict(), lambda path: Path(path).name)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the state; files are those of that name in this run's folder."""
+        folder = Path(self.dirpath or "")
+        super().load_state_dict(_with_paths(state_dict, lambda path: str(folder / Path(path).name)))
+
+    def kept(self, checkpoint: dict[str, Any], best_update: int | None) -> dict[Path, int | None]:
+        """Return the files of weights that `checkpoint`, one of the run's, expects here, and the update of each.
+
+        `best_update` is what the run's record has for the best validation.
+        """
+        scores = checkpoint.get("callbacks", {}).get(self.state_key, {}).get("best_k_models", {})
+        by_step = self.monitor == "step"
+        return {
+            Path(self.dirpath or "", Path(path).name): int(score) if by_step else best_update
+            for path, score in scores.items()
+        }
+
+    def fault_of(self, checkpoint: dict[str, Any], best_update: int | None) -> str | None:
+        """Check that the weights that `checkpoint` expects are there, whole, and of the update that they should be of.
+
+        Newer ones may stand in their place: they are written before the run's own checkpoint, and a run that goes on
+        from an older one comes to write them again.
+
+        Returns:
+            What is wrong, as in "best.ckpt was damaged"; None: nothing.
+        """
+        update, missing = checkpoint["global_step"], 0
+        expected = self.kept(checkpoint, best_update)
+        for path, wanted in expected.items():
+            if self.save_top_k > 1 and not path.exists():
+                missing += 1  # perhaps for a newer one
+                continue
+            try:
+                found = read_checkpoint(path)["global_step"]
+            except CheckpointFault as fault:
+                return str(fault)
+            if found != wanted and found <= update:
+                return f"{path.name} was of update {found} instead of {wanted}"
+        newer = 0
+        if missing:
+            others = (
+                set(Path(self.dirpath or "").glob(f"{str(self.filename).partition('{')[0]}*.ckpt")) - expected.keys()
+            )
+            newer = sum(_is_newer(path, update) for path in others)
+        removed = max(0, len(expected) + newer - self.save_top_k)  # to make room for newer ones
+        return None if missing <= removed else f"{missing} of {len(expected)} files of weights were missing"
+
+
+def _with_paths(state: dict[str, Any], change: Callable[[str], str]) -> dict[str, Any]:
+    """Return the state of a ModelCheckpoint without its folder, each path changed; an empty path stays."""
+    changed = {key: value for key, value in state.items() if key != "dirpath"}
+    for key in _PATHS:
+        if changed.get(key):
+            changed[key] = change(changed[key])
+    changed["best_k_models"] = {change(path): score for path, score in state.get("best_k_models", {}).items()}
+    return changed
+
+
+def _is_newer(path: Path, update: int) -> bool:
+    try:
+        return bool(read_checkpoint(path)["global_step"] > update)
+    except CheckpointFault:
+        return False
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint that `WholeCheckpoints` wrote; its tensors come from the file when they are used.
+
+    Nothing in the file is executed.
+
+    Raises:
+        CheckpointFault: missing, a folder, damaged, or something else than such a checkpoint.
+        OSError: it may not be read.
+    """
+    if not path.is_file():
+        raise CheckpointFault(f"{path.name} was {'not a file' if path.exists() else 'missing'}")
+    if not _is_whole(path):
+        raise CheckpointFault(f"{path.name} was damaged")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:  # of a file that anything may have written: whatever unpickling meets
+        raise CheckpointFault(f"{path.name} was not one of attnbench's") from error
+    if not isinstance(checkpoint, dict) or _SHARES not in checkpoint:
+        raise CheckpointFault(f"{path.name} was not one of attnbench's")
+    return checkpoint
+
+
+def latest(
+    folder: Path, check: Callable[[dict[str, Any]], str | None] = lambda checkpoint: None, *, tidy: bool = True
+) -> tuple[Path | None, list[str]]:
+    """Find the checkpoint that the run in `folder` goes on from.
+
+    Args:
+        folder: of the run.
+        check: what is wrong with a checkpoint that is whole, as in "best.ckpt was damaged"; None: nothing.
+        tidy: whether to rename what cannot be used to <name>.damaged, so that it is not kept in place of a whole one.
+
+    Returns:
+        The checkpoint's path, None if there is none; and a note for each one that could not be used.
+    """
+    faults: list[str] = []
     for name in (LAST, PREVIOUS):
         path = folder / name
-        if not path.is_file():
+        if not os.path.lexists(path):
             continue
-        if _is_whole(path):
-            return path, [f"{note}: went on from {name.name}" for note in notes]
-        path.unlink()
-        notes.append(f"checkpoint {name.name} was damaged")
-    return None, [f"{note}: began anew" for note in notes]
+        try:
+            fault = check(read_checkpoint(path))
+        except CheckpointFault as error:
+            fault = str(error)
+        if fault is None:
+            return path, [f"checkpoint {each}: went on from {name.name}" for each in faults]
+        if tidy:
+            _take_away(path)
+        faults.append(fault)
+    return None, [f"checkpoint {each}: began anew" for each in dict.fromkeys(faults)]
+
+
+def _take_away(path: Path) -> None:
+    """Rename `path`, a file or a folder, to <name>.damaged; of files so named, the newest stays."""
+    target = path.with_name(f"{path.name}.damaged")
+    number = 1
+    while target.is_dir() or (path.is_dir() and target.exists()):
+        number += 1
+        target = path.with_name(f"{path.name}.damaged-{number}")
+    os.replace(path, target)
 
 
 def _is_whole(path: Path) -> bool:
@@ -83,7 +215,7 @@ def _is_whole(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as parts:
             return parts.testzip() is None
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError):
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError, RuntimeError, FileNotFoundError):
         return False
 
 

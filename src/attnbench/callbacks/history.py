@@ -26,20 +26,26 @@ class History(pl.Callback):
         self.performance = performance
         self._update = 0
         self._units = 0
+        self._lines: int | None = 0  # written so far; None: resumed from a checkpoint that does not know
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run must know."""
-        return {"units": self._units}
+        return {"units": self._units, "lines": self._lines}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on counting."""
-        self._units = state_dict["units"]
+        self._units, self._lines = state_dict["units"], state_dict.get("lines")
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Forget what a session before this one did beyond its last checkpoint."""
+        """Take out what a session before this one did beyond its last checkpoint; note in the record what is lost."""
         self._update = trainer.global_step
-        if trainer.is_global_zero:
-            rewind(self.folder / HISTORY, self._update)
+        if not trainer.is_global_zero:
+            return
+        left = rewind(self.folder / HISTORY, self._update)
+        if self._lines is not None and left < self._lines:
+            lost = f"{HISTORY}: {self._lines - left} of {self._lines} lines were lost before this run went on"
+            self.run_record.record.notes.append(lost)
+        self._lines = left
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -70,3 +76,4 @@ class History(pl.Callback):
         if self.performance.flops_per_unit is not None:
             entry["flops"] = self._units * self.performance.flops_per_unit
         append(self.folder, entry | metrics)
+        self._lines = (self._lines or 0) + 1

@@ -38,32 +38,45 @@ class HasCost(Protocol):
 
 
 class Forward:
-    """How long forward passes take, one of every so many: what a rank does of a step before it waits for the others."""
+    """How long forward passes of an update take, of one of every so many: what a rank does before it waits for others.
+
+    Those of its batches together, where an update is divided.
+    """
 
     def __init__(self, every: int) -> None:
         self.every = every
-        self._ms: list[float] = []
-        self._events: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
+        self._ms: list[list[float]] = []  # of each measured update, its batches
+        self._events: list[list[tuple[torch.cuda.Event, torch.cuda.Event]]] = []
+        self._step: int | None = None  # the update that was measured last
         self._began: float | torch.cuda.Event | None = None
 
     def start(self, step: int, device: torch.device) -> None:
-        """A step begins; half-way between two that are logged, for those wait for other ranks in between."""
+        """Begin a batch of update `step`; half-way between two that are logged, since those wait for other ranks."""
         measured = step % self.every == self.every // 2
+        if measured and step != self._step:
+            self._step = step
+            self._ms.append([])
+            self._events.append([])
         self._began = _mark(device) if measured else None
 
     def end(self, device: torch.device) -> None:
         """Its backward pass begins."""
         if isinstance(self._began, float):
-            self._ms.append(1000 * (time.perf_counter() - self._began))
+            self._ms[-1].append(1000 * (time.perf_counter() - self._began))
         elif self._began is not None:
-            self._events.append((self._began, cast(torch.cuda.Event, _mark(device))))
+            self._events[-1].append((self._began, cast(torch.cuda.Event, _mark(device))))
         self._began = None
 
     def median_ms(self) -> float | None:
-        """Of all that were measured; waits for the device."""
-        if self._events:
-            self._events[-1][1].synchronize()
-        found = [*self._ms, *(start.elapsed_time(end) for start, end in self._events)]
+        """Return the median over the updates that were measured; waits for the device."""
+        events = [pair for update in self._events for pair in update]
+        if events:
+            events[-1][1].synchronize()
+        found = [
+            sum(ms) + sum(start.elapsed_time(end) for start, end in pairs)
+            for ms, pairs in zip(self._ms, self._events, strict=True)
+            if ms or pairs
+        ]
         return median(found) if found else None
 
 
@@ -86,9 +99,13 @@ class Performance(pl.Callback):
         self.unit = "units"
         self.flops_per_unit: float | None = None
         self.flops_method: str | None = None
+        self.notes: list[str] = []  # what a reader of `summary` must know
+        self._update = 0  # the last one that is counted
+        self._sums = [0.0] * 3  # units and places of the batches since then
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Learn the device and what a unit costs."""
+        self._update = trainer.global_step
         self.flops_per_unit, self.flops_method = cast(HasCost, pl_module).flops_per_unit()
         if pl_module.device.type == "cuda":
             device = pl_module.device
@@ -111,9 +128,14 @@ class Performance(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Count the batch."""
+        """Count the update, once all its batches are done: it is one however it is divided."""
         self.unit = batch.unit
-        self.meter.end_step(batch.units, *batch.places)
+        self._sums = [a + b for a, b in zip(self._sums, (batch.units, *batch.places), strict=True)]
+        if trainer.global_step == self._update:
+            return
+        self._update = trainer.global_step
+        self.meter.end_step(*self._sums)
+        self._sums = [0.0] * 3
         rate = self.meter.latest
         if rate is not None and trainer.global_step % self.window_steps == 0:
             pl_module.log(f"performance/{self.unit}_per_sec_per_device", rate, batch_size=1)
@@ -165,9 +187,14 @@ class Performance(pl.Callback):
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
         peak = peak_flops(name, str(pl_module.trainer.precision))
         achieved = None if rate is None or self.flops_per_unit is None else rate * self.flops_per_unit
+        try:
+            share = mfu(achieved, peak)
+        except ValueError as error:  # no reason to lose a run that has ended well
+            share = None
+            self.notes = [f"performance.mfu: left out: {error} ({name}, {self.flops_method})"]
         return {
             "device": name,
             "flops_per_unit": self.flops_per_unit,
             "flops_method": self.flops_method,
-            "mfu": None if achieved is None else mfu(achieved, peak),
+            "mfu": share,
         }

@@ -39,6 +39,7 @@ class RunRecord(pl.Callback):
         self.folder = folder
         self.performance = performance
         self._best: dict[str, Any] = {}
+        self._best_value: float | None = None  # as the trainer has it, by which weights are kept
         self._before = 0.0
         self._started: float | None = None
         self._steps: int | None = None  # of all training, if that is known
@@ -51,11 +52,17 @@ class RunRecord(pl.Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run must know."""
-        return {"train_seconds": self.train_seconds, "final": self.record.metrics["final"], "best": self._best}
+        return {
+            "train_seconds": self.train_seconds,
+            "final": self.record.metrics["final"],
+            "best": self._best,
+            "best_value": self._best_value,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on counting."""
         self._before, self._best = state_dict["train_seconds"], state_dict["best"]
+        self._best_value = state_dict.get("best_value")
         self.record.metrics |= {"final": state_dict["final"], "best": self._best}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -89,6 +96,7 @@ class RunRecord(pl.Callback):
         """Stop the clock."""
         self._before, self._started = self.train_seconds, None
         self.record.performance = self.performance.summary(trainer, pl_module)
+        self.record.notes += [note for note in self.performance.notes if note not in self.record.notes]
         self._write(trainer)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -102,11 +110,11 @@ class RunRecord(pl.Callback):
             **module.report,
         }
         self.record.metrics["final"] = found
-        key = module.monitor.removeprefix("val/")
+        # The number that chooses weights: a rounding apart, the record's best could be another update than theirs.
+        value, best = float(trainer.callback_metrics[module.monitor]), self._best_value
         better = max if module.monitor_mode == "max" else min
-        value, best = float(found[key]), self._best.get(key)
-        if best is None or (value != best and better(value, best) == value and not math.isnan(value)):
-            self._best = dict(found)
+        if not self._best or best is None or (value != best and better(value, best) == value):
+            self._best, self._best_value = dict(found), value
         self.record.metrics["best"] = self._best
         self._write(trainer)
 

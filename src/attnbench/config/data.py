@@ -143,6 +143,7 @@ class FilesConfig(ParallelTextConfig):
     val_target: str | None = None
     test_source: str | None = None  # null: the validation set stands in, and the record says so
     test_target: str | None = None
+    content: str | None = None  # of the files, a checksum: filled in, so that a run on other text is another run
 
 
 @dataclass

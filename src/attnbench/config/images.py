@@ -66,3 +66,4 @@ class ImageFolderConfig(ImagesConfig):
     folder: str = "???"
     channels: Channels = Channels.rgb
     val_images: int = number(1000, at_least=1)  # only where there is no <folder>/val
+    content: str | None = None  # of the files, a checksum: filled in, so that a run on other pictures is another run

@@ -61,6 +61,11 @@ class ModelConfig:
     family: str = "none"  # names the dataclass in a record and a checkpoint
     init: Init = Init.xavier
 
+    @property
+    def uses_batch_norm(self) -> bool:
+        """Whether results depend on how an update is divided: statistics are those of a part of it."""
+        return False
+
 
 @dataclass
 class BlocksConfig(ModelConfig):
@@ -78,6 +83,11 @@ class BlocksConfig(ModelConfig):
     norm_kind: NormKind = NormKind.layer
     residual: bool = True  # false: f(x) alone, the ablation
     activation: Activation = Activation.relu
+
+    @property
+    def uses_batch_norm(self) -> bool:
+        """Whether results depend on how an update is divided: statistics are those of a part of it."""
+        return self.norm_kind is NormKind.batch
 
     @property
     def head_widths(self) -> tuple[int, int]:
@@ -127,6 +137,11 @@ class ResNet18Config(ModelConfig):
     family: str = "resnet18"
     init: Init = Init.torch
 
+    @property
+    def uses_batch_norm(self) -> bool:
+        """Whether results depend on how an update is divided: statistics are those of a part of it."""
+        return True
+
 
 @dataclass
 class CnnConfig(ModelConfig):
@@ -136,6 +151,11 @@ class CnnConfig(ModelConfig):
     init: Init = Init.torch
     widths: list[int] = field(default_factory=lambda: [16, 32, 64])
     blocks: int = number(2, at_least=1)
+
+    @property
+    def uses_batch_norm(self) -> bool:
+        """Whether results depend on how an update is divided: statistics are those of a part of it."""
+        return True
 
     def faults(self) -> Iterator[Fault]:
         """A stage has channels."""

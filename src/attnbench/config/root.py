@@ -38,7 +38,7 @@ from attnbench.config.optim import OptimConfig, Schedule, ScheduleConfig
 from attnbench.config.position import Position, PositionConfig
 from attnbench.config.recurrent import Attend, RecurrentConfig
 from attnbench.config.task import ClassificationConfig, TaskConfig, TranslationConfig
-from attnbench.config.tracking import CallbacksConfig, LoggerConfig, PathsConfig, SweepConfig
+from attnbench.config.tracking import CallbacksConfig, LoggerConfig, OnMemory, PathsConfig, SweepConfig
 from attnbench.config.trainer import DebugConfig, TrainerConfig
 
 
@@ -81,6 +81,11 @@ class Config:
             yield Fault(
                 "metrics.tokenize", self.metrics.tokenize.name, "expected auto: task=classification has no text"
             )
+        if self.sweep.on_oom is OnMemory.halve_batch and self.model.uses_batch_norm:
+            expected = (
+                "expected fail: with batch norm, smaller parts of an update are another run (trainer.micro_batch)"
+            )
+            yield Fault("sweep.on_oom", "halve_batch", expected)
         if isinstance(self.data, ParallelTextConfig):
             yield from self._faults_of_text(self.data)
         if isinstance(self.model, RecurrentConfig):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -83,12 +82,6 @@ def read(folder: Path, classes: list[str], channels: Channels, size: int) -> Pic
         pixels_NCHW[row] = torch.from_numpy(np.array(picture)).reshape(size, size, len(mode)).permute(2, 0, 1)
         sha256[Path(path).relative_to(folder.parent).as_posix()] = hashlib.sha256(content).hexdigest()
     return Pictures(pixels_NCHW, labels_N, sha256)
-
-
-def digest(sha256: dict[str, str]) -> str:
-    """One SHA-256 of all files: of the lines that sha256sum prints for them, sorted by name."""
-    lines = (f"{sha256[name]}  ".encode() + os.fsencode(name) + b"\n" for name in sorted(sha256))
-    return hashlib.sha256(b"".join(lines)).hexdigest()
 
 
 def _content(path: str) -> bytes:

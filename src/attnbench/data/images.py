@@ -24,6 +24,7 @@ from torchvision.datasets.mnist import FashionMNIST, read_image_file, read_label
 from attnbench.config.images import FashionMnistConfig, ImageFolderConfig, ImagesConfig, SyntheticGarmentsConfig
 from attnbench.config.tracking import PathsConfig
 from attnbench.data import image_folder, synthetic_garments
+from attnbench.data.content import combine_all
 from attnbench.data.errors import DataError
 
 _SPLITS = ("train", "val", "test")
@@ -227,7 +228,7 @@ def _image_folder(config: ImageFolderConfig, paths: PathsConfig) -> ImageSet:
         val,
         test,
         classes=classes,
-        checksums={config.folder: image_folder.digest(sha256)},
+        checksums={config.folder: combine_all(sha256)},
         notes=[] if has_test else ["test: the validation pictures"],
     )
 

@@ -14,17 +14,18 @@ class _Peak(NamedTuple):
     bf16: float | None
 
 
-# Whole names as CUDA reports them, so that a laptop's, a cut-down or a sliced device is unknown rather than wrong.
+# Whole names as CUDA reports them, so that a laptop's or a cut-down device, a MIG slice of one (its name ends in
+# "MIG 1g.5gb" or the like) or a virtual one is unknown rather than wrong.
 _PEAKS: dict[str, _Peak] = {
     # NVIDIA H200 and H100 data sheets, with sparsity 1,979, 1,671 and 1,513.
-    r"NVIDIA (H200|GH200 \w+|H100 80GB HBM3)": _Peak(67, 989.5, 989.5),
+    r"NVIDIA (H200|GH200 \d+GB|H100 80GB HBM3)": _Peak(67, 989.5, 989.5),
     r"NVIDIA (H200|H100) NVL": _Peak(60, 835.5, 835.5),
     r"NVIDIA H100 PCIe": _Peak(51, 756.5, 756.5),
     # NVIDIA A100 data sheet.
-    r"NVIDIA A100[- ].*GB.*": _Peak(19.5, 312, 312),
+    r"(NVIDIA )?A100(-SXM4-\d+GB|-PCIE-\d+GB| \d+GB PCIe)": _Peak(19.5, 312, 312),
     # NVIDIA V100 data sheet.
-    r"Tesla V100-SXM2-.*GB": _Peak(15.7, 125, None),
-    r"Tesla V100-PCIE-.*GB": _Peak(14, 112, None),
+    r"Tesla V100-SXM2-\d+GB": _Peak(15.7, 125, None),
+    r"Tesla V100-PCIE-\d+GB": _Peak(14, 112, None),
     # NVIDIA T4, L4 and A10 data sheets.
     r"Tesla T4": _Peak(8.1, 65, None),
     r"NVIDIA L4": _Peak(30.3, 121, 121),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
@@ -38,6 +41,14 @@ def scatter(network: nn.Module) -> None:
 def whole(tensor: Tensor) -> Tensor:
     """All of a tensor, of which this rank may have but a share; every rank must ask."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def is_finite(tensors: Iterable[Tensor]) -> bool:
+    """Check that no number of `tensors` is NaN or infinite; of a sharded one, this rank's share is looked at."""
+    shares = [tensor.to_local() if isinstance(tensor, DTensor) else tensor for tensor in tensors]
+    # The largest magnitude is NaN if any number is, and unlike a sum of squares it does not overflow.
+    largest = [torch.linalg.vector_norm(share.detach(), float("inf")) for share in shares if share.numel()]
+    return not largest or bool(torch.isfinite(torch.stack([value.float() for value in largest])).all())
 
 
 def _sharded(network: nn.Module) -> list[FSDPModule]:

@@ -266,7 +266,7 @@ def _notes(rows: Sequence[Row], made: Sorted, layout: Layout) -> Iterator[str]:
         yield f"{len(made.runs) - len(finished)} of {len(made.runs)} runs do not count: {said}."
     for column in made.columns:
         yield from _notes_of_column(column, rows, finished)
-    commits = {_commit(record) for record in finished}
+    commits = {commit for record in finished for commit in _commits(record)}
     if len(commits) > 1:
         yield f"The runs come from {len(commits)} commits of the code: {', '.join(sorted(commits))}."
     counts = Counter(note for record in finished for note in dict.fromkeys(record.notes))
@@ -312,7 +312,7 @@ def _notes_of_column(column: Column, rows: Sequence[Row], finished: Sequence[Rec
         yield f"{column.heading}: sacreBLEU {', '.join(sorted(signatures))}."
 
 
-def _commit(record: Record) -> str:
-    """Return the commit of the code that a record comes from, or `unknown`."""
-    git = record.provenance.get("git")
-    return str(git.get("commit", "unknown")) if isinstance(git, Mapping) else "unknown"
+def _commits(record: Record) -> set[str]:
+    """Return the commits of the code that the attempts of a run were made with; `unknown` where there is none."""
+    gits = [session.get("git") for session in record.all_sessions]
+    return {str(git.get("commit", "unknown")) if isinstance(git, Mapping) else "unknown" for git in gits}

@@ -27,8 +27,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from attnbench.config import Config, ConfigError, Fault, check
+from attnbench.config import Config, ConfigError, Fault
 from attnbench.config import root as schema
+from attnbench.data.content import check
 from attnbench.identity import run_id
 from attnbench.sweep import faults
 

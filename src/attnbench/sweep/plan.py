@@ -11,6 +11,7 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig
 
 from attnbench.config import Config, ConfigError, Fault
+from attnbench.data.content import missing
 from attnbench.identity import resolved, run_id
 from attnbench.record import SCHEMA_VERSION, Plan, PlannedRun
 from attnbench.sweep import search
@@ -56,6 +57,8 @@ def expand(command: Sequence[str], *, multirun: bool, config_dir: str | None = N
         parsed = [*hydra, *composer.parse(lines)[0]]
         config, found = composer.compose(parsed)
         wrong += [*found, *unused.faults(parsed)]
+        if config is not None:
+            wrong += missing(config.data)
         if config is not None and number < len(combinations):
             planned = PlannedRun(run_id(config), lines, resolved(config))
             runs.setdefault(planned.run_id, planned)

@@ -14,7 +14,7 @@ from pathlib import Path
 from attnbench.config import Config
 from attnbench.identity import provenance, resolved, run_id
 from attnbench.interrupts import SIGNALS, Interrupted, reason_of
-from attnbench.record import PROGRESS, RECORD, SCHEMA_VERSION, Kind, Record, Status, read, write
+from attnbench.record import PROGRESS, RECORD, SCHEMA_VERSION, Kind, Record, RecordError, Status, read, write
 
 _WAY_ON: dict[int, str] = {
     # Seen with bf16 on virtual machines that pass on the CPU's AMX flags and not its AMX.
@@ -66,8 +66,8 @@ def now() -> str:
 
 
 def new_record(config: Config, overrides: list[str], before: Record | None = None) -> Record:
-    """A record of a run that has begun and knows nothing yet; `before`: of its last attempt."""
-    return Record(
+    """Return a record of a run that has begun and knows nothing yet; `before`: of its last attempt."""
+    record = Record(
         schema_version=SCHEMA_VERSION,
         run_id=run_id(config),
         name=config.name,
@@ -76,7 +76,7 @@ def new_record(config: Config, overrides: list[str], before: Record | None = Non
         config=resolved(config),
         overrides=overrides,
         seed=config.seed,
-        provenance=provenance({}),
+        provenance={},
         parameters={},
         metrics={"final": {}, "best": {}, "test": {}},
         performance={},
@@ -85,7 +85,10 @@ def new_record(config: Config, overrides: list[str], before: Record | None = Non
         error=None,
         time={"started": now(), "ended": None, "train_seconds": 0.0},
         attempts=1 if before is None else before.attempts + 1,
+        sessions=[] if before is None else before.all_sessions,
     )
+    record.set_provenance(provenance({}))
+    return record
 
 
 def last_record(folder: Path) -> Record | None:
@@ -95,7 +98,13 @@ def last_record(folder: Path) -> Record | None:
         RecordError: it cannot be read, and so must not be written over.
     """
     path = folder / RECORD
-    return read(path) if path.exists() else None
+    if not path.exists():
+        return None
+    try:
+        return read(path)
+    except RecordError as error:
+        way_on = f"move {RECORD} away, and the same command goes on from the last checkpoint there"
+        raise RecordError(f"{error}; {way_on}") from error
 
 
 def prepare_folder(folder: Path) -> None:

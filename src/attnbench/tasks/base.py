@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, cast
@@ -17,10 +18,14 @@ from attnbench.config.optim import Schedule
 from attnbench.config.task import ClassificationConfig, TranslationConfig
 from attnbench.config.trainer import Precision, Strategy
 from attnbench.identity import resolved
-from attnbench.nn.sharded import gather, scatter, shard, whole
+from attnbench.nn.sharded import gather, is_finite, scatter, shard, whole
 from attnbench.tasks.optimisation import build_optimiser, lr_factor
 
 CHECKPOINT_KEY = "attnbench"
+_DIVERGED_ADVICE = (
+    "try a lower optim.lr, a longer schedule.warmup_steps, optim.clip=1, or debug.detect_anomaly=true to find the"
+    " operation that makes it"
+)
 
 
 class TrainingError(Exception):
@@ -43,6 +48,7 @@ class Task(pl.LightningModule):
         self.report: dict[str, Any] = {}
         self._mesh: DeviceMesh | None = None
         self._sums = torch.empty(0)  # of the shares of an update that is logged, so far
+        self._is_loss_finite: Tensor | None = None  # on a GPU: of all batches since the last look
 
     @property
     def monitor(self) -> str:
@@ -71,7 +77,8 @@ class Task(pl.LightningModule):
             shard(self.network, self._mesh)
 
     def on_validation_start(self) -> None:
-        """An evaluation calls more than the network's forward."""
+        """Refuse to evaluate a model that has diverged; gather its weights, since more than `forward` is called."""
+        self.refuse_divergence()
         gather(self.network)
 
     def on_validation_end(self) -> None:
@@ -138,17 +145,56 @@ class Task(pl.LightningModule):
         if self.trainer.should_stop or self.current_epoch + 1 == limits.max_epochs:
             # However rarely it is validated, training ends with a validation: weights are chosen by it.
             self.trainer.check_val_every_n_epoch = 1
-        if self.global_step % self.config.logger.every_steps == 0:
-            loss = outputs["loss"] if isinstance(outputs, Mapping) else outputs
-            self.refuse_nan(loss)
+        self._check_loss((outputs["loss"] if isinstance(outputs, Mapping) else outputs).detach())
 
-    def refuse_nan(self, loss: Tensor) -> None:
-        """Raise a TrainingError where `loss` is NaN or infinite."""
-        if not torch.isfinite(loss):
-            raise TrainingError(
-                f"the loss is {loss.item()} at update {self.global_step}: try a lower optim.lr, a longer"
-                " schedule.warmup_steps, optim.clip=1, or debug.detect_anomaly=true to see where it is born"
-            )
+    def _check_loss(self, loss: Tensor) -> None:
+        """Raise a TrainingError where the training loss is NaN or infinite.
+
+        On a CPU at once. On a GPU a flag is kept, and read where an update is logged and before each decision: reading
+        it after every batch would make the device wait.
+        """
+        if loss.device.type == "cpu":
+            if not torch.isfinite(loss):
+                raise self._diverged(f"the loss is {loss.item()}")
+            return
+        finite = torch.isfinite(loss)
+        self._is_loss_finite = finite if self._is_loss_finite is None else self._is_loss_finite & finite
+        if self.global_step % self.config.logger.every_steps == 0:
+            self._refuse_infinite_loss()
+
+    def _refuse_infinite_loss(self) -> None:
+        flag, self._is_loss_finite = self._is_loss_finite, None
+        if flag is not None and not bool(flag):
+            raise self._diverged("the loss became nan or infinite")
+
+    def refuse_divergence(self) -> None:
+        """Check the weights, and the training losses not yet looked at, before something is decided by them.
+
+        Called before each validation, test and checkpoint, on every rank, however rarely updates are logged.
+
+        Raises:
+            TrainingError: a loss or a weight is NaN or infinite, on any rank.
+        """
+        self._refuse_infinite_loss()
+        if self.trainer.strategy.reduce_boolean_decision(not self.has_finite_weights(), all=False):
+            raise self._diverged("weights are nan or infinite")
+
+    def has_finite_weights(self) -> bool:
+        """Whether all weights are finite numbers; of a sharded network, those of this rank."""
+        return is_finite(self.network.parameters())
+
+    def diverged_from(self, error: Exception) -> TrainingError | None:
+        """Return what to raise instead of `error`, where an operation met NaN; None: `error` itself."""
+        try:
+            is_finite_now = self.has_finite_weights()
+        except RuntimeError:  # the device itself has failed
+            return None
+        return (
+            None if is_finite_now else self._diverged(f"weights are nan or infinite ({type(error).__name__}: {error})")
+        )
+
+    def _diverged(self, what: str) -> TrainingError:
+        return TrainingError(f"{what} at update {self.global_step}: {_DIVERGED_ADVICE}")
 
     def update_loss(self, loss_sum: Tensor, update_units: float) -> Tensor:
         """The loss to minimise: `loss_sum` of this batch over the units of the whole update it is a share of.
@@ -159,7 +205,13 @@ class Task(pl.LightningModule):
         return loss_sum * (self.trainer.accumulate_grad_batches * self.trainer.world_size / update_units)
 
     def publish(self, stage: str, report: dict[str, Any]) -> None:
-        """Let this be what the evaluation found: in the report, and its numbers in the log."""
+        """Let this be what the evaluation found: in the report, and its numbers in the log.
+
+        Raises:
+            TrainingError: its loss is NaN or infinite, so that its other numbers say nothing.
+        """
+        if not math.isfinite(report["loss"]):
+            raise self._diverged(f"the {stage} loss is {report['loss']}")
         self.report = report
         for name, value in report.items():
             if isinstance(value, float):
@@ -179,5 +231,6 @@ class Task(pl.LightningModule):
         return [item for part in parts for item in part]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """What `tasks.load_task` needs to build this module again."""
+        """Add what `tasks.load_task` needs to build this module again; refuse to keep weights that are not numbers."""
+        self.refuse_divergence()
         checkpoint[CHECKPOINT_KEY] = {"version": 1, "config": resolved(self.config), "assets": self.assets}

@@ -24,6 +24,19 @@ TASKS: dict[type[TaskConfig], tuple[type[Task], type[TaskData]]] = {
 }
 
 
+# What reading a file that anything may have written, and building a task of what it holds, may raise.
+_UNREADABLE = (
+    RuntimeError,
+    pickle.UnpicklingError,
+    LookupError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    EOFError,
+    OSError,
+)
+
+
 class CheckpointError(Exception):
     """A file that is no checkpoint of this project, or of another version of it."""
 
@@ -45,13 +58,15 @@ def load_task(path: Path) -> Task:
         raise CheckpointError(f"{path}: no such checkpoint")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get(CHECKPOINT_KEY), dict):
+            raise CheckpointError(f"{path}: not a checkpoint of attnbench, but of another program")
         stored = checkpoint[CHECKPOINT_KEY]
         config = revive(stored["config"])
         task = TASKS[type(config.task)][0](config, stored["assets"])
         task.load_state_dict(checkpoint["state_dict"])
     except ConfigError as error:
         raise CheckpointError(f"{path}: {error}; written by another version?") from error
-    except (RuntimeError, pickle.UnpicklingError, KeyError, TypeError, EOFError, OSError) as error:
+    except _UNREADABLE as error:
         first = next(iter(str(error).splitlines()), "")
         raise CheckpointError(f"{path}: not a whole attnbench checkpoint ({type(error).__name__}: {first})") from error
     return task.eval()

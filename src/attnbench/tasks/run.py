@@ -7,7 +7,7 @@ import logging
 import math
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,19 @@ import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_utilities.core.rank_zero import rank_zero_only
-from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint, Timer
+from pytorch_lightning.callbacks import EarlyStopping, Timer
 from torch import nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 
 from attnbench import interrupts
-from attnbench.callbacks.checkpoints import LAST, WholeCheckpoints, latest
+from attnbench.callbacks.checkpoints import (
+    LAST,
+    CheckpointFault,
+    MovableCheckpoint,
+    WholeCheckpoints,
+    latest,
+    read_checkpoint,
+)
 from attnbench.callbacks.gradients import InitialGradients
 from attnbench.callbacks.history import History
 from attnbench.callbacks.performance import Performance
@@ -33,15 +40,18 @@ from attnbench.callbacks.run_record import RunRecord
 from attnbench.callbacks.samples import Samples
 from attnbench.config import Config, ConfigError, Fault
 from attnbench.config.trainer import FinalWeights, Precision, Strategy, TrainerConfig
+from attnbench.data.content import check_loaded
+from attnbench.data.errors import DataError
 from attnbench.data.overlap import describe_overlap
-from attnbench.identity import provenance
+from attnbench.identity import provenance, run_id_of
 from attnbench.nn.recompute import recompute
-from attnbench.record import PROGRESS, Kind, Record, Status, write
+from attnbench.record import PROGRESS, Kind, Record, RecordError, Status, write
 from attnbench.sweep.optuna_study import reporter
 from attnbench.sweep.ranks import here, rank, remove_stray_variables, started
 from attnbench.sweep.records import error_of, last_record, new_record, now
-from attnbench.tasks.base import Task
+from attnbench.tasks.base import CHECKPOINT_KEY, Task
 from attnbench.tasks.build import build_task
+from attnbench.tasks.data import TaskData
 from attnbench.tasks.group import FullySharded, among_ranks, on_gpu
 from attnbench.tasks.optimisation import average
 from attnbench.tasks.tracking import build_logger, close_logger
@@ -58,6 +68,7 @@ _NOISE = (
     ".*isinstance\\(treespec, LeafSpec\\).*",
 )
 MODEL = "model.ckpt"
+_ANEW = "the same command begins anew"
 
 
 def execute(config: Config, folder: Path, overrides: list[str]) -> Record:
@@ -72,6 +83,7 @@ def execute(config: Config, folder: Path, overrides: list[str]) -> Record:
     if before is not None and (folder / LAST).is_file():
         # Where training was already over, this session has nothing of its own to say of its speed.
         record.performance = before.performance
+        record.notes = list(before.notes)  # what an earlier session lost, say; where training begins anew it is dropped
     remove_stray_variables()
     rank_zero_only.rank = rank()  # type: ignore[attr-defined]  # which Lightning has read from the same variables
     with interrupts.handled(), recorded(record, folder), among_ranks(config):
@@ -79,13 +91,16 @@ def execute(config: Config, folder: Path, overrides: list[str]) -> Record:
             torch.set_num_threads(config.trainer.threads)
         pl.seed_everything(config.seed, verbose=False)
         task, data = build_task(config)
-        record.provenance = provenance(data.checksums, device=_device(config), threads=torch.get_num_threads())
-        record.provenance["overlap"] = data.overlap
+        check_loaded(config.data, data.checksums)
+        if before is not None and (folder / LAST).is_file():
+            check_unchanged(before, data.checksums, folder)
+        found = provenance(data.checksums, device=_device(config), threads=torch.get_num_threads())
+        record.set_provenance(found | {"overlap": data.overlap})
         shared = describe_overlap(data.overlap)
         if rank() == 0:
             for sentence in shared:
                 print(f"attnbench: {sentence}", file=sys.stderr)
-        record.notes += [*data.notes, *shared]
+        record.notes = list(dict.fromkeys([*record.notes, *data.notes, *shared]))
         record.parameters = {
             "total": sum(p.numel() for p in task.network.parameters()),
             "trainable": sum(p.numel() for p in task.network.parameters() if p.requires_grad),
@@ -93,6 +108,21 @@ def execute(config: Config, folder: Path, overrides: list[str]) -> Record:
         with without_noise():
             train_and_test(config, task, data, record, folder)
     return record
+
+
+def check_unchanged(before: Record, checksums: Mapping[str, str], folder: Path) -> None:
+    """Check that a run goes on with the data that it began with.
+
+    Raises:
+        DataError: a file has another checksum than in the record of the last attempt.
+    """
+    known = {name: digest for session in before.all_sessions for name, digest in session.get("data", {}).items()}
+    changed = [name for name, digest in checksums.items() if known.get(name, digest) != digest]
+    if changed:
+        raise DataError(
+            f"{', '.join(changed)}: not as when this run began; expected the same content: put it back, or delete"
+            f" {folder} to begin anew"
+        )
 
 
 @contextmanager
@@ -116,7 +146,7 @@ def recorded(record: Record, folder: Path) -> Iterator[None]:
         _write(record, folder)
 
 
-def train_and_test(config: Config, task: Task, data: pl.LightningDataModule, record: Record, folder: Path) -> None:
+def train_and_test(config: Config, task: Task, data: TaskData, record: Record, folder: Path) -> None:
     """Fit, choose the final weights, keep them as model.ckpt, test them once."""
     performance = Performance(window_steps=config.logger.every_steps)
     run_record = RunRecord(record, folder, performance)
@@ -131,26 +161,32 @@ def train_and_test(config: Config, task: Task, data: pl.LightningDataModule, rec
             performance,
             run_record,
             History(folder, config.logger.every_steps, run_record, performance),
+            *logger.callbacks,
             InitialGradients(record),
             *observers(config, performance, folder),
             *keepers,
         ],
     )
     adapt(task.network, config.trainer)
-    whole, damaged = latest(folder)
+    whole, damaged = latest(folder, lambda found: checkpoint_fault(found, record.run_id, keepers), tidy=rank() == 0)
     for note in damaged:
         print(f"attnbench: {note}", file=sys.stderr)
-    record.notes += damaged
+    record.notes = list(dict.fromkeys([*record.notes, *damaged])) if whole is not None else [*data.notes, *damaged]
     failed = True
     try:
         trainer.fit(task, datamodule=data, ckpt_path=whole, weights_only=True)
-        weights, notes = final_weights(config, keepers, folder / LAST)
+        weights, notes = final_weights(config, keepers, folder / LAST, record.metrics["best"])
         record.notes += notes
         set_model_state_dict(task, weights, options=StateDictOptions(full_state_dict=True))
         trainer.save_checkpoint(folder / MODEL, weights_only=True)
         trainer.test(task, datamodule=data, verbose=False)
         logger.summarise(record)
         failed = False
+    except (RuntimeError, ValueError, IndexError, ArithmeticError) as error:
+        diverged = task.diverged_from(error)
+        if diverged is None:
+            raise
+        raise diverged from error
     finally:
         close_logger(logger, failed)
 
@@ -210,32 +246,73 @@ def build_keepers(config: Config, task: Task, folder: Path) -> list[pl.Callback]
         "save_on_train_epoch_end": False,
     }
     if chosen.final_weights is FinalWeights.best:
-        found.append(ModelCheckpoint(filename="best", monitor=task.monitor, mode=task.monitor_mode, **common))
+        found.append(MovableCheckpoint(filename="best", monitor=task.monitor, mode=task.monitor_mode, **common))
     elif chosen.final_weights is FinalWeights.average:
-        recent = ModelCheckpoint(
+        recent = MovableCheckpoint(
             filename="recent-{step}", monitor="step", mode="max", save_top_k=chosen.average_last, **common
         )
         found.append(recent)
     return [*found, Resumable(folder / LAST, chosen.save_every_minutes)]
 
 
-def final_weights(config: Config, keepers: list[pl.Callback], last: Path) -> tuple[dict[str, Any], list[str]]:
-    """The state dict that is tested and kept, as `trainer.final_weights` says, and what a reader must know of it."""
+def checkpoint_fault(checkpoint: dict[str, Any], run_id: str, keepers: list[pl.Callback]) -> str | None:
+    """Check that a run can go on from `checkpoint`: it is of this run, and the weights that it has kept are there.
+
+    Args:
+        checkpoint: what last.ckpt or previous.ckpt holds.
+        run_id: of this run.
+        keepers: this session's callbacks that keep weights.
+
+    Returns:
+        What is wrong, as in "best.ckpt was damaged"; None: nothing.
+    """
+    stored = checkpoint.get(CHECKPOINT_KEY)
+    if stored is None or run_id_of(stored["config"]) != run_id:
+        return "was of another run"
+    best = checkpoint["callbacks"].get(RunRecord.__qualname__, {}).get("best", {}).get("update")
+    faults = (keeper.fault_of(checkpoint, best) for keeper in keepers if isinstance(keeper, MovableCheckpoint))
+    return next((fault for fault in faults if fault is not None), None)
+
+
+def final_weights(
+    config: Config, keepers: list[pl.Callback], last: Path, best: Mapping[str, Any]
+) -> tuple[dict[str, Any], list[str]]:
+    """Read the state dict that is tested and kept, as `trainer.final_weights` says.
+
+    Args:
+        config: of the run.
+        keepers: the callbacks that have kept weights.
+        last: the run's own checkpoint.
+        best: the record's `metrics.best`; the best weights must be of its update.
+
+    Returns:
+        The state dict, and what a reader of the record must know of it.
+
+    Raises:
+        RecordError: a file of weights that is damaged, or of another update than the record says.
+    """
     chosen = config.trainer
-    paths = [str(last)]
+    wanted: dict[str, int | None] = {str(last): None}
     for keeper in keepers:
-        if isinstance(keeper, ModelCheckpoint):
-            best = chosen.final_weights is FinalWeights.best
-            paths = [keeper.best_model_path] if best else sorted(keeper.best_k_models)
+        if isinstance(keeper, MovableCheckpoint):
+            is_best = chosen.final_weights is FinalWeights.best
+            steps = sorted((int(score), path) for path, score in keeper.best_k_models.items())
+            wanted = {keeper.best_model_path: best.get("update")} if is_best else {path: step for step, path in steps}
     states, updates = [], []
-    for path in paths:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        updates.append(checkpoint["global_step"])
+    for path, update in wanted.items():
+        try:
+            checkpoint = read_checkpoint(Path(path))
+        except CheckpointFault as fault:
+            raise RecordError(f"{path}: {fault}; {_ANEW}") from fault
+        found = checkpoint["global_step"]
+        if update is not None and found != update:
+            raise RecordError(f"{path}: weights of update {found}, where the record has {update}; {_ANEW}")
+        updates.append(found)
         states.append(checkpoint["state_dict"])  # alone: the optimiser's state is twice as large
     notes = []
-    if chosen.final_weights is FinalWeights.average and len(paths) < chosen.average_last:
+    if chosen.final_weights is FinalWeights.average and len(updates) < chosen.average_last:
         notes.append(
-            f"tested: the mean of all {len(paths)} checkpoints, of update {min(updates)} to {max(updates)}, where the"
+            f"tested: the mean of all {len(updates)} checkpoints, of update {min(updates)} to {max(updates)}, where the"
             f" last {chosen.average_last} of more were meant: trainer.final_weights=best may be what you want"
         )
     return dict(average(states)), notes

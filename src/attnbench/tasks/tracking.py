@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import csv
 import math
+import os
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import pytorch_lightning as pl
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger, WandbLogger
 from pytorch_lightning.loggers import Logger as LightningLogger
+from pytorch_lightning.loggers.csv_logs import ExperimentWriter
 
 from attnbench.config import Config, ConfigError, Fault
 from attnbench.config.tracking import Logger
@@ -69,12 +73,95 @@ class WholeRun(WandbLogger):
                 print(f"attnbench: W&B did not take {what}: {self.lost[what]}", file=sys.stderr, flush=True)
 
 
+class _ResumedWriter(ExperimentWriter):
+    """Lightning's writer of metrics.csv, which keeps the rows of earlier sessions in place of deleting them."""
+
+    def _check_log_dir_exists(self) -> None:
+        self.metrics_keys = sorted(set().union(*_read_rows(Path(self.metrics_file_path))[:1]))
+
+
+class ResumableCSVLogger(CSVLogger):
+    """Writes metrics.csv so that a run that was stopped and gone on with leaves the file of one that was not."""
+
+    @property
+    def experiment(self) -> ExperimentWriter:
+        """The writer; there is one in each rank, of which Lightning lets the first alone write."""
+        if self._experiment is None:
+            os.makedirs(self.log_dir, exist_ok=True)
+            self._experiment = _ResumedWriter(self.log_dir)
+        return cast(ExperimentWriter, self._experiment)
+
+    def rewind(self, update: float) -> None:
+        """Take out the rows that an earlier session wrote after `update`, and those of a test, which is done again."""
+        path = Path(self.log_dir, ExperimentWriter.NAME_METRICS_FILE)
+        rows = _read_rows(path)
+        # Lightning counts updates from 0.
+        kept = [
+            row
+            for row in rows
+            if float(row["step"]) < update and not any(value for key, value in row.items() if key.startswith("test/"))
+        ]
+        if not rows or len(kept) == len(rows):
+            return
+        draft = path.with_name(f".{path.name}.tmp")
+        keys = sorted({key for row in kept for key, value in row.items() if value})
+        with draft.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, keys, extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(kept)
+        if kept:
+            os.replace(draft, path)
+        else:
+            draft.unlink()
+            path.unlink()
+        self._experiment = None  # it would go on with the old columns
+
+
+def _read_rows(path: Path) -> list[dict[str, str]]:
+    """Read the rows of a metrics.csv; a row that is cut short or has no step is left out."""
+    try:
+        with path.open(encoding="utf-8", errors="replace", newline="") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, csv.Error):
+        return []
+    return [row for row in rows if None not in row and None not in row.values() and _is_number(row.get("step", ""))]
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
+class RewindCSV(pl.Callback):
+    """Takes out of metrics.csv what a session before this one logged beyond its last checkpoint."""
+
+    def __init__(self, logger: ResumableCSVLogger) -> None:
+        self.logger = logger
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Go back to where training goes on."""
+        if trainer.is_global_zero:
+            self.logger.rewind(trainer.global_step)
+
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Go back to the end of training."""
+        if trainer.is_global_zero:
+            self.logger.rewind(math.inf)
+
+
 @dataclass(frozen=True)
 class Tracker:
     """A logger for Lightning, and what the record says of it."""
 
     logger: LightningLogger | None
     describe: dict[str, Any] | None
+
+    @property
+    def callbacks(self) -> list[pl.Callback]:
+        """What keeps the logger's files true where a run goes on."""
+        return [RewindCSV(self.logger)] if isinstance(self.logger, ResumableCSVLogger) else []
 
     def summarise(self, record: Record) -> None:
         """The record's results, where the tracker shows a run's summary."""
@@ -104,7 +191,7 @@ def build_logger(config: Config, record: Record, folder: Path) -> Tracker:
         return _wandb(config, record, folder)
     described = {"kind": chosen.name.name, "folder": chosen.name.name}
     if chosen.name is Logger.csv:
-        return Tracker(CSVLogger(folder, name=chosen.name.name, version=""), described)
+        return Tracker(ResumableCSVLogger(folder, name=chosen.name.name, version=""), described)
     try:
         logger = TensorBoardLogger(folder, name=chosen.name.name, version="", default_hp_metric=False)
     except ModuleNotFoundError as error:
