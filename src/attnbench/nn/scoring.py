@@ -167,8 +167,11 @@ class Uniform(_Fusable, score=Score.uniform):
         )
 
     def as_dot_product(self, q_BHQD: Tensor, k_BHKD: Tensor) -> DotProduct:
-        """Of one coordinate, times zero."""
-        return DotProduct(q_BHQD[..., :1], k_BHKD[..., :1], 0.0)
+        """Return zero queries and keys of one coordinate, with a scale of one.
+
+        A scale of zero would not do: a kernel scales masked scores too, and 0 times -inf is NaN.
+        """
+        return DotProduct(0 * q_BHQD[..., :1], 0 * k_BHKD[..., :1], 1.0)
 
 
 class Additive(ScoringFunction, score=Score.additive):
