@@ -515,6 +515,17 @@ def test_each_gate_starts_for_itself(cell: Cell) -> None:
                     assert 0.8 * limit < gate.abs().max() <= limit
 
 
+@pytest.mark.parametrize("cell", Cell)
+def test_normal_initialization_is_that_of_cells_too(cell: Cell) -> None:
+    model = build(init=Init.normal, cell=cell, d_hidden=32, d_embedding=32, bidirectional=True, bridge=Bridge.linear,
+                  score=Score.general)  # fmt: skip
+    for name, parameter in model.named_parameters():
+        if "bias" in name:
+            assert (parameter == 0).all(), name
+        else:
+            assert parameter.std().item() == pytest.approx(0.02, rel=0.2), name
+
+
 @pytest.mark.parametrize("attend", Attend)
 @pytest.mark.parametrize("init", Init)
 def test_starts_near_a_uniform_guess(init: Init, attend: Attend) -> None:
