@@ -515,6 +515,17 @@ def test_each_gate_starts_for_itself(cell: Cell) -> None:
                     assert 0.8 * limit < gate.abs().max() <= limit
 
 
+@pytest.mark.parametrize("cell", Cell)
+def test_normal_initialization_is_that_of_cells_too(cell: Cell) -> None:
+    model = build(init=Init.normal, cell=cell, d_hidden=32, d_embedding=32, bidirectional=True, bridge=Bridge.linear,
+                  score=Score.general)  # fmt: skip
+    for name, parameter in model.named_parameters():
+        if "bias" in name:
+            assert (parameter == 0).all(), name
+        else:
+            assert parameter.std().item() == pytest.approx(0.02, rel=0.2), name
+
+
 @pytest.mark.parametrize("attend", Attend)
 @pytest.mark.parametrize("init", Init)
 def test_starts_near_a_uniform_guess(init: Init, attend: Attend) -> None:
@@ -579,6 +590,20 @@ def test_what_is_fed_is_whole() -> None:
     model(*batch())
     assert (fed[0] == 0).all()
     assert all((attentional != 0).all() for attentional in fed[1:])
+
+
+def test_a_predicted_place_is_exact_under_autocast() -> None:
+    """Of 200 places: the 8 bits of bfloat16 put a window up to half a place off."""
+    model = build(**LUONG, window=Window.local_p).float()
+    attention = model.decoder.source_attention
+    source = torch.randint(3, V, (2, 200))
+    queries, places = torch.randn(2, 50, H), torch.arange(50)
+    with torch.no_grad():
+        memory, _ = model.encode(source)
+        exact = attention._offset(queries, places, memory)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            mixed = attention._offset(queries, places, memory)
+    torch.testing.assert_close(mixed, exact, atol=1e-3, rtol=0)
 
 
 @each_variant

@@ -296,3 +296,9 @@ def test_learns_to_reverse(options: dict[str, Any], reverse: Callable[..., float
     (value,) = list(options.values())[:1]
     right = reverse(model, *LONGER.get(value, (200, 1e-2)))
     assert right < 0.7 if value in FAILING else right > 0.95
+
+
+def test_two_layers_with_deepnorm_learn(reverse: Callable[..., float]) -> None:
+    """Its small beginning costs updates, not the ability to learn."""
+    model = build(norm=Norm.deepnorm, d_model=32, d_ff=64, num_heads=4, depth=2, decoder_depth=2).float()
+    assert reverse(model, 600, 3e-3) > 0.95

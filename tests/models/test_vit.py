@@ -201,3 +201,10 @@ def test_learns_which_patch_is_marked(score: Score, pool: Pool) -> None:
     right = (model(images).logits.argmax(1) == labels).float().mean()
     # Without a score there is only the mean of all patches: the ablation must fall behind.
     assert right < 0.85 if score is Score.uniform else right > 0.9
+
+
+def test_normal_initialization_is_that_of_patches_too() -> None:
+    patches = build(init=Init.normal, d_model=64, patch_size=6).patches
+    assert patches.weight.std().item() == pytest.approx(0.02, rel=0.05)
+    assert patches.bias is not None
+    assert (patches.bias == 0).all()

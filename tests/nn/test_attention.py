@@ -86,6 +86,52 @@ def test_equals_loops(score: Score, mask: Tensor | None, causal: bool, backend: 
         torch.testing.assert_close(found, wanted)
 
 
+# The kernel changes its blocks with the length: from 48 keys on, and from 128.
+LENGTHS = [7, 47, 48, 64, 129]
+# How far the two paths may be apart: bfloat16 has 8 bits, and the explicit path rounds its weights to them.
+CLOSE = {torch.float64: 1e-10, torch.float32: 1e-5, torch.bfloat16: 0.05}
+
+
+def long_mask(kind: str, queries: int, keys: int) -> Tensor | None:
+    match kind:
+        case "none":
+            return None
+        case "padding":
+            return (torch.arange(keys) < torch.tensor([keys, keys // 2])[:, None])[:, None, None]
+        case "each query its own":
+            return torch.rand(2, 1, queries, keys, generator=torch.Generator().manual_seed(3)) < 0.6
+        case "nothing allowed":
+            return (torch.arange(2) == 0)[:, None, None, None].expand(2, 1, queries, keys)
+    raise AssertionError(kind)
+
+
+@pytest.mark.parametrize("dtype", CLOSE, ids=str)
+@pytest.mark.parametrize("length", LENGTHS)
+@pytest.mark.parametrize("score", Score)
+def test_both_paths_are_equal_at_every_length(score: Score, length: int, dtype: torch.dtype) -> None:
+    """Context and gradients, for each mask, with and without causal attention, for queries at each offset.
+
+    The offset is how many keys stand before the first query, as in decoding with a cache.
+    """
+    torch.manual_seed(0)
+    backends = {backend: attention(score, backend).to(dtype) for backend in Backend}
+    shapes = [(0, D), (0, 6), (3, D)] if SCORES[score].fusable else [(3, D)]
+    for mask, is_causal, (offset, width) in itertools.product(MASKS, (False, True), shapes):
+        queries = length - offset
+        inputs = [torch.randn(2, 1, n, w).to(dtype).requires_grad_() for n, w in
+                  ((queries, D), (length, D), (length, width))]  # fmt: skip
+        target = torch.randn(2, 1, queries, width).to(dtype)
+        found = {}
+        for backend, module in backends.items():
+            context = attend(module, *inputs, mask=long_mask(mask, queries, length), causal=is_causal).context
+            gradients = torch.autograd.grad((context * target).sum(), inputs)
+            found[backend] = [part.double() for part in (context, *gradients)]
+        for fused, explicit in zip(found[Backend.auto], found[Backend.explicit], strict=True):
+            assert fused.isfinite().all(), (mask, is_causal, offset, width)
+            apart = (fused - explicit).abs().max() / explicit.abs().max().clamp(min=1)
+            assert apart < CLOSE[dtype], (mask, is_causal, offset, width)
+
+
 @pytest.mark.parametrize("score", FUSED_SCORES)
 def test_weights_are_those_that_made_the_context(score: Score) -> None:
     module, (q, k, v) = attention(score), qkv()

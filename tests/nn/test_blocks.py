@@ -123,22 +123,35 @@ def test_deepnorm_is_the_papers(model: BlocksConfig, decoder: bool, alpha: float
     assert deepnorm(model, decoder=decoder) == pytest.approx((alpha, beta))
 
 
-@pytest.mark.parametrize("depth", [2, 8])
-def test_deepnorm_starts_values_outputs_and_feed_forward_smaller(depth: int) -> None:
-    model = VitConfig(depth=depth, d_model=64, d_ff=128, num_heads=4, norm=Norm.deepnorm)
+def first_weights(norm: Norm, init: Init, depth: int) -> dict[str, Tensor]:
+    model = VitConfig(depth=depth, d_model=64, d_ff=128, num_heads=4, norm=norm)
     torch.manual_seed(0)
     layer = EncoderLayer(model, AttentionConfig(), PositionConfig())
-    initialise(layer, Init.xavier)
-    beta = (8 * depth) ** -0.25
-
-    def bound(fan: int, gain: float) -> float:
-        return gain * (6 / fan) ** 0.5
-
+    initialise(layer, init)
     q, k, v = layer.self_attention.qkv.weight.chunk(3)
-    found = [w.abs().max().item() for w in (q, k, v, layer.self_attention.out.weight, layer.feed_forward.into.weight,
-                                            layer.feed_forward.out.weight)]  # fmt: skip
-    wanted = [bound(128, 2**-0.5)] * 2 + [bound(128, beta * 2**-0.5), bound(128, beta), bound(192, beta)]
-    assert found == pytest.approx([*wanted, bound(192, beta)], rel=0.01)
+    into, out = layer.feed_forward.into.weight, layer.feed_forward.out.weight
+    return {"q": q, "k": k, "v": v, "attention": layer.self_attention.out.weight, "into": into, "out": out}
+
+
+@pytest.mark.parametrize("depth", [2, 8])
+def test_deepnorm_has_the_gains_of_the_papers_figure(depth: int) -> None:
+    """Wang et al. 2022, Figure 2: 1 for queries and keys; beta for values, output and feed-forward network."""
+    beta = (8 * depth) ** -0.25
+    wanted = {"q": (128, 1), "k": (128, 1), "v": (128, beta), "attention": (128, beta), "into": (192, beta),
+              "out": (192, beta)}  # fmt: skip
+    for name, weight in first_weights(Norm.deepnorm, Init.xavier, depth).items():
+        fans, gain = wanted[name]
+        assert weight.abs().max().item() == pytest.approx(gain * (6 / fans) ** 0.5, rel=0.01), name
+
+
+@pytest.mark.parametrize("init", Init)
+def test_deepnorm_makes_every_initialization_smaller(init: Init) -> None:
+    """What torchscale, the authors' implementation, does: beta multiplies the weights that there are."""
+    plain, scaled = first_weights(Norm.post, init, depth=2), first_weights(Norm.deepnorm, init, depth=2)
+    gain = 2**0.5 if init in (Init.xavier, Init.scaled) else 1.0  # theirs for queries, keys and values; others': 1
+    for name in plain:
+        factor = (gain if name in "qkv" else 1.0) * (1.0 if name in "qk" else 0.5)
+        torch.testing.assert_close(scaled[name], factor * plain[name], msg=name)
 
 
 @pytest.mark.parametrize("activation", [Activation.relu, Activation.gelu])

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from attnbench.config.attention import AttentionConfig, Normaliser
+from attnbench.config.attention import AttentionConfig, Backend, Normaliser
 from attnbench.nn import normalisers
 from attnbench.nn.attention import Attention
 from attnbench.nn.normalisers import NORMALISERS, WeightFunction, build_normaliser, choice_loss, choices, greedy_choices
@@ -36,6 +36,48 @@ def test_weights_are_on_the_simplex_and_rise_with_scores(name: Normaliser, train
     if name in SOFT or not training:
         best = scores.argmax(-1, keepdim=True)
         assert (weights.gather(-1, best) == weights.amax(-1, keepdim=True)).all()
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", Normaliser)
+def test_weights_sum_to_one_under_autocast(name: Normaliser, dtype: torch.dtype, training: bool) -> None:
+    torch.manual_seed(0)
+    scores = torch.randn(2, 3, 5, 197, requires_grad=True)
+    with torch.autocast("cpu", dtype=dtype):
+        weights = build(name).train(training)(scores.to(dtype))
+    assert weights.dtype == torch.float32
+    torch.testing.assert_close(weights.sum(-1), torch.ones(2, 3, 5), atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("name", Normaliser)
+def test_a_row_of_scores_that_are_no_numbers_gives_nan_and_no_other_row(
+    name: Normaliser, bad: float, training: bool
+) -> None:
+    """A diverged model has a NaN loss: not an IndexError of a sort, nor a RuntimeError of a draw."""
+    scores = torch.randn(2, 3, 4, 5)
+    scores[1, 2, 3] = bad
+    weights = build(name).train(training)(scores.requires_grad_())
+    is_nan = weights.isnan()
+    assert is_nan[1, 2, 3].all()
+    assert is_nan.sum() == 5
+    if weights.requires_grad:
+        weights.sum().backward()
+
+
+@pytest.mark.parametrize("name", Normaliser)
+def test_one_score_that_is_no_number_gives_a_row_of_nan(name: Normaliser) -> None:
+    scores = torch.randn(2, 3, 4, 5)
+    scores[1, 2, 3, 1] = torch.nan
+    assert build(name)(scores)[1, 2, 3].isnan().all()
+    attention = Attention(5, 5, AttentionConfig(normaliser=name, backend=Backend.explicit))
+    queries, keys = torch.randn(1, 1, 3, 5), torch.randn(1, 1, 4, 5)
+    queries[0, 0, 1, 0] = torch.nan
+    for is_training in (False, True):
+        context = attention.train(is_training)(queries, keys, keys).context
+        assert context.isnan().any(-1).flatten().tolist() == [False, True, False]
 
 
 @pytest.mark.parametrize("name", SOFT)

@@ -70,3 +70,20 @@ def test_batch_norm_of_one_vector_is_that_of_evaluation() -> None:
     before = {name: value.clone() for name, value in norm.state_dict().items()}
     torch.testing.assert_close(norm(x), norm.eval()(x))
     assert all(norm.state_dict()[name].equal(value) for name, value in before.items())
+
+
+@pytest.mark.parametrize("kind", NormKind)
+def test_statistics_and_gradients_are_exact_under_autocast(kind: NormKind) -> None:
+    torch.manual_seed(0)
+    x = (torch.randn(4, 50, 64) + 8).bfloat16()
+    target = torch.randn(4, 50, 64)
+
+    def run(dtype: torch.dtype, is_mixed: bool) -> tuple[Tensor, ...]:
+        norm, leaf = build_norm(64, kind).to(dtype), x.to(dtype if not is_mixed else x.dtype).requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16, enabled=is_mixed):
+            found = norm(leaf)
+        return found, *torch.autograd.grad((found * target.to(dtype)).sum(), [*norm.parameters()] or [leaf])
+
+    for found, wanted in zip(run(torch.float32, True), run(torch.float64, False), strict=True):
+        close = 0.005 if kind is NormKind.none else 1e-4  # the gradient of x itself is rounded, as x is
+        assert (found.double() - wanted).norm() < close * wanted.norm()

@@ -136,6 +136,39 @@ def test_the_hidden_layer_is_never_held_whole(name: Score) -> None:
     assert sum(kept.values()) < 2 * 128 * 128 * 64 / 10
 
 
+@pytest.mark.parametrize("inside", [False, True], ids=["backward outside autocast", "inside"])
+@pytest.mark.parametrize("name", [Score.additive, Score.concat])
+def test_gradients_under_autocast_are_as_good_as_those_of_autograd(name: Score, inside: bool) -> None:
+    """A key's gradient is a sum over queries: over 512 of them, one bfloat16 term at a time, it was 2.7 % off."""
+    torch.manual_seed(0)
+    queries, width = 512, 32
+    score = build_score(width, width, AttentionConfig(score=name)).float()
+    q, k = torch.randn(1, 1, queries, width), torch.randn(1, 1, queries, width)
+    target = (torch.randn(1, 1, queries, queries) + 0.5) * 1e-3
+    v_A = score.score.weight[0]
+
+    def by_autograd(q: Tensor, prepared: Tensor) -> Tensor:
+        weight = score.query.weight if name is Score.additive else score.both.weight[:, :width]
+        return torch.tanh((q @ weight.T).unsqueeze(-2) + prepared.unsqueeze(-3)) @ v_A.to(prepared.dtype)
+
+    def gradients(function: Any, is_mixed: bool, dtype: torch.dtype = torch.float32) -> list[Tensor]:
+        score.to(dtype)
+        leaves = [q.to(dtype).requires_grad_(), k.to(dtype).requires_grad_()]
+        with torch.autocast("cpu", torch.bfloat16, enabled=is_mixed):
+            found = function(leaves[0], score.prepare(leaves[1]))
+            if not inside:
+                found = found.to(dtype)
+        with torch.autocast("cpu", torch.bfloat16, enabled=is_mixed and inside):
+            found_grads = torch.autograd.grad((found * target.to(dtype)).sum(), leaves)
+        return [gradient.double() for gradient in found_grads]
+
+    exact = gradients(by_autograd, is_mixed=False, dtype=torch.float64)
+    plain, ours = gradients(by_autograd, is_mixed=True), gradients(score, is_mixed=True)
+    for wanted, theirs, found in zip(exact, plain, ours, strict=True):
+        assert (found - wanted).norm() <= (theirs - wanted).norm()
+        assert (found - wanted).norm() < 0.005 * wanted.norm()
+
+
 @pytest.mark.parametrize(("hidden", "width"), [(None, D), (9, 9)])
 def test_additive_width(hidden: int | None, width: int) -> None:
     score = build(Score.additive, hidden=hidden)

@@ -15,7 +15,7 @@ class Norm(Enum):
     post = "post"  # norm(x + f(x)): Vaswani et al. 2017
     pre = "pre"  # x + f(norm(x)), and a final norm on the stack: Xiong et al. 2020
     sandwich = "sandwich"  # x + norm(f(norm(x))), and a final norm: Ding et al. 2021, section 2.4
-    deepnorm = "deepnorm"  # norm(a x + f(x)), f started smaller: Wang et al. 2022, Figure 2
+    deepnorm = "deepnorm"  # norm(alpha x + f(x)), f's first weights times beta: Wang et al. 2022, Figure 2
 
 
 class NormKind(Enum):
@@ -48,9 +48,9 @@ class Tie(Enum):
 class Init(Enum):
     """How weights start (nn/initialisation.py)."""
 
-    xavier = "xavier"  # Xavier uniform; q, k, v at gain 1/sqrt(2); embeddings N(0, 1/d_model)
+    xavier = "xavier"  # Xavier uniform; q, k, v at gain 1/sqrt(2) (1 for deepnorm); embeddings N(0, 1/d_model)
     scaled = "scaled"  # xavier, and the last layer of each residual branch over sqrt(number of branches)
-    normal = "normal"  # N(0, 0.02^2) everywhere: Radford et al. 2019
+    normal = "normal"  # N(0, 0.02^2), recurrent cells and patches included: Radford et al. 2019
     torch = "torch"  # what torch.nn modules choose by themselves
 
 

@@ -59,8 +59,7 @@ class Recurrent(EncoderDecoder):
         self.decoder = AttentiveDecoder(d_memory, model, attention)
         self.output = self.build_output(model.d_hidden)
         initialise(self, model.init)
-        if model.init is not Init.torch:
-            initialise_cells(self)
+        initialise_cells(self, model.init)
 
     @property
     def max_length(self) -> int | None:

@@ -11,9 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
+from attnbench.config.model import Init
 from attnbench.config.recurrent import Cell, RecurrentConfig
 from attnbench.nn.cells import Gru, Lstm, Rnn, Step, run
 from attnbench.nn.dropout import Dropout
+from attnbench.nn.initialisation import NORMAL_STD
 from attnbench.nn.shared import product, share
 
 CELLS: dict[Cell, type[nn.RNN] | type[nn.GRU] | type[nn.LSTM]] = {
@@ -111,19 +113,25 @@ def _drop(x: Places, dropout: Dropout) -> Places:
 
 
 @torch.no_grad()
-def initialise_cells(module: nn.Module) -> None:
-    """Start all cells of `module`: matrices of the input Xavier uniform, recurrent ones orthogonal, biases zero.
+def initialise_cells(module: nn.Module, init: Init) -> None:
+    """Initialize all cells of `module`, each gate for itself.
 
-    Each gate for itself. Orthogonal matrices carry a state's length through time: Saxe et al. 2014, section 3.
+    xavier and scaled: matrices of the input Xavier uniform, recurrent ones orthogonal, which carry a state's length
+    through time (Saxe et al. 2014, section 3). normal: both N(0, 0.02^2). Biases are zero in all three. torch: as they
+    are.
     """
+    if init is Init.torch:
+        return
     for layer in module.modules():
         if not isinstance(layer, nn.RNNBase):
             continue
         for name, parameter in layer.named_parameters():
             for gate in torch.split(parameter, layer.hidden_size):
-                if name.startswith("weight_ih"):
-                    nn.init.xavier_uniform_(gate)
-                elif name.startswith("weight_hh"):
-                    nn.init.orthogonal_(gate)
-                else:
+                if name.startswith("bias"):
                     nn.init.zeros_(gate)
+                elif init is Init.normal:
+                    nn.init.normal_(gate, std=NORMAL_STD)
+                elif name.startswith("weight_ih"):
+                    nn.init.xavier_uniform_(gate)
+                else:
+                    nn.init.orthogonal_(gate)

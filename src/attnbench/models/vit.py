@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from attnbench.config.attention import AttentionConfig
-from attnbench.config.model import NormKind, Pool, VitConfig
+from attnbench.config.model import Init, NormKind, Pool, VitConfig
 from attnbench.config.position import PositionConfig
 from attnbench.models.classifier import ClassifierOutput
 from attnbench.nn.blocks import EncoderLayer, final_norm
 from attnbench.nn.dropout import Dropout
-from attnbench.nn.initialisation import initialise
+from attnbench.nn.initialisation import NORMAL_STD, initialise
 from attnbench.nn.positions import POSITIONS, Layout, RelativePosition, build_position
 
 
@@ -51,6 +51,9 @@ class VisionTransformer(nn.Module):
         self.read = 1 if model.pool is Pool.cls and alone else None  # so many of the first tokens; None: all
         self.head = nn.Linear(model.d_model, classes)
         initialise(self, model.init)
+        if model.init is Init.normal:
+            nn.init.normal_(self.patches.weight, std=NORMAL_STD)
+            nn.init.zeros_(self.patches.get_parameter("bias"))
 
     def forward(self, images_BCHW: Tensor, need_weights: bool = False) -> ClassifierOutput:
         """logits_BK and, if asked for, weights_LBHTT under "encoder"."""

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnbench.config.attention import AttentionConfig, Backend
-from attnbench.config.model import BlocksConfig
+from attnbench.config.model import BlocksConfig, Norm
 from attnbench.nn.dropout import Dropout
 from attnbench.nn.normalisers import build_normaliser
 from attnbench.nn.packed import BranchEnd, PackedLinear
@@ -175,17 +175,26 @@ class MultiHeadAttention(nn.Module):
         self,
         model: BlocksConfig,
         config: AttentionConfig,
-        gain: float = 1.0,
+        scale: float = 1.0,
         position: RelativePosition | None = None,
     ) -> None:
-        """`gain` is for the Xavier initialisation of values and output; `position` as in `Attention`."""
+        """Build the projections.
+
+        Args:
+            model: number and widths of the heads.
+            config: how to attend.
+            scale: what the first weights of values and output are multiplied with (DeepNorm's beta).
+            position: as in `Attention`.
+        """
         super().__init__()
         self.num_heads, (d_k, d_v) = model.num_heads, model.head_widths
-        # At 1/sqrt(2) the three together have the scale of one square matrix: what fairseq starts from.
+        # At 1/sqrt(2) the three together have the scale of one square matrix: what fairseq starts from. DeepNorm starts
+        # queries and keys at 1, and values at beta: Wang et al. 2022, Figure 2.
+        gain = 1.0 if model.norm is Norm.deepnorm else 2**-0.5
         widths = (self.num_heads * d_k, self.num_heads * d_k, self.num_heads * d_v)
-        self.qkv = PackedLinear(model.d_model, widths, gains=(2**-0.5, 2**-0.5, gain * 2**-0.5))
+        self.qkv = PackedLinear(model.d_model, widths, gains=(gain,) * 3, scales=(1.0, 1.0, scale))
         self.attention = Attention(d_k, d_k, config, position)
-        self.out = BranchEnd(self.num_heads * d_v, model.d_model, gain)
+        self.out = BranchEnd(self.num_heads * d_v, model.d_model, scale)
 
     def forward(
         self,

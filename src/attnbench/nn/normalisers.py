@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnbench.config.attention import AttentionConfig, Normaliser
+from attnbench.nn.precision import exact_dtype, to_exact
 
 NORMALISERS: dict[Normaliser, type[WeightFunction]] = {}
 
@@ -35,7 +36,16 @@ class WeightFunction(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, scores_BHQK: Tensor) -> Tensor:
-        """weights_BHQK, summing to one over K; a key that must not be seen has the lowest finite score."""
+        """Compute weights_BHQK, which sum to one over K, in float32 at least.
+
+        Args:
+            scores_BHQK: any dtype; the lowest finite number where a key is masked.
+
+        Returns:
+            Weights in float32, or float64 for such scores: sums of squares and of many small weights need more digits
+            than autocast's dtypes have. All weights of a row are NaN where one of its scores is NaN or its best is
+            infinite, so that the loss is NaN too and a diverged run is recognised as one.
+        """
 
 
 class Softmax(WeightFunction, name=Normaliser.softmax):
@@ -44,45 +54,63 @@ class Softmax(WeightFunction, name=Normaliser.softmax):
     fusable = True
 
     def forward(self, scores_BHQK: Tensor) -> Tensor:
-        """weights_BHQK, none of them zero."""
-        return scores_BHQK.softmax(-1)
+        """Compute weights_BHQK, none of them zero but by underflow."""
+        return scores_BHQK.softmax(-1, dtype=exact_dtype(scores_BHQK))
 
 
 class Sparsemax(WeightFunction, name=Normaliser.sparsemax):
     """The nearest point of the simplex, often on its border: Martins & Astudillo 2016, equation 2."""
 
     def forward(self, scores_BHQK: Tensor) -> Tensor:
-        """weights_BHQK, many of them zero."""
-        weights_BHQK: Tensor = entmax.sparsemax(_near(scores_BHQK), dim=-1)
-        return weights_BHQK
+        """Compute weights_BHQK, many of them zero."""
+        relative_BHQK, is_finite_BHQ1 = _relative_to_best(scores_BHQK)
+        weights_BHQK: Tensor = entmax.sparsemax(relative_BHQK.clamp(min=_NEGLIGIBLE), dim=-1)
+        return weights_BHQK.masked_fill(~is_finite_BHQ1, torch.nan)
 
 
 class Entmax15(WeightFunction, name=Normaliser.entmax15):
     """Between softmax and sparsemax, at alpha = 1.5: Peters et al. 2019, equation 9."""
 
     def forward(self, scores_BHQK: Tensor) -> Tensor:
-        """weights_BHQK, some of them zero."""
-        weights_BHQK: Tensor = entmax.entmax15(_near(scores_BHQK), dim=-1)
-        return weights_BHQK
+        """Compute weights_BHQK, some of them zero."""
+        relative_BHQK, is_finite_BHQ1 = _relative_to_best(scores_BHQK)
+        weights_BHQK: Tensor = entmax.entmax15(relative_BHQK.clamp(min=_NEGLIGIBLE), dim=-1)
+        return weights_BHQK.masked_fill(~is_finite_BHQ1, torch.nan)
 
 
-def _near(scores_BHQK: Tensor) -> Tensor:
-    """The same, but for scores so far below the best that both sparse functions give them zero: squares overflow."""
-    return (scores_BHQK - scores_BHQK.detach().amax(-1, keepdim=True)).clamp(min=-4.0)
+# So far below the best, both sparse functions give a score zero weight; squares of much lower scores overflow.
+_NEGLIGIBLE = -4.0
+
+
+def _relative_to_best(scores_BHQK: Tensor) -> tuple[Tensor, Tensor]:
+    """Subtract the best score of each row, in float32 at least.
+
+    Returns:
+        relative_BHQK, at most zero, and zero throughout a row whose best score is not finite; and is_finite_BHQ1, False
+        for those rows. Sorting such rows, or drawing from them, would raise an IndexError or a RuntimeError, and on a
+        GPU end the process.
+    """
+    scores_BHQK = to_exact(scores_BHQK)
+    best_BHQ1 = scores_BHQK.detach().amax(-1, keepdim=True)  # NaN where any score is
+    is_finite_BHQ1 = best_BHQ1.isfinite()
+    return (scores_BHQK - best_BHQ1).masked_fill(~is_finite_BHQ1, 0.0), is_finite_BHQ1
 
 
 class _Hard(WeightFunction):
     """A choice of one key: drawn in training, the likeliest in evaluation (Xu et al. 2015, section 4.1)."""
 
     def forward(self, scores_BHQK: Tensor) -> Tensor:
-        """weights_BHQK, one of them one."""
-        if not self.training or _greedy.get():
-            return _one_hot(scores_BHQK.argmax(-1), scores_BHQK)
-        return self.draw(scores_BHQK - scores_BHQK.detach().amax(-1, keepdim=True))
+        """Compute weights_BHQK, one of them one."""
+        relative_BHQK, is_finite_BHQ1 = _relative_to_best(scores_BHQK)
+        if self.training and not _greedy.get():
+            weights_BHQK = self.draw(relative_BHQK)
+        else:
+            weights_BHQK = _one_hot(relative_BHQK.argmax(-1), relative_BHQK)
+        return weights_BHQK.masked_fill(~is_finite_BHQ1, torch.nan)
 
     @abstractmethod
-    def draw(self, scores_BHQK: Tensor) -> Tensor:
-        """weights_BHQK of a choice with the probabilities of a softmax; the best score is zero."""
+    def draw(self, relative_BHQK: Tensor) -> Tensor:
+        """Draw weights_BHQK of one key each, with the probabilities of a softmax; the best score is zero."""
 
 
 class Gumbel(_Hard, name=Normaliser.gumbel):
@@ -95,9 +123,9 @@ class Gumbel(_Hard, name=Normaliser.gumbel):
         super().__init__(config)
         self.temperature = config.gumbel_temperature
 
-    def draw(self, scores_BHQK: Tensor) -> Tensor:
-        """weights_BHQK."""
-        return F.gumbel_softmax(scores_BHQK, self.temperature, hard=True)
+    def draw(self, relative_BHQK: Tensor) -> Tensor:
+        """Draw weights_BHQK with Gumbel noise."""
+        return F.gumbel_softmax(relative_BHQK, self.temperature, hard=True)
 
 
 class Reinforce(_Hard, name=Normaliser.reinforce):
@@ -106,14 +134,14 @@ class Reinforce(_Hard, name=Normaliser.reinforce):
     None goes through the weights: `choices` collects log p of what was drawn, and `choice_loss` makes a loss of it.
     """
 
-    def draw(self, scores_BHQK: Tensor) -> Tensor:
-        """weights_BHQK."""
-        log_p_BHQK = scores_BHQK.log_softmax(-1)
-        choice_BHQ = torch.multinomial(log_p_BHQK.detach().exp().flatten(0, -2), 1).view(scores_BHQK.shape[:-1])
+    def draw(self, relative_BHQK: Tensor) -> Tensor:
+        """Draw weights_BHQK, and note log p of the choices where `choices` collects it."""
+        log_p_BHQK = relative_BHQK.log_softmax(-1)
+        choice_BHQ = torch.multinomial(log_p_BHQK.detach().exp().flatten(0, -2), 1).view(relative_BHQK.shape[:-1])
         made = _made.get()
         if made is not None:
             made.append(log_p_BHQK.gather(-1, choice_BHQ.unsqueeze(-1)).flatten(1).sum(1))
-        return _one_hot(choice_BHQ, scores_BHQK)
+        return _one_hot(choice_BHQ, relative_BHQK)
 
 
 _made: ContextVar[list[Tensor] | None] = ContextVar("_made", default=None)

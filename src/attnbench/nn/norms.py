@@ -11,24 +11,27 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnbench.config.model import NormKind
+from attnbench.nn.precision import to_exact
 
-# Every norm takes x_D and, where some vectors are padding, `real`: x's leading dimensions, False for those.
+# Every norm takes x_D and, where some vectors are padding, `real`: x's leading dimensions, False for those. Statistics,
+# and the sums over vectors that are the gradients of gain and bias, are in float32 at least, and so is what comes out:
+# what autocast does on a GPU, where on a CPU torch adds up those gradients in bfloat16.
 
 
 class LayerNorm(nn.LayerNorm):
     """(x - mean) / std over D, with a gain and a bias for each coordinate: Ba et al. 2016, equation 4."""
 
     def forward(self, x_D: Tensor, real: Tensor | None = None) -> Tensor:
-        """Vectors of mean zero and variance one, but for gain and bias."""
-        return super().forward(x_D)
+        """Return vectors of mean zero and variance one, but for gain and bias."""
+        return super().forward(to_exact(x_D))
 
 
 class RMSNorm(nn.RMSNorm):
     """x over its root mean square, with a gain for each coordinate: Zhang & Sennrich 2019, equation 4."""
 
     def forward(self, x_D: Tensor, real: Tensor | None = None) -> Tensor:
-        """Vectors of mean square one, but for the gain."""
-        return super().forward(x_D)
+        """Return vectors of mean square one, but for the gain."""
+        return super().forward(to_exact(x_D))
 
 
 class BatchNorm(nn.BatchNorm1d):
@@ -39,7 +42,8 @@ class BatchNorm(nn.BatchNorm1d):
     """
 
     def forward(self, x_D: Tensor, real: Tensor | None = None) -> Tensor:
-        """Vectors whose coordinates have mean zero and variance one over the batch, but for gain and bias."""
+        """Return vectors whose coordinates have mean zero and variance one over the batch, but for gain and bias."""
+        x_D = to_exact(x_D)
         rows_ND = x_D.flatten(0, -2) if real is None else x_D[real]
         # One vector has no variance: it is normalised as in evaluation, and the averages do not move.
         alone = self.training and len(rows_ND) == 1
@@ -58,8 +62,8 @@ class ScaleNorm(nn.Module):
         self.gain = nn.Parameter(torch.tensor(d_model**0.5))
 
     def forward(self, x_D: Tensor, real: Tensor | None = None) -> Tensor:
-        """Vectors of length g."""
-        return self.gain.to(x_D.dtype) * F.normalize(x_D, dim=-1)
+        """Return vectors of length g."""
+        return self.gain * F.normalize(to_exact(x_D), dim=-1)
 
 
 class NoNorm(nn.Module):
@@ -69,7 +73,7 @@ class NoNorm(nn.Module):
         super().__init__()
 
     def forward(self, x_D: Tensor, real: Tensor | None = None) -> Tensor:
-        """The same."""
+        """Return x."""
         return x_D
 
 

@@ -12,11 +12,21 @@ from torch import Tensor, nn
 
 
 class PackedLinear(nn.Linear):
-    """Layers of the given `widths` side by side; `gains` are for Xavier initialisation, one a layer."""
+    """Layers of the given `widths` side by side.
 
-    def __init__(self, d_in: int, widths: Sequence[int], gains: Sequence[float]) -> None:
+    Args:
+        d_in: width of the input.
+        widths: width of each layer's output.
+        gains: of each layer, for Xavier initialization.
+        scales: what each layer's first weights are multiplied with, however they are initialized (DeepNorm's beta).
+    """
+
+    def __init__(
+        self, d_in: int, widths: Sequence[int], gains: Sequence[float], scales: Sequence[float] | None = None
+    ) -> None:
         super().__init__(d_in, sum(widths))
         self.widths, self.gains = list(widths), tuple(gains)
+        self.scales = tuple(scales or (1.0,) * len(self.widths))
 
     def split(self, x_I: Tensor, first: int, end: int) -> tuple[Tensor, ...]:
         """The output y_P of layers `first` to `end`, exclusive."""
@@ -25,8 +35,8 @@ class PackedLinear(nn.Linear):
 
 
 class BranchEnd(nn.Linear):
-    """The last layer of a residual branch, which initialisation may treat apart; `gain` is for Xavier's."""
+    """The last layer of a residual branch, which initialization may treat apart; `scale` as in `PackedLinear`."""
 
-    def __init__(self, d_in: int, d_out: int, gain: float = 1.0) -> None:
+    def __init__(self, d_in: int, d_out: int, scale: float = 1.0) -> None:
         super().__init__(d_in, d_out)
-        self.gain = gain
+        self.scale = scale

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from attnbench.config.attention import AttentionConfig, Score
+from attnbench.nn.precision import to_exact
 from attnbench.nn.shared import Gradient, gradient_of
 
 _tanh_backward = torch.ops.aten.tanh_backward.grad_input
@@ -167,8 +168,11 @@ class Uniform(_Fusable, score=Score.uniform):
         )
 
     def as_dot_product(self, q_BHQD: Tensor, k_BHKD: Tensor) -> DotProduct:
-        """Of one coordinate, times zero."""
-        return DotProduct(q_BHQD[..., :1], k_BHKD[..., :1], 0.0)
+        """Return zero queries and keys of one coordinate, with a scale of one.
+
+        A scale of zero would not do: a kernel scales masked scores too, and 0 times -inf is NaN.
+        """
+        return DotProduct(0 * q_BHQD[..., :1], 0 * k_BHKD[..., :1], 1.0)
 
 
 class Additive(ScoringFunction, score=Score.additive):
@@ -182,9 +186,8 @@ class Additive(ScoringFunction, score=Score.additive):
         self.score = nn.Linear(hidden, 1, bias=False)
 
     def prepare(self, k_BHKD: Tensor) -> Tensor:
-        """U k."""
-        k_BHKA: Tensor = self.key(k_BHKD)
-        return k_BHKA
+        """Compute U k, in float32 at least: the gradients of all steps of a decoder add up in it."""
+        return to_exact(self.key(k_BHKD))
 
     def forward(self, q_BHQD: Tensor, k_BHKA: Tensor) -> Tensor:
         """scores_BHQK, without ever holding B x H x Q x K x A numbers."""
@@ -202,8 +205,8 @@ class Concat(ScoringFunction, score=Score.concat):
         self.score = nn.Linear(hidden, 1, bias=False)
 
     def prepare(self, k_BHKD: Tensor) -> Tensor:
-        """The keys' part of W [q; k], which is a sum."""
-        return F.linear(k_BHKD, self.both.weight[:, self.d_q :])
+        """Compute the keys' part of W [q; k], which is a sum, in float32 at least as in `Additive.prepare`."""
+        return to_exact(F.linear(k_BHKD, self.both.weight[:, self.d_q :]))
 
     def forward(self, q_BHQD: Tensor, k_BHKA: Tensor) -> Tensor:
         """scores_BHQK, without ever holding B x H x Q x K x A numbers."""
@@ -212,8 +215,20 @@ class Concat(ScoringFunction, score=Score.concat):
 
 
 def _tanh_score(q_BHQA: Tensor, k_BHKA: Tensor, v_A: Tensor) -> Tensor:
-    """scores_BHQK of keys that may be shared."""
-    scores_BHQK: Tensor = _TanhScore.apply(q_BHQA, k_BHKA, v_A.to(q_BHQA.dtype), gradient_of(k_BHKA))
+    """Compute v.tanh(q + k) of every query and key, in float32 at least, whatever autocast says.
+
+    Args:
+        q_BHQA: projected queries.
+        k_BHKA: projected keys, which may be shared (nn/shared.py).
+        v_A: the score's vector.
+
+    Returns:
+        scores_BHQK in float32, or float64 for such inputs. A gradient of the keys is a sum over queries, one term at a
+        time: in bfloat16 it would lose a digit where there are some hundred.
+    """
+    with torch.autocast(q_BHQA.device.type, enabled=False):
+        parts = (to_exact(part) for part in (q_BHQA, k_BHKA, v_A.to(q_BHQA.dtype)))
+        scores_BHQK: Tensor = _TanhScore.apply(*parts, gradient_of(k_BHKA))
     return scores_BHQK
 
 
@@ -237,20 +252,27 @@ class _TanhScore(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_BHQK: Tensor) -> tuple[Tensor, Tensor | None, Tensor, None]:
-        """Gradients of q, k and v."""
-        q_BHQA, k_BHKA, v_A = ctx.saved_tensors
-        grad_k_BHKA = k_BHKA.new_zeros(k_BHKA.shape) if ctx.gradient is None else ctx.gradient.sum()
-        grad_q_BHQA, grad_v_A = q_BHQA.new_empty(q_BHQA.shape), torch.zeros_like(v_A)
-        grad_q_NQA, grad_k_NKA, grad_NQK = (x.flatten(0, 1) for x in (grad_q_BHQA, grad_k_BHKA, grad_BHQK))
-        for rows, queries, tanh_NQKA in _blocks(q_BHQA, k_BHKA):
-            part_NQK = grad_NQK[rows, queries].contiguous()
-            grad_v_A += (part_NQK.view(1, -1) @ tanh_NQKA.flatten(0, -2))[0]
-            # v (1 - tanh^2), in place.
-            slope_NQKA = _tanh_backward(v_A.expand_as(tanh_NQKA), tanh_NQKA, grad_input=tanh_NQKA)
-            grad_q_NQA[rows, queries] = (part_NQK.unsqueeze(-2) @ slope_NQKA).squeeze(-2)
-            for slope_NKA, part_NK in zip(slope_NQKA.unbind(1), part_NQK.unbind(1), strict=True):
-                grad_k_NKA[rows].addcmul_(slope_NKA, part_NK.unsqueeze(-1))
+        """Compute the gradients of q, k and v."""
+        # A backward pass may run inside autocast, which would take the products to its dtype.
+        with torch.autocast(grad_BHQK.device.type, enabled=False):
+            grad_q_BHQA, grad_k_BHKA, grad_v_A = _tanh_score_gradients(ctx, grad_BHQK)
         return grad_q_BHQA, grad_k_BHKA if ctx.gradient is None else None, grad_v_A, None
+
+
+def _tanh_score_gradients(ctx: Any, grad_BHQK: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    q_BHQA, k_BHKA, v_A = ctx.saved_tensors
+    grad_k_BHKA = k_BHKA.new_zeros(k_BHKA.shape) if ctx.gradient is None else ctx.gradient.sum()
+    grad_q_BHQA, grad_v_A = q_BHQA.new_empty(q_BHQA.shape), torch.zeros_like(v_A)
+    grad_q_NQA, grad_k_NKA, grad_NQK = (x.flatten(0, 1) for x in (grad_q_BHQA, grad_k_BHKA, grad_BHQK))
+    for rows, queries, tanh_NQKA in _blocks(q_BHQA, k_BHKA):
+        part_NQK = grad_NQK[rows, queries].contiguous()
+        grad_v_A += (part_NQK.view(1, -1) @ tanh_NQKA.flatten(0, -2))[0]
+        # v (1 - tanh^2), in place.
+        slope_NQKA = _tanh_backward(v_A.expand_as(tanh_NQKA), tanh_NQKA, grad_input=tanh_NQKA)
+        grad_q_NQA[rows, queries] = (part_NQK.unsqueeze(-2) @ slope_NQKA).squeeze(-2)
+        for slope_NKA, part_NK in zip(slope_NQKA.unbind(1), part_NQK.unbind(1), strict=True):
+            grad_k_NKA[rows].addcmul_(slope_NKA, part_NK.unsqueeze(-1))
+    return grad_q_BHQA, grad_k_BHKA, grad_v_A
 
 
 def _blocks(q_BHQA: Tensor, k_BHKA: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
