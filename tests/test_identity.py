@@ -11,6 +11,7 @@ import pytest
 from attnbench import identity
 from attnbench.config import Config
 from attnbench.config.data import SyntheticTranslationConfig
+from attnbench.config.metrics import BleuTokenizer
 from attnbench.config.model import Norm, TransformerConfig
 from attnbench.config.root import revive
 from attnbench.config.task import TranslationConfig
@@ -50,6 +51,7 @@ OTHER: dict[str, Callable[[Config], object]] = {
     "model": lambda c: setattr(c.model, "norm", Norm.post),
     "attention": lambda c: setattr(c.attention, "dropout", 0.1),
     "position": lambda c: setattr(c.position, "max_len", 99),
+    "metrics": lambda c: setattr(c.metrics, "tokenize", BleuTokenizer["char"]),
     "optim": lambda c: setattr(c.optim, "lr", 0.5),
     "schedule": lambda c: setattr(c.schedule, "warmup_steps", 7),
     "trainer": lambda c: setattr(c.trainer, "max_steps", 6),
