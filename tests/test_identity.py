@@ -12,6 +12,7 @@ from attnbench import identity
 from attnbench.config import Config, ConfigError, check
 from attnbench.config.attention import Score
 from attnbench.config.data import SyntheticTranslationConfig
+from attnbench.config.metrics import BleuTokenizer
 from attnbench.config.model import CnnConfig, MlpConfig, ModelConfig, Norm, NormKind, TransformerConfig, VitConfig
 from attnbench.config.optim import Optimiser
 from attnbench.config.root import revive
@@ -52,6 +53,7 @@ OTHER: dict[str, Callable[[Config], object]] = {
     "model": lambda c: setattr(c.model, "norm", Norm.post),
     "attention": lambda c: setattr(c.attention, "dropout", 0.1),
     "position": lambda c: setattr(c.position, "max_len", 99),
+    "metrics": lambda c: setattr(c.metrics, "tokenize", BleuTokenizer["char"]),
     "optim": lambda c: setattr(c.optim, "lr", 0.5),
     "schedule": lambda c: setattr(c.schedule, "warmup_steps", 7),
     "trainer": lambda c: setattr(c.trainer, "max_steps", 6),

@@ -15,6 +15,7 @@ from attnbench.config.optim import Optimiser, Schedule
 from attnbench.config.root import FITS, SCHEMAS, revive
 from attnbench.config.task import ClassificationConfig, LengthPenalty, TranslationConfig
 from attnbench.identity import resolved, run_id
+from attnbench.models.build import build_classifier, build_model
 from attnbench.sweep.plan import compose
 
 CONF = Path(attnbench.conf.__file__).parent
@@ -120,6 +121,41 @@ def test_the_vision_presets_are_as_published() -> None:
     assert (d2l.data.image_size, d2l.data.batch_size, d2l.data.crop_padding, d2l.data.flip) == (96, 128, 0, False)
     assert (d2l.optim.name, d2l.optim.lr, d2l.optim.momentum) == (Optimiser.sgd, 0.1, 0)
     assert (d2l.schedule.name, d2l.trainer.max_epochs) == (Schedule.constant, 10)
+
+
+def gru_size(inputs: int, hidden: int) -> int:
+    return 3 * hidden * (inputs + hidden + 2)
+
+
+def book_size(experiment: str, source: int, target: int) -> int:
+    """Parameters of d2l.ai's models, chapters 10.7, 11.4, 11.7 and 11.8, for vocabularies of these sizes."""
+    if experiment == "vit_d2l":
+        d, d_ff, patch, tokens = 512, 2048, 16 * 16, 6 * 6 + 1
+        block = 2 * 2 * d + 4 * d * d + d * d_ff + d_ff + d_ff * d + d
+        return patch * d + d + d + tokens * d + 2 * block + 2 * d + 10 * d + 10
+    d, d_ff = 256, 64
+    rest = (source + target) * d + d * target + target
+    if experiment == "transformer_tatoeba":
+        feed_forward = d * d_ff + d_ff + d_ff * d + d
+        return rest + 2 * (4 * d * d + feed_forward + 2 * 2 * d) + 2 * (8 * d * d + feed_forward + 3 * 2 * d)
+    recurrent = 2 * gru_size(d, d) + gru_size(2 * d, d) + gru_size(d, d)
+    return rest + recurrent + (2 * d * d + d if experiment == "bahdanau_tatoeba" else 0)
+
+
+@pytest.mark.parametrize("experiment", ["rnn_tatoeba", "bahdanau_tatoeba", "transformer_tatoeba", "vit_d2l"])
+def test_the_books_models_differ_as_their_presets_state(experiment: str) -> None:
+    config, (source, target) = compose([f"experiment={experiment}"]), (194, 212)
+    if experiment == "vit_d2l":
+        network = build_classifier(config, channels=1, image_size=96, classes=10)
+        difference = 4096 - 512
+        assert book_size(experiment, 0, 0) == 6_457_866
+    else:
+        network = build_model(config, source_vocab=source, target_vocab=target)
+        difference = 6144 * (experiment == "transformer_tatoeba") - target
+        if experiment != "rnn_tatoeba":
+            assert config.attention.dropout == 0.2
+    size = sum(parameter.numel() for parameter in network.parameters())
+    assert size - book_size(experiment, source, target) == difference
 
 
 def test_one_dropout_is_said_once() -> None:

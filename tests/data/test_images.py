@@ -6,12 +6,15 @@ import gzip
 import hashlib
 import http.server
 import shutil
+import struct
 import subprocess
 import threading
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -526,3 +529,157 @@ def test_select_keeps_pictures_and_labels_together(small: Path) -> None:
 
 def test_every_kind_of_config_has_its_loader() -> None:
     assert set(images._LOADERS) == set(ImagesConfig.__subclasses__())
+
+
+# ---- pixels as a viewer shows them
+
+
+def draw(path: Path, mode: str, shape: str, **options: Any) -> None:
+    """Black lines on a transparent ground: `shape` is a column or a row."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    layers = Image.new("RGBA", (4, 4), (0, 0, 0, 0))
+    for i in range(4):
+        layers.putpixel((1, i) if shape == "column" else (i, 1), (0, 0, 0, 255))
+    if mode == "P":  # a palette with a transparent colour
+        layers = Image.new("P", (4, 4), 0)
+        layers.putpalette([0, 0, 0, 0, 0, 0])
+        for i in range(4):
+            layers.putpixel((1, i) if shape == "column" else (i, 1), 1)
+        options["transparency"] = 0
+        layers.save(path, **options)
+    else:
+        layers.convert(mode).save(path, **options)
+
+
+@pytest.mark.parametrize("channels", Channels)
+@pytest.mark.parametrize(
+    ("mode", "suffix"), [("RGBA", "png"), ("LA", "png"), ("P", "png"), ("P", "gif"), ("RGBA", "webp")]
+)
+def test_transparent_pictures_are_laid_on_white(tmp_path: Path, channels: Channels, mode: str, suffix: str) -> None:
+    options = {"lossless": True} if suffix == "webp" else {}
+    for split in ("train", "val", "test"):
+        for shape in ("column", "row"):
+            draw(tmp_path / split / shape / f"1.{suffix}", mode, shape, **options)
+    found = load_in(tmp_path, own(tmp_path, channels))
+    expected_CHW = torch.full((2, 4, 4), 255)
+    expected_CHW[0, :, 1] = 0
+    expected_CHW[1, 1, :] = 0
+    assert found.train.pixels_NCHW[:, 0].tolist() == expected_CHW.tolist()
+    assert found.notes[0] == "train: 2 of 2 pictures are transparent in places: laid on white"
+
+
+def test_an_alpha_channel_without_transparency_changes_nothing(folder: Path) -> None:
+    Image.new("RGBA", (4, 4), (255, 0, 0, 255)).save(folder / "train" / "a" / "1.png")
+    found = load_in(folder, own(folder))
+    assert colours(found.train)[0] == RED
+    assert found.notes == []
+
+
+def test_half_transparent_pixels_are_mixed_with_white(folder: Path) -> None:
+    Image.new("RGBA", (4, 4), (0, 0, 0, 51)).save(folder / "train" / "a" / "1.png")
+    assert colours(load_in(folder, own(folder)).train)[0] == (204, 204, 204)
+
+
+def test_white_on_transparent_is_noted(folder: Path) -> None:
+    layers = Image.new("RGBA", (4, 4), (0, 0, 0, 0))
+    layers.putpixel((1, 1), (255, 255, 255, 255))
+    layers.save(folder / "val" / "a" / "1.png")
+    assert load_in(folder, own(folder)).notes == [
+        "val: 1 of 3 pictures are transparent in places: laid on white",
+        "val: 1 of 3 pictures are drawn in white on a transparent ground: nothing is left of them on white",
+    ]
+
+
+# Where the red corner of a picture stored upright, red at its top left, is shown: (row, column).
+SHOWN = {1: (0, 0), 2: (0, 3), 3: (3, 3), 4: (3, 0), 5: (0, 0), 6: (0, 3), 7: (3, 3), 8: (3, 0)}
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+@pytest.mark.parametrize("orientation", SHOWN)
+def test_pictures_are_turned_as_their_orientation_says(folder: Path, orientation: int, suffix: str) -> None:
+    picture = Image.new("RGB", (4, 4), WHITE)
+    picture.putpixel((0, 0), RED)
+    exif = picture.getexif()
+    exif[0x0112] = orientation
+    path = folder / "train" / "a" / f"0.{suffix}"
+    picture.save(path, exif=exif)
+    pixels_CHW = load_in(folder, own(folder)).train.pixels_NCHW[0]
+    assert (pixels_CHW[1] == 0).nonzero().tolist() == [list(SHOWN[orientation])]
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "CMYK", "YCbCr", "RGB"])
+def test_every_kind_of_opaque_picture_is_read(folder: Path, mode: str) -> None:
+    suffix = {"CMYK": "tif", "YCbCr": "jpg"}.get(mode, "png")
+    Image.new("RGB", (4, 4), WHITE).convert(mode).save(folder / "train" / "a" / f"0.{suffix}")
+    found = load_in(folder, own(folder))
+    assert min(colours(found.train)[0]) >= 254
+    assert found.notes == []
+
+
+def test_colours_of_16_bits_are_read_by_their_upper_bits(folder: Path) -> None:
+    """A PNG of one pixel with 16 bits a channel, written by hand since Pillow writes none."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    head = struct.pack(">IIBBBBB", 1, 1, 16, 2, 0, 0, 0)
+    row = b"\0" + struct.pack(">HHH", 0xC8FF, 0x0001, 0xFFFF)
+    content = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(row)) + chunk(b"IEND", b"")
+    (folder / "train" / "a" / "0.png").write_bytes(content)
+    assert colours(load_in(folder, own(folder)).train)[0] == (0xC8, 0, 255)
+
+
+def test_frames_after_the_first_are_noted(folder: Path) -> None:
+    first, second = (Image.new("RGB", (4, 4), colour) for colour in (RED, BLUE))
+    first.save(folder / "train" / "a" / "0.gif", save_all=True, append_images=[second])
+    first.save(folder / "train" / "a" / "0.tif", save_all=True, append_images=[second])
+    found = load_in(folder, own(folder))
+    assert colours(found.train)[:2] == [RED, RED]
+    assert found.notes == ["train: 2 of 6 pictures have several frames or pages: the first one is read"]
+
+
+def test_levels_of_more_bits_are_noted(folder: Path) -> None:
+    levels(folder / "train" / "b" / "1.png", [200.0] * 4, np.uint16)
+    assert load_in(folder, own(folder, Channels.grey)).notes == [
+        "train: 1 of 4 pictures hold levels of more than eight bits, none above 255: 255 is read as white, where a"
+        " viewer may show black"
+    ]
+
+
+# ---- names that look the same, and too few classes
+
+COMPOSED, DECOMPOSED = "caf\u00e9", "cafe\u0301"
+
+
+@pytest.mark.parametrize(
+    ("other", "described"),
+    [
+        (DECOMPOSED, r"'cafe\u0301' (NFD)"),
+        (COMPOSED + "\u200b", r"'caf\xe9\u200b' (NFC, U+200B)"),
+        (COMPOSED + " ", r"'caf\xe9 ' (NFC)"),
+    ],
+)
+def test_class_names_that_look_the_same_are_told_apart(tmp_path: Path, other: str, described: str) -> None:
+    for split in ("train", "val"):
+        paint(tmp_path / split / "dog" / "1.png", BLUE)
+        paint(tmp_path / split / (COMPOSED if split == "train" else other) / "1.png")
+    assert refusal(tmp_path, own(tmp_path)) == (
+        rf"{tmp_path}/val: {described} and 'caf\xe9' (NFC) look the same and differ in their Unicode characters only;"
+        " expected the name that the class has in training"
+    )
+    paint(tmp_path / "train" / other / "2.png")
+    assert "look the same" in refusal(tmp_path, own(tmp_path))
+
+
+def test_a_class_name_of_two_lines_is_refused(folder: Path) -> None:
+    paint(folder / "train" / "a\nb" / "1.png")
+    assert (
+        refusal(folder, own(folder))
+        == f"{folder}/train: 'a\\nb': a line end in a class name; expected a name of one line"
+    )
+
+
+def test_a_single_class_is_refused(tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        paint(tmp_path / split / "a" / "1.png")
+    assert refusal(tmp_path, own(tmp_path)) == "train: one class only (a); expected at least two to tell apart"

@@ -133,6 +133,22 @@ def test_less_is_better_of_a_loss(metric: str | None, expected: Direction, tmp_p
     assert open_study(tmp_path, "one", OptunaOptions(metric=metric)).direction.name == expected.name.upper()
 
 
+@pytest.mark.parametrize(("monitor", "expected"), [("loss", "MINIMIZE"), ("chrf", "MAXIMIZE")])
+def test_without_a_metric_the_one_that_chooses_weights_counts(monitor: str, expected: str, tmp_path: Path) -> None:
+    options, keys = OptunaOptions(n_trials=2, pruner=Pruner.none), [*KEYS, f"task.monitor={monitor}"]
+
+    def leave_scores(config: Config, folder: Path) -> None:
+        record = new_record(config, [])
+        record.status = Status.finished
+        record.metrics["best"] = {"bleu": 1.0, "chrf": 2.0, "loss": 3.0}
+        write(record, folder)
+
+    search(tmp_path, options, leave_scores, *keys)
+    study = open_study(tmp_path, name_of(space(*keys), options), options)
+    assert study.direction.name == expected
+    assert [trial.value for trial in study.trials] == [{"loss": 3.0, "chrf": 2.0}[monitor]] * 2
+
+
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     [

@@ -13,6 +13,7 @@ from attnbench.data.pairs import DETOKENISED
 from attnbench.data.text_files import write_lines
 from attnbench.history import read as read_history
 from attnbench.record import read
+from attnbench.tasks.classification_data import ClassificationData
 from attnbench.tasks.run import execute
 from attnbench.tasks.translation import score_translations
 from attnbench.tasks.translation_data import TranslationData
@@ -124,3 +125,33 @@ def test_pictures_that_training_has_are_counted_recorded_and_printed(
     record = read(tmp_path / "run" / "run.json")
     assert record.provenance["overlap"] == {name: {"examples": 5, "picture": 1} for name in ("val", "test")}
     assert "attnbench: val: of 5 examples, 1 picture found in the training set\n" in capsys.readouterr().err
+
+
+def test_training_on_one_class_of_several_is_noted(tmp_path: Path) -> None:
+    for name in "ab":
+        paint(tmp_path / "train" / name / "1.png", (0, 0, 0))
+    own = own_pictures(tmp_path, "data.val_images=1")
+    data = ClassificationData(compose(*own))
+    name = data.images.classes[int(data.images.train.labels_N[0])]
+    assert data.notes[-1] == f"train: pictures of one class only ({name}): nothing to learn"
+
+
+def test_a_vocabulary_of_nothing_but_unknown_words_is_refused(tmp_path: Path) -> None:
+    pairs = [("a b c", "d e f")]
+    with pytest.raises(DataError) as error:
+        TranslationData(compose(*own_text(tmp_path, "data.min_frequency=9", train=pairs, val=pairs)))
+    assert str(error.value) == (
+        "the source vocabulary holds nothing but <pad>, <bos>, <eos>, <unk>: no word occurs data.min_frequency=9 times;"
+        " expected a lower data.min_frequency or more text"
+    )
+
+
+def test_a_split_of_unknown_words_is_noted(tmp_path: Path) -> None:
+    """The validation set has the Unicode form that training has not."""
+    train, val = [("caf\u00e9 " * 5, "\u00e9t\u00e9 " * 5)], [("caf\u00e9 " * 5, "e\u0301te\u0301 " * 5)]
+    data = TranslationData(compose(*own_text(tmp_path, train=train, val=val)))
+    assert [note for note in data.notes if "<unk>" in note] == [
+        f"{name}: 100% of the target tokens are <unk>: words that data.min_frequency and data.vocab_size leave out, or"
+        " text in another script or Unicode form than in training"
+        for name in ("val", "test")
+    ]

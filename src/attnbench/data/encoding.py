@@ -20,7 +20,7 @@ from attnbench.config.data import OverLong, ParallelTextConfig, Segmenter
 from attnbench.data.errors import DataError
 from attnbench.data.pairs import ParallelText, Preparation, Split
 from attnbench.data.text_files import write_atomically
-from attnbench.data.tokenizer import BOS, EOS, PAD, Tokenizer
+from attnbench.data.tokenizer import BOS, EOS, PAD, SPECIALS, Tokenizer
 
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
@@ -216,13 +216,23 @@ class Codec:
 
 
 def train_codec(text: ParallelText, config: ParallelTextConfig, cache: Path | None = None) -> Codec:
-    """Learn the vocabularies that a config asks for, or take them from the folder `cache` if it has them."""
+    """Learn the vocabularies that a config asks for, or take them from the folder `cache` if it has them.
+
+    Raises:
+        DataError: a vocabulary without a single word or piece of the text.
+    """
     source_lines = [line for split in text.vocabulary_from for line in split.source]
     target_lines = [line for split in text.vocabulary_from for line in split.target]
     if config.joint_vocabulary:
         source = target = _tokenizer(source_lines + target_lines, config, cache)
     else:
         source, target = (_tokenizer(lines, config, cache) for lines in (source_lines, target_lines))
+    for side, tokenizer in (("source", source), ("target", target)):
+        if tokenizer.size <= len(SPECIALS):
+            raise DataError(
+                f"the {side} vocabulary holds nothing but {', '.join(SPECIALS)}: no word occurs"
+                f" data.min_frequency={config.min_frequency} times; expected a lower data.min_frequency or more text"
+            )
     return Codec(source, target, text.preparation, config.reverse_source)
 
 

@@ -7,20 +7,28 @@ from __future__ import annotations
 
 import hashlib
 import io
+import unicodedata
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torchvision.datasets.folder import make_dataset
 from tqdm import tqdm
 
 from attnbench.config.images import Channels
 from attnbench.data.errors import DataError
+from attnbench.data.text_files import is_blank
 
 _MODES = {Channels.grey: "L", Channels.rgb: "RGB"}  # Pillow's names
+_TRANSPARENT = "are transparent in places: laid on white"
+_WHITE_ON_WHITE = "are drawn in white on a transparent ground: nothing is left of them on white"
+_FRAMES = "have several frames or pages: the first one is read"
+_DEEP = "hold levels of more than eight bits, none above 255: 255 is read as white, where a viewer may show black"
+_CHANGES = (_TRANSPARENT, _WHITE_ON_WHITE, _FRAMES, _DEEP)
 
 
 class Pictures(NamedTuple):
@@ -29,6 +37,7 @@ class Pictures(NamedTuple):
     pixels_NCHW: Tensor  # uint8, C 1 or 3
     labels_N: Tensor  # int64
     sha256: dict[str, str]  # by path below the set's folder, with slashes
+    notes: list[str]  # where pixels are not simply those of the files
 
 
 def class_names(folder: Path) -> list[str]:
@@ -42,7 +51,31 @@ def class_names(folder: Path) -> list[str]:
     names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     if not names:
         raise DataError(f"{folder}: no folders in it; expected one with pictures for each class")
+    seen: dict[str, str] = {}
+    for name in names:
+        if any(char in name for char in "\n\r\0"):
+            raise DataError(f"{folder}: {name!r}: a line end in a class name; expected a name of one line")
+        twin = seen.setdefault(_appearance(name), name)
+        if twin != name:
+            raise DataError(f"{folder}: {_compare_names(name, twin)}; expected one folder for each class")
     return names
+
+
+def _appearance(name: str) -> str:
+    """Return a name as it looks: composed (NFC), without characters that show nothing and spaces around it."""
+    visible = (char for char in name if char == " " or not is_blank(char))
+    return unicodedata.normalize("NFC", "".join(visible)).strip()
+
+
+def _compare_names(first: str, second: str) -> str:
+    """Describe two different names that look the same."""
+    described = []
+    for name in (first, second):
+        forms = [form for form in ("NFC", "NFD") if unicodedata.is_normalized(form, name)]
+        hidden = sorted({f"U+{ord(char):04X}" for char in name if char != " " and is_blank(char)})
+        form = "/".join(forms) if len(forms) == 1 else "mixed" if not forms else ""
+        described.append(f"{name!a} ({', '.join(filter(None, [form, *hidden])) or 'as it looks'})")
+    return f"{' and '.join(described)} look the same and differ in their Unicode characters only"
 
 
 def read(folder: Path, classes: list[str], channels: Channels, size: int) -> Pictures:
@@ -61,6 +94,10 @@ def read(folder: Path, classes: list[str], channels: Channels, size: int) -> Pic
     found = class_names(folder)
     for name in found:
         if name not in classes:
+            twin = next((known for known in classes if _appearance(known) == _appearance(name)), None)
+            if twin is not None:
+                found_names = _compare_names(name, twin)
+                raise DataError(f"{folder}: {found_names}; expected the name that the class has in training")
             raise DataError(f"{folder / name}: no such class in training; expected one of {folder.parent / 'train'}")
     samples = make_dataset(
         folder,
@@ -73,15 +110,19 @@ def read(folder: Path, classes: list[str], channels: Channels, size: int) -> Pic
     for name in found:
         if name not in filled:
             raise DataError(f"{folder / name}: no pictures; expected at least one")
-    mode, sha256 = _MODES[channels], {}
+    mode, sha256, changes = _MODES[channels], {}, Counter[str]()
     pixels_NCHW = torch.empty(len(samples), len(mode), size, size, dtype=torch.uint8)
     for row, (path, _) in enumerate(tqdm(samples, desc=f"reading {folder.name}", leave=False)):
         content = _content(path)
         # Pillow's bilinear filter grows with the reduction: it is antialiased.
-        picture = _decoded(path, content, mode).resize((size, size), Image.Resampling.BILINEAR)
+        decoded, changed = _decode(path, content, mode)
+        changes.update(changed)
+        picture = decoded.resize((size, size), Image.Resampling.BILINEAR)
         pixels_NCHW[row] = torch.from_numpy(np.array(picture)).reshape(size, size, len(mode)).permute(2, 0, 1)
         sha256[Path(path).relative_to(folder.parent).as_posix()] = hashlib.sha256(content).hexdigest()
-    return Pictures(pixels_NCHW, labels_N, sha256)
+    total = len(samples)
+    notes = [f"{folder.name}: {changes[name]:,} of {total:,} pictures {name}" for name in _CHANGES if changes[name]]
+    return Pictures(pixels_NCHW, labels_N, sha256, notes)
 
 
 def _content(path: str) -> bytes:
@@ -91,18 +132,54 @@ def _content(path: str) -> bytes:
         raise DataError(f"{path}: {error.strerror or error}; expected a picture") from error
 
 
-def _decoded(path: str, content: bytes, mode: str) -> Image.Image:
+def _decode(path: str, content: bytes, mode: str) -> tuple[Image.Image, list[str]]:
+    """Decode a picture as a viewer shows it, and name which of `_CHANGES` that took.
+
+    It is turned as its EXIF orientation says, laid on white where it is transparent, and its first frame where it has
+    several.
+
+    Raises:
+        DataError: not a picture, a broken one, or one whose levels eight bits do not hold.
+    """
+    changes = []
     try:
-        picture = Image.open(io.BytesIO(content))
+        opened = Image.open(io.BytesIO(content))
+        if getattr(opened, "n_frames", 1) > 1:
+            changes.append(_FRAMES)
+            opened.seek(0)
+        opened.load()
+        picture = _turn(opened)
+        deep = picture.mode.startswith(("F", "I"))
+        if not deep and picture.has_transparency_data:
+            layers = picture.convert("RGBA")
+            if layers.getchannel("A").getextrema() != (255, 255):
+                changes.append(_TRANSPARENT)
+                picture = Image.alpha_composite(Image.new("RGBA", layers.size, "white"), layers)
+                if not _is_blank(layers) and _is_blank(picture):
+                    changes.append(_WHITE_ON_WHITE)
         converted = picture.convert(mode)
     except UnidentifiedImageError as error:
         raise DataError(f"{path}: no picture; expected a file that Pillow can read, such as PNG or JPEG") from error
     except Exception as error:  # what a decoder stumbles over is an OSError, a SyntaxError, a ValueError, ...
         said = " ".join(str(error).split())
         raise DataError(f"{path}: a broken picture ({said}); expected one that can be decoded") from error
-    if picture.mode.startswith(("F", "I")):
+    if deep:
         _check_levels(path, np.asarray(picture))
-    return converted
+        changes.append(_DEEP)
+    return converted, changes
+
+
+def _turn(picture: Image.Image) -> Image.Image:
+    """Turn a picture as its EXIF data says; data that cannot be read says nothing, as for a viewer."""
+    try:
+        return ImageOps.exif_transpose(picture)
+    except Exception:  # a damaged block raises what its parser meets: SyntaxError, struct.error, KeyError, ...
+        return picture
+
+
+def _is_blank(picture: Image.Image) -> bool:
+    """Return whether all pixels of an RGBA picture are the same."""
+    return all(low == high for low, high in picture.getextrema())  # type: ignore[misc]
 
 
 def _check_levels(path: str, levels_HW: np.ndarray) -> None:

@@ -92,6 +92,8 @@ def _checked(images: ImageSet) -> ImageSet:
         if not len(split):
             raise DataError(f"{split.name}: no pictures; expected at least one")
         _check_labels(labels_N, len(images.classes), split.name)
+    if len(images.classes) < 2:
+        raise DataError(f"train: one class only ({images.classes[0]}); expected at least two to tell apart")
     return images
 
 
@@ -209,11 +211,12 @@ def _image_folder(config: ImageFolderConfig, paths: PathsConfig) -> ImageSet:
     folder, sha256 = Path(config.folder), dict[str, str]()
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; expected data.folder to be one with train/<class>/ in it")
-    classes = image_folder.class_names(folder / "train")
+    classes, notes = image_folder.class_names(folder / "train"), list[str]()
 
     def split(name: str) -> Images:
         pictures = image_folder.read(folder / name, classes, config.channels, config.image_size)
         sha256.update(pictures.sha256)
+        notes.extend(pictures.notes)
         return Images(name, pictures.pixels_NCHW, pictures.labels_N)
 
     train = split("train")
@@ -229,7 +232,7 @@ def _image_folder(config: ImageFolderConfig, paths: PathsConfig) -> ImageSet:
         test,
         classes=classes,
         checksums={config.folder: combine_all(sha256)},
-        notes=[] if has_test else ["test: the validation pictures"],
+        notes=[*notes, *([] if has_test else ["test: the validation pictures"])],
     )
 
 

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from scipy.sparse import coo_array  # type: ignore[import-untyped]
-from scipy.sparse.csgraph import connected_components  # type: ignore[import-untyped]
 
 from attnbench.config.data import Language, TatoebaConfig
 from attnbench.config.tracking import PathsConfig
@@ -87,6 +85,9 @@ def _drawn(pairs: Sequence[tuple[str, str]], size: int) -> tuple[list[int], list
 
 def _linked(pairs: Sequence[tuple[str, str]]) -> list[list[int]]:
     """Group the rows of pairs that have a sentence in common: the connected components of a bipartite graph."""
+    from scipy.sparse import coo_array  # type: ignore[import-untyped]  # here: other runs start without scipy
+    from scipy.sparse.csgraph import connected_components  # type: ignore[import-untyped]
+
     numbers: tuple[dict[str, int], dict[str, int]] = ({}, {})  # of each side's sentences
     edges_2N = np.array(
         [[known.setdefault(pair[side], len(known)) for pair in pairs] for side, known in enumerate(numbers)]

@@ -54,7 +54,11 @@ class ClassificationData(TaskData):
     @property
     def notes(self) -> list[str]:
         """What a record must say of the pictures."""
-        return self.images.notes
+        present = set(self.images.train.labels_N.tolist())
+        if len(present) > 1:
+            return self.images.notes
+        name = self.images.classes[present.pop()]
+        return [*self.images.notes, f"train: pictures of one class only ({name}): nothing to learn"]
 
     @cached_property
     def overlap(self) -> Overlap:

@@ -19,9 +19,12 @@ from attnbench.data.overlap import Overlap, count_overlap
 from attnbench.data.pairs import DETOKENISED, ParallelText, Split
 from attnbench.data.parallel_text import load
 from attnbench.data.sharding import UpdateSampler
+from attnbench.data.tokenizer import EOS, UNK
 from attnbench.metrics.text import bleu
 from attnbench.metrics.tokenization import TokenizerError, choose_tokenizer, guess_language
 from attnbench.tasks.data import TaskData
+
+_MUCH_UNKNOWN = 0.3  # share of <unk> from which on a record says so
 
 
 class TranslationData(TaskData):
@@ -42,7 +45,7 @@ class TranslationData(TaskData):
             )
         except TokenizerError as error:
             raise DataError(str(error)) from error
-        self._scoring_notes += self._find_unscorable()
+        self._scoring_notes += [*self._find_unscorable(), *self._find_unknown()]
         count = config.debug.overfit_batches
         if count:
             batch_tokens = self.data_config.batch_tokens
@@ -78,6 +81,18 @@ class TranslationData(TaskData):
                     f"{split.name}: no reference has four words by metrics.tokenize={self.bleu_tokenizer}, so BLEU is"
                     " 0 even for perfect translations; task.monitor=chrf or loss can still choose weights"
                 )
+
+    def _find_unknown(self) -> Iterator[str]:
+        """Find splits of which a side is largely unknown to its vocabulary."""
+        for name, pairs in self.pairs.items():
+            for side, sequences in (("source", pairs.source), ("target", pairs.target)):
+                words_T = sequences.flat_T[sequences.flat_T > EOS]
+                share = float((words_T == UNK).mean()) if len(words_T) else 0.0
+                if share > _MUCH_UNKNOWN:
+                    yield (
+                        f"{name}: {share:.0%} of the {side} tokens are <unk>: words that data.min_frequency and"
+                        " data.vocab_size leave out, or text in another script or Unicode form than in training"
+                    )
 
     @cached_property
     def overlap(self) -> Overlap:
