@@ -38,7 +38,7 @@ class Outer:
 @pytest.mark.parametrize(
     ("bounds", "inside", "outside"),
     [
-        (Bounds(at_least=1), [1, 2, math.inf], [0, 0.99, math.nan]),
+        (Bounds(at_least=1), [1, 2], [0, 0.99, math.nan, math.inf]),
         (Bounds(above=0), [1e-9], [0, -1, math.nan]),
         (Bounds(at_least=0, below=1), [0, 0.99], [1, -0.1, math.nan]),
         (Bounds(at_most=2), [2, -5], [2.1, math.nan]),

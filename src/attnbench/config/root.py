@@ -20,7 +20,7 @@ from attnbench.config.data import (
     TatoebaConfig,
     Wmt14Config,
 )
-from attnbench.config.fields import ConfigError, Fault, faults_of
+from attnbench.config.fields import ConfigError, Fault, faults_of, seed
 from attnbench.config.images import FashionMnistConfig, ImageFolderConfig, ImagesConfig, SyntheticGarmentsConfig
 from attnbench.config.model import (
     BlocksConfig,
@@ -37,7 +37,7 @@ from attnbench.config.optim import OptimConfig, Schedule, ScheduleConfig
 from attnbench.config.position import Position, PositionConfig
 from attnbench.config.recurrent import Attend, RecurrentConfig
 from attnbench.config.task import ClassificationConfig, TaskConfig, TranslationConfig
-from attnbench.config.tracking import CallbacksConfig, LoggerConfig, PathsConfig, SweepConfig
+from attnbench.config.tracking import CallbacksConfig, LoggerConfig, PathsConfig, SweepConfig, faults_of_name
 from attnbench.config.trainer import DebugConfig, TrainerConfig
 
 
@@ -46,7 +46,7 @@ class Config:
     """One run, wholly."""
 
     name: str = "run"  # the experiment's name
-    seed: int = 1
+    seed: int = seed(1)
     task: TaskConfig = field(default_factory=TaskConfig)
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -63,6 +63,7 @@ class Config:
 
     def faults(self) -> Iterator[Fault]:
         """What one group cannot know of another."""
+        yield from faults_of_name("name", self.name)
         fitting = FITS.get(type(self.task), {})
         for group, members in SCHEMAS.items():
             node = getattr(self, group)

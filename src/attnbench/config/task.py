@@ -6,6 +6,15 @@ from dataclasses import dataclass
 
 from attnbench.config.fields import number
 
+# Beams are rows of a batch. Translations get worse from some tens on (Koehn and Knowles 2017), and a wider search only
+# takes longer: one of a million beams says nothing for a minute.
+_MOST_BEAMS = 1000
+# Wu et al. 2016 find 0.6 to 0.7 best, and 1 is the mean; from 5 on, 4,096 tokens to this power lose their digits.
+_LARGEST_PENALTY = 5
+# A decoder that never ends a sentence writes so much: each step is computed.
+_LARGEST_RATIO = 100
+_MOST_EXTRA = 10_000
+
 
 @dataclass
 class TaskConfig:
@@ -20,11 +29,15 @@ class TranslationConfig(TaskConfig):
     """Sequence-to-sequence translation, scored by sacreBLEU and chrF."""
 
     family: str = "translation"
-    beam_size: int = number(5, at_least=1)  # on the test set and in translate; 1: greedy
-    val_beam_size: int = number(1, at_least=1)  # while training
-    length_penalty: float = number(1.0, at_least=0)  # log p / length^penalty: Wu et al. 2016 with one parameter
-    max_ratio: float = number(1.5, above=0)  # a translation has at most max_ratio x source + max_extra tokens
-    max_extra: int = number(20, at_least=1)
+    beam_size: int = number(5, at_least=1, at_most=_MOST_BEAMS)  # on the test set and in translate; 1: greedy
+    val_beam_size: int = number(1, at_least=1, at_most=_MOST_BEAMS)  # while training
+    length_penalty: float = number(
+        1.0, at_least=0, at_most=_LARGEST_PENALTY
+    )  # log p / length^penalty: Wu et al. 2016 with one parameter
+    max_ratio: float = number(
+        1.5, above=0, at_most=_LARGEST_RATIO
+    )  # a translation has at most max_ratio x source + max_extra tokens
+    max_extra: int = number(20, at_least=1, at_most=_MOST_EXTRA)
     decode_tokens: int = number(8192, at_least=1)  # source tokens x beams decoded at once
 
 
@@ -33,5 +46,5 @@ class ClassificationConfig(TaskConfig):
     """Classification of pictures, scored by accuracy and calibration."""
 
     family: str = "classification"
-    calibration_bins: int = number(15, at_least=1)  # of confidence: Guo et al. 2017, equation 3
+    calibration_bins: int = number(15, at_least=1, at_most=10_000)  # of confidence: Guo et al. 2017, equation 3
     eval_batch: int = number(1000, at_least=1)  # pictures classified at once

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import typing
 from collections.abc import Iterator, Mapping, Sequence
-from enum import Enum
-from types import NoneType, UnionType
 from typing import Any
 
 from hydra.core.override_parser.types import Override
@@ -15,14 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ValidationError
 
 from attnbench.config import Fault
-
-_NAMES = {
-    bool: "true or false",
-    int: "a whole number",
-    float: "a number",
-    str: "text",
-    list: "a list, as in [a,b]",
-}
+from attnbench.config.fields import describe_type, hints_of
 
 
 def typed(override: Override) -> str:
@@ -62,7 +52,7 @@ def of_value(override: Override, error: Exception, config: DictConfig) -> Fault:
     key, given = override.key_or_group, typed(override)
     _, node, leaf = _place(key, config)
     if isinstance(error.__cause__, ValidationError):
-        return Fault(key, given, f"expected {_wanted(_hint(node, leaf))}")
+        return Fault(key, given, f"expected {describe_type(_hint(node, leaf))}")
     return Fault(key, given, _first_line(error))
 
 
@@ -115,17 +105,7 @@ def _keys(node: Any, prefix: str = "") -> Iterator[str]:
 
 def _hint(node: DictConfig, leaf: str) -> Any:
     kind = OmegaConf.get_type(node)
-    return typing.get_type_hints(kind).get(leaf, Any) if dataclasses.is_dataclass(kind) else Any
-
-
-def _wanted(hint: Any) -> str:
-    """What a field of type `hint` takes, in words."""
-    if typing.get_origin(hint) in (typing.Union, UnionType):
-        return " or ".join("null" if inner is NoneType else _wanted(inner) for inner in typing.get_args(hint))
-    kind = typing.get_origin(hint) or hint
-    if isinstance(kind, type) and issubclass(kind, Enum):
-        return f"one of {', '.join(sorted(member.name for member in kind))}"
-    return _NAMES.get(kind, "keys with values")
+    return hints_of(kind).get(leaf, Any) if kind is not None and dataclasses.is_dataclass(kind) else Any
 
 
 def _first_line(error: BaseException) -> str:
