@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
@@ -62,6 +63,10 @@ class ModelConfig:
 
     family: str = "none"  # names the dataclass in a record and a checkpoint
     init: Init = Init.xavier
+
+    def smallest_map(self, image_size: int) -> int | None:
+        """Return the side of the smallest map of an image that batch norm sees; None: there is no such map."""
+        return None
 
 
 @dataclass
@@ -131,6 +136,10 @@ class ResNet18Config(ModelConfig):
     family: str = "resnet18"
     init: Init = Init.torch
 
+    def smallest_map(self, image_size: int) -> int:
+        """Return the side of the smallest map of an image: five layers halve it, rounded up."""
+        return math.ceil(image_size / 32)
+
 
 @dataclass
 class CnnConfig(ModelConfig):
@@ -140,6 +149,10 @@ class CnnConfig(ModelConfig):
     init: Init = Init.torch
     widths: list[int] = field(default_factory=lambda: [16, 32, 64])
     blocks: int = number(2, at_least=1, at_most=LARGEST_DEPTH)
+
+    def smallest_map(self, image_size: int) -> int:
+        """Return the side of the smallest map of an image: each stage but the first halves it, rounded up."""
+        return math.ceil(image_size / (1 << (len(self.widths) - 1)))
 
     def faults(self) -> Iterator[Fault]:
         """A stage has channels."""

@@ -84,6 +84,8 @@ class Config:
             yield from self._faults_of_blocks(self.model)
         elif self.trainer.recompute:
             yield Fault("trainer.recompute", "true", f"expected false: model={self.model.family} has no blocks")
+        if isinstance(self.data, ImagesConfig):
+            yield from self._faults_of_images(self.data)
         if isinstance(self.data, ImagesConfig) and isinstance(self.model, VitConfig):
             yield from self._faults_of_vit(self.data, self.model)
 
@@ -123,6 +125,19 @@ class Config:
             axes = " of row and of column" if pairs == 4 else ""
             expected = f"expected heads whose width is a multiple of {pairs}: position=rotary turns pairs{axes}"
             yield Fault("model.num_heads", f"{model.num_heads} (of width {model.head_widths[0]})", expected)
+
+    def _faults_of_images(self, images: ImagesConfig) -> Iterator[Fault]:
+        if self.model.smallest_map(images.image_size) != 1:
+            return
+        expected = (
+            f"expected at least {{}}: batch norm has no variance of one image, and model={self.model.family} makes one "
+            f"value a channel of data.image_size={images.image_size}"
+        )
+        ranks = self.trainer.devices * self.trainer.num_nodes
+        if images.batch_size < 2 * ranks:
+            yield Fault("data.batch_size", f"{images.batch_size}", expected.format(f"{2 * ranks}, two a device"))
+        if self.trainer.micro_batch == 1:
+            yield Fault("trainer.micro_batch", "1", expected.format("2"))
 
     def _faults_of_vit(self, images: ImagesConfig, vit: VitConfig) -> Iterator[Fault]:
         if images.image_size % vit.patch_size:
