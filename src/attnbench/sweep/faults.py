@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from hydra.core.override_parser.types import Override
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import ValidationError
 
 from attnbench.config import Fault
 from attnbench.config.fields import describe_type, hints_of
+from attnbench.config.tracking import LONGEST_NAME
 
 
 def typed(override: Override) -> str:
@@ -23,15 +26,95 @@ def typed(override: Override) -> str:
 def of_syntax(token: str) -> Fault:
     """An override that Hydra's grammar does not know."""
     key, equals, given = token.partition("=")
-    if not equals:
+    if not equals or not key:
         return Fault(token, "", "expected key=value")
     return Fault(key, given, "cannot be read: quote what holds spaces or brackets, as in 'key=\"a (b)\"'")
+
+
+def of_shape(override: Override, options: Sequence[str]) -> Fault | None:
+    """Return the fault of a choice that Hydra would take, and that is not one of the options."""
+    key, value = override.key_or_group, override.value()
+    if override.is_delete():
+        return Fault(f"~{key}", "", f"cannot be taken away: choose another one with {key}=<name>")
+    if options and (value is None or isinstance(value, list)):
+        return Fault(key, typed(override), f"expected one of {', '.join(options)}")
+    return None
+
+
+def check_settings(composed: DictConfig, settings: Sequence[Override]) -> None:
+    """Read settings of Hydra's own as Hydra will: with values in them that come to be known with a run.
+
+    Raises:
+        ValueError: a setting of another type or out of bounds.
+        OmegaConfBaseException: a setting that has no value, or leads nowhere.
+    """
+    config = copy.deepcopy(composed)
+    with read_write(config), open_dict(config):
+        config.hydra.job.num, config.hydra.job.id, config.hydra.runtime.output_dir = 0, "0", "."
+        for override in settings:
+            key = override.key_or_group
+            value = OmegaConf.select(config, key, throw_on_missing=True)
+            if OmegaConf.is_config(value):
+                OmegaConf.to_container(value, resolve=True, throw_on_missing=True)
+            _check_levels(key, value)
+            if key in _SETTINGS:
+                _SETTINGS[key](value)
+
+
+def _check_verbose(value: Any) -> None:
+    names = list(value) if OmegaConf.is_list(value) else [value]
+    if not isinstance(value, bool) and not all(isinstance(name, str) for name in names):
+        raise ValueError("expected true, false, or the names of loggers")
+
+
+def _check_levels(key: str, value: Any) -> None:
+    """Check levels of logging, which Python knows by name."""
+    if not key.startswith(("hydra.job_logging", "hydra.hydra_logging")):
+        return
+    if OmegaConf.is_config(value):
+        for name, below in value.items() if OmegaConf.is_dict(value) else enumerate(value):
+            _check_levels(f"{key}.{name}", below)
+    elif key.endswith(".level") and str(value) not in logging.getLevelNamesMapping():
+        raise ValueError(f"{key}: expected one of {', '.join(logging.getLevelNamesMapping())}")
+
+
+def _check_node(value: Any) -> None:
+    if not OmegaConf.is_dict(value):
+        raise ValueError("expected keys with values")
+
+
+def _check_chdir(value: Any) -> None:
+    if value:
+        raise ValueError("expected false: paths are relative to the folder that the command is given in")
+
+
+def _check_count(value: Any) -> None:
+    if value is not None and not (isinstance(value, int) and 1 <= value <= MOST_RUNS):
+        raise ValueError(f"expected a whole number at least 1 and at most {MOST_RUNS}")
+
+
+def _check_name(value: Any) -> None:
+    if not isinstance(value, str) or not value or "/" in value or len(value) > LONGEST_NAME or not value.isprintable():
+        raise ValueError(f"expected a file name of at most {LONGEST_NAME} characters")
+
+
+# A sweep's combinations are all planned, and checked, before the first run.
+MOST_RUNS = 100_000
+_SETTINGS: dict[str, Callable[[Any], None]] = {
+    "hydra.verbose": _check_verbose,
+    "hydra.launcher": _check_node,
+    "hydra.sweeper": _check_node,
+    "hydra.job.chdir": _check_chdir,
+    "hydra.job.name": _check_name,
+    "hydra.sweeper.max_batch_size": _check_count,
+    "hydra.sweeper.n_trials": _check_count,
+}
 
 
 def of_choice(override: Override, error: Exception, options: Sequence[str]) -> Fault:
     """A group's choice, or a setting of Hydra's own, that does not compose."""
     key, given = override.key_or_group, typed(override)
-    if options and given not in options:
+    if options and str(override.value()) not in options:
         return Fault(key, given, f"expected one of {', '.join(options)}")
     return Fault(key, given, _first_line(error))
 
@@ -110,6 +193,8 @@ def _hint(node: DictConfig, leaf: str) -> Any:
 
 def _first_line(error: BaseException) -> str:
     """The first sentence of a library's message, and of the one that it hides."""
+    if isinstance(error, AssertionError | AttributeError | LookupError | RecursionError | TypeError):
+        return "not what this key takes"  # their text is about code
     said = []
     for cause in (error, error.__cause__):
         first, _, rest = str(cause or "").strip().partition("\n")
