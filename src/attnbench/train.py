@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, NoReturn, cast
 
 import hydra
-from hydra._internal.utils import get_args_parser
 from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
@@ -19,11 +18,12 @@ from omegaconf import DictConfig, OmegaConf
 from attnbench.config import ConfigError, Fault, check
 from attnbench.record import PLAN, Kind, Plan, RecordError, Status, read_plan, write
 from attnbench.report.tables import write_tables
+from attnbench.sweep.arguments import faults_of_arguments, parse_arguments, to_argv
 from attnbench.sweep.children import Job
 from attnbench.sweep.compose import CONFIG_NAME, CONFIG_PATH, VERSION_BASE, register
 from attnbench.sweep.hydra_job import place
 from attnbench.sweep.lease import Holder, take
-from attnbench.sweep.plan import expand, help_text, sweep_folder
+from attnbench.sweep.plan import check_choices, expand, help_text, is_multirun, sweep_folder
 from attnbench.sweep.ranks import fault_of, rank, started
 from attnbench.sweep.records import error_of, is_finished, last_record, tidy
 from attnbench.sweep.signals import exit_on_sigterm
@@ -43,16 +43,26 @@ def main() -> int:
 
 def command() -> int:
     """What `main` does, where nobody interrupts it."""
-    arguments = get_args_parser().parse_args()
+    arguments = parse_arguments()
     app = hydra.main(version_base=VERSION_BASE, config_path=CONFIG_PATH, config_name=CONFIG_NAME)
     register()
-    if _only_asks(arguments):
-        app(run)()
-        return 0
+    wrong = list(faults_of_arguments(arguments))
+    if wrong:
+        for fault in wrong:
+            _complain(fault)
+        return 2
     try:
+        if arguments.cfg or arguments.info:
+            check_choices(arguments.overrides, arguments.config_dir)
+        if _only_asks(arguments):
+            sys.argv[1:] = to_argv(arguments)
+            app(run)()
+            return 0
         if arguments.help:
             print(help_text(arguments.overrides, arguments.config_dir))
             return 0
+        arguments.multirun = is_multirun(arguments.overrides, arguments.multirun, arguments.config_dir)
+        sys.argv[1:] = to_argv(arguments)
         plan = expand(arguments.overrides, multirun=arguments.multirun, config_dir=arguments.config_dir)
     except ConfigError as error:
         for fault in error.faults:

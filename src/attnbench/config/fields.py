@@ -122,6 +122,11 @@ def path(default: str | None) -> Any:
     return dataclasses.field(default=default, metadata={_IS_PATH: True})
 
 
+def is_path(field: dataclasses.Field[Any]) -> bool:
+    """Check whether a field is for a file or folder."""
+    return bool(field.metadata.get(_IS_PATH))
+
+
 def describe_type(hint: Any) -> str:
     """Return in words what a field with the annotation `hint` takes."""
     if typing.get_origin(hint) in (typing.Union, UnionType):
@@ -195,6 +200,6 @@ def _fault_of_value(value: Any, field: dataclasses.Field[Any], hint: Any) -> str
             return str(Bounds(at_most=LARGEST_INT))
     if bounds is not None and value is not None and not bounds.admits(value):
         return f"{bounds}{' and finite' if abs(value) == math.inf and bounds.at_most is None else ''}"
-    if field.metadata.get(_IS_PATH) and isinstance(value, str) and value.startswith("~"):
+    if is_path(field) and isinstance(value, str) and value.startswith("~"):
         return "expected a whole path: ~ stands for the home folder only where the shell sees it, as in $HOME/runs"
     return None

@@ -6,10 +6,12 @@ import copy
 import dataclasses
 import difflib
 import logging
+import re
+import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import ChoiceSweep, Override
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import ValidationError
 
@@ -137,6 +139,21 @@ def of_value(override: Override, error: Exception, config: DictConfig) -> Fault:
     if isinstance(error.__cause__, ValidationError):
         return Fault(key, given, f"expected {describe_type(_hint(node, leaf))}")
     return Fault(key, given, _first_line(error))
+
+
+def of_text(override: Override, config: DictConfig) -> Fault | None:
+    """Return the fault of a value for text that is read as a number, or as true or false, and written otherwise."""
+    key, value, given = override.key_or_group, override.value(), typed(override)
+    _, node, leaf = _place(key, config)
+    hint = _hint(node, leaf) if isinstance(node, DictConfig) else Any
+    if str not in (hint, *typing.get_args(hint)):
+        return None
+    listed = value.list if isinstance(value, ChoiceSweep) else value if isinstance(value, list) else [value]
+    for item in listed:
+        if isinstance(item, int | float) and not re.search(rf"(?<![\w.]){re.escape(str(item))}(?![\w.])", given):
+            text = given if listed == [value] else "..."
+            return Fault(key, given, f"{item!r} is what is read: quote what is text, as in '{key}=\"{text}\"'")
+    return None
 
 
 def of_unset(key: str) -> Fault:

@@ -9,12 +9,13 @@ from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.types import Override, RangeSweep
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from attnbench.config import Config, ConfigError, Fault
 from attnbench.identity import resolved, run_id
 from attnbench.record import SCHEMA_VERSION, Plan, PlannedRun
-from attnbench.sweep import search
+from attnbench.sweep import faults, search
 from attnbench.sweep.compose import Composer, shared_composer
 from attnbench.sweep.faults import MOST_RUNS, typed
 
@@ -49,7 +50,7 @@ def expand(command: Sequence[str], *, multirun: bool, config_dir: str | None = N
     composer = shared_composer(config_dir)
     overrides, wrong = composer.parse(command)
     overrides, misplaced = _sort_out(overrides, multirun)
-    wrong += misplaced
+    wrong += [*misplaced, *_numbers_for_text(composer, overrides)]
     hydra = [override for override in overrides if override.is_hydra_override()]
     combinations, probes, misread = _combinations(composer, overrides) if multirun else ([_lines(overrides)], [], [])
     wrong += [*misread, *_settings_of_files(composer.choose(_fixed(overrides)).composed)]
@@ -66,6 +67,36 @@ def expand(command: Sequence[str], *, multirun: bool, config_dir: str | None = N
     _refuse(wrong)
     planned = next(iter(runs.values()))
     return Plan(SCHEMA_VERSION, planned.config["sweep"]["name"], list(command), list(runs.values()))
+
+
+def is_multirun(command: Sequence[str], is_asked: bool, config_dir: str | None = None) -> bool:
+    """Decide whether a command is a sweep: by --multirun, or by `hydra.mode` of an override or a file.
+
+    Args:
+        command: overrides.
+        is_asked: whether --multirun was given.
+        config_dir: a folder of the user's own groups.
+
+    Raises:
+        ConfigError: --multirun beside hydra.mode=RUN.
+    """
+    composer = shared_composer(config_dir)
+    overrides, _ = composer.parse(command)
+    mode = composer.choose(_fixed(overrides)).composed.hydra.mode
+    if is_asked and mode is RunMode.RUN:
+        raise ConfigError([Fault("hydra.mode", "RUN", "expected MULTIRUN or nothing beside --multirun")])
+    return is_asked or mode is RunMode.MULTIRUN
+
+
+def check_choices(command: Sequence[str], config_dir: str | None = None) -> None:
+    """Check what a config cannot be shown without: overrides that can be read, and choices that can be made.
+
+    Raises:
+        ConfigError: with every fault of those.
+    """
+    composer = shared_composer(config_dir)
+    overrides, wrong = composer.parse(command)
+    _refuse([*wrong, *composer.choose(_fixed(overrides)).faults, *_numbers_for_text(composer, overrides)])
 
 
 def help_text(command: Sequence[str], config_dir: str | None = None) -> str:
@@ -164,6 +195,15 @@ def _combinations(
 
 def _fixed(overrides: Iterable[Override]) -> list[Override]:
     return [override for override in overrides if not override.is_sweep_override()]
+
+
+def _numbers_for_text(composer: Composer, overrides: Sequence[Override]) -> Iterator[Fault]:
+    """Yield the overrides that Hydra reads as numbers where text is wanted: 2024_01_01 would become 20240101."""
+    config = composer.choose(_fixed(overrides)).bare
+    for override in overrides:
+        fault = None if override.is_hydra_override() else faults.of_text(override, config)
+        if fault is not None:
+            yield fault
 
 
 def _settings_of_files(composed: DictConfig) -> Iterator[Fault]:
