@@ -31,6 +31,7 @@ from attnbench.config import Config, ConfigError, Fault, check
 from attnbench.config import root as schema
 from attnbench.identity import run_id
 from attnbench.sweep import faults
+from attnbench.sweep.own_files import find_fault
 
 CONFIG_PATH = "pkg://attnbench.conf"
 CONFIG_NAME = "config"
@@ -238,6 +239,7 @@ class Composer:
             if not folder.is_dir():
                 raise ConfigError([Fault("--config-dir", config_dir, "expected a folder that is there")])
             path.prepend("command-line", f"file://{folder}", anchor=SearchPathQuery(provider="schema"))
+        self._folder = Path(config_dir) if config_dir is not None else None
         self._loader = ConfigLoaderImpl(config_search_path=path)
         self._parser = OverridesParser.create(config_loader=self._loader)
         self._parsed: dict[str, Override | Fault] = {}
@@ -361,13 +363,25 @@ class Composer:
                     accepted.append(choice)
                 except _REFUSALS as error:
                     refused.append(choice)
-                    wrong.append(faults.of_choice(choice, error, self._options(choice.key_or_group)))
+                    fault = faults.of_choice(choice, error, self._options(choice.key_or_group))
+                    wrong.append(self._fault_of_file(choice, faults.key_of(error)) or fault)
             composed = self._compose(accepted)
+        for choice in accepted:
+            fault = self._fault_of_file(choice)
+            wrong += [] if fault is None else [fault]
         unsure: set[str] = set()
         for choice in refused:
             group = choice.key_or_group
             unsure |= set(schema.SCHEMAS) if group == "experiment" else {group}
         return Chosen(composed, Values(without_hydra(composed)), tuple(wrong), frozenset(unsure))
+
+    def _fault_of_file(self, choice: Override, key: str | None = None) -> Fault | None:
+        """Return the fault of the file that a choice names, if it is one of the user's own."""
+        if self._folder is None or choice.key_or_group.startswith("hydra"):
+            return None
+        file = self._folder / choice.key_or_group / f"{choice.value()}.yaml"
+        sentence = find_fault(file, choice.key_or_group, key) if file.is_file() else None
+        return None if sentence is None else Fault(choice.key_or_group, faults.typed(choice), sentence)
 
     def _compose(self, choices: list[Override]) -> DictConfig:
         """Compose, and look at the settings of Hydra's own, which nothing checks before they are used."""

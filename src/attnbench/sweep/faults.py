@@ -208,6 +208,15 @@ def _hint(node: DictConfig, leaf: str) -> Any:
     return hints_of(kind).get(leaf, Any) if kind is not None and dataclasses.is_dataclass(kind) else Any
 
 
+def key_of(error: BaseException) -> str | None:
+    """Return the key that an error of composing, or the one that it hides, is about."""
+    for cause in (error, error.__cause__, error.__context__):
+        key = getattr(cause, "full_key", None) or getattr(cause, "key", None)
+        if key:
+            return str(key)
+    return None
+
+
 def _first_line(error: BaseException) -> str:
     """The first sentence of a library's message, and of the one that it hides."""
     if isinstance(error, AssertionError | AttributeError | LookupError | RecursionError | TypeError):
