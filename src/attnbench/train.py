@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from attnbench.config import ConfigError, Fault, check
 from attnbench.record import PLAN, Kind, Plan, RecordError, Status, read_plan, write
-from attnbench.report.tables import write_tables
+from attnbench.report.tables import check_layout, write_tables
 from attnbench.sweep.arguments import faults_of_arguments, parse_arguments, to_argv
 from attnbench.sweep.children import Job
 from attnbench.sweep.compose import CONFIG_NAME, CONFIG_PATH, VERSION_BASE, register
@@ -75,6 +75,7 @@ def command() -> int:
         refused.append(
             Fault("hydra/launcher", "basic", "runs are in this process, and so have one device: leave it out")
         )
+    refused += layout_faults(plan, Path("experiments"))
     if refused:
         for found in refused:
             _complain(found)
@@ -91,6 +92,18 @@ def command() -> int:
     print(f"sweep {plan.sweep}: {len(plan.runs)} runs in {folder}", flush=True)
     app(run_in_turn if in_turn else run)()
     return conclude(read_plan(folder / PLAN), folder)  # which a search has added to
+
+
+def layout_faults(plan: Plan, experiments: Path) -> list[Fault]:
+    """Return the fault of a `sweep.table` whose layout is not there: known now, not when all runs have ended."""
+    found = []
+    for name in dict.fromkeys(run.config["sweep"]["table"] for run in plan.runs):
+        try:
+            if name is not None:
+                check_layout(experiments, name)
+        except RecordError as error:
+            found.append(Fault("sweep.table", name, str(error)))
+    return found
 
 
 def run(cfg: DictConfig) -> None:
