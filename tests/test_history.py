@@ -36,6 +36,8 @@ def test_a_damaged_line_in_the_middle_costs_itself_alone(tmp_path: Path) -> None
     assert [entry["update"] for entry in found] == [10, 30]
     assert history.count_damaged_lines(tmp_path, len(found)) == 2
     assert history.count_damaged_lines(tmp_path / "nowhere", 0) == 0
+
+
 @pytest.mark.parametrize(
     "line",
     [

@@ -139,3 +139,26 @@ def test_a_run_that_goes_on_elsewhere_is_left_alone(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert f"running elsewhere: host {socket.gethostname()}, pid {os.getpid()}" in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_layout_that_is_not_there_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    (tmp_path / "experiments" / "mine").mkdir(parents=True)
+    (tmp_path / "experiments" / "mine" / "table.yaml").write_text("rows: [seed]\n")
+    done = train("-m", "seed=1", "sweep.table=nope", cwd=tmp_path, script=DOOR)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == ("attnbench: sweep.table=nope: experiments/nope/table.yaml: no such layout; there are mine\n")
+    assert train("seed=1", "-m", "sweep.table=mine", cwd=tmp_path, script=DOOR).returncode == 0
+
+
+def test_an_option_that_would_do_nothing_is_refused(tmp_path: Path) -> None:
+    for arguments in (["-cn", "saved"], ["-m", "--cfg", "job"], ["hydra.job.chdir=true"], ["-m", "hydra.mode=RUN"]):
+        done = train(*arguments, cwd=tmp_path)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.startswith("attnbench: ")
+        assert len(done.stderr.splitlines()) == 1
+
+
+def test_hydra_mode_is_a_sweep_as_the_option_is(tmp_path: Path) -> None:
+    done = train("hydra.mode=MULTIRUN", "seed=1", "sweep.name=small", cwd=tmp_path, script=DOOR)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "sweep small: 1 runs in multirun/small" in done.stdout

@@ -9,13 +9,13 @@ import argparse
 import contextlib
 import os
 import signal
+import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
 import hydra
-from hydra._internal.utils import get_args_parser
 from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
@@ -25,12 +25,13 @@ from attnbench.config import ConfigError, Fault
 from attnbench.console import command, complain, leave, report_interruption
 from attnbench.data.content import check
 from attnbench.record import PLAN, Kind, Plan, Record, RecordError, Status, read_plan, write
-from attnbench.report.tables import write_tables
+from attnbench.report.tables import check_layout, write_tables
+from attnbench.sweep.arguments import faults_of_arguments, parse_arguments, to_argv
 from attnbench.sweep.children import Job
 from attnbench.sweep.compose import CONFIG_NAME, CONFIG_PATH, VERSION_BASE, register
 from attnbench.sweep.hydra_job import place
 from attnbench.sweep.lease import Holder, Lease, remove_void, take
-from attnbench.sweep.plan import expand, help_text, sweep_folder
+from attnbench.sweep.plan import check_choices, expand, help_text, is_multirun, sweep_folder
 from attnbench.sweep.ranks import fault_of, rank, started
 from attnbench.sweep.records import error_of, folder_fault, is_finished, last_record, prepare_folder, tidy
 from attnbench.sweep.supervise import supervise
@@ -41,33 +42,51 @@ from attnbench.tracking.summary import log_summary
 @command(is_output_result=False)
 def main() -> int:
     """Run the command; returns the exit status: 2 for what a user said wrongly, 1 if a run failed, 128 + signal."""
-    arguments = get_args_parser().parse_args()
+    arguments = parse_arguments()
     app = hydra.main(version_base=VERSION_BASE, config_path=CONFIG_PATH, config_name=CONFIG_NAME)
     register()
-    if _only_asks(arguments):
-        app(run)()
-        return 0
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # what goes wrong in Hydra is raised, and told in a sentence here
     try:
+        if wrong := list(faults_of_arguments(arguments)):
+            raise ConfigError(wrong)
+        if arguments.cfg or arguments.info:
+            check_choices(arguments.overrides, arguments.config_dir)
+        if _only_asks(arguments):
+            sys.argv[1:] = to_argv(arguments)
+            app(run)()
+            return 0
         if arguments.help:
             print(help_text(arguments.overrides, arguments.config_dir))
             return 0
+        os.environ["HYDRA_FULL_ERROR"] = "1"  # what goes wrong in Hydra is raised, and reported in a sentence here
+        arguments.multirun = is_multirun(arguments.overrides, arguments.multirun, arguments.config_dir)
+        sys.argv[1:] = to_argv(arguments)
         plan = expand(arguments.overrides, multirun=arguments.multirun, config_dir=arguments.config_dir)
+        if refused := [*_placement_faults(plan, arguments), *layout_faults(plan, Path("experiments"))]:
+            raise ConfigError(refused)
     except ConfigError as error:
         for fault in error.faults:
             complain(fault)
         return 2
-    in_turn = "hydra/launcher=basic" in arguments.overrides
+    return _run_plan(app, plan, arguments)
+
+
+def _placement_faults(plan: Plan, arguments: argparse.Namespace) -> list[Fault]:
+    """Return why runs cannot have the devices that they ask for."""
     asked = {(run.config["trainer"]["devices"], run.config["trainer"]["num_nodes"]) for run in plan.runs}
     refused = [found for each in sorted(asked) if (found := fault_of(*each, multirun=arguments.multirun)) is not None]
-    if in_turn and any(devices > 1 for devices, _ in asked):
-        refused.append(
-            Fault("hydra/launcher", "basic", "runs are in this process, and so have one device: leave it out")
-        )
-    if refused:
-        for found in refused:
-            complain(found)
-        return 2
+    if _is_in_turn(arguments) and any(devices > 1 for devices, _ in asked):
+        expected = "runs are in this process, and so have one device: leave it out"
+        refused.append(Fault("hydra/launcher", "basic", expected))
+    return refused
+
+
+def _is_in_turn(arguments: argparse.Namespace) -> bool:
+    """Return whether runs are done one after the other in this process."""
+    return "hydra/launcher=basic" in arguments.overrides
+
+
+def _run_plan(app: Callable[[Callable[[DictConfig], None]], Callable[[], Any]], plan: Plan, arguments: Any) -> int:
+    """Run what is planned and return the exit status."""
     folder = sweep_folder(plan.runs[0].config)
     try:
         if arguments.multirun:
@@ -79,7 +98,7 @@ def main() -> int:
         complain(folder_fault(error, folder))
         return 2
     try:
-        app((run_in_turn if in_turn else run) if arguments.multirun else run_alone)()
+        app((run_in_turn if _is_in_turn(arguments) else run) if arguments.multirun else run_alone)()
     except Exception as error:  # Hydra's own, such as a log that cannot be written; a run's is in its record
         if error_of(error, folder)["kind"] == Kind.raised:
             traceback.print_exception(error)
@@ -87,6 +106,18 @@ def main() -> int:
         complain(error_of(error, folder)["message"])
         return 2 if error_of(error, folder)["kind"] == Kind.refused else 1
     return conclude(read_plan(folder / PLAN), folder) if arguments.multirun else 0  # a search has added to the plan
+
+
+def layout_faults(plan: Plan, experiments: Path) -> list[Fault]:
+    """Return the fault of a `sweep.table` whose layout is not there: known now, not when all runs have ended."""
+    found = []
+    for name in dict.fromkeys(run.config["sweep"]["table"] for run in plan.runs):
+        try:
+            if name is not None:
+                check_layout(experiments, name)
+        except RecordError as error:
+            found.append(Fault("sweep.table", name, str(error)))
+    return found
 
 
 def run(cfg: DictConfig) -> None:

@@ -38,7 +38,7 @@ class Outer:
 @pytest.mark.parametrize(
     ("bounds", "inside", "outside"),
     [
-        (Bounds(at_least=1), [1, 2, math.inf], [0, 0.99, math.nan]),
+        (Bounds(at_least=1), [1, 2], [0, 0.99, math.nan, math.inf]),
         (Bounds(above=0), [1e-9], [0, -1, math.nan]),
         (Bounds(at_least=0, below=1), [0, 0.99], [1, -0.1, math.nan]),
         (Bounds(at_most=2), [2, -5], [2.1, math.nan]),
@@ -136,6 +136,13 @@ def test_a_fault_without_a_value_reads_well() -> None:
         ("experiment=vit_fashion_mnist metrics.tokenize=zh", "metrics.tokenize=zh: expected auto: task=classification"),
         ("metrics.tokenize=ja", "metrics.tokenize=ja: expected one of 13a"),
         ("task.monitor=accuracy", "task.monitor=accuracy: expected one of bleu, chrf, loss"),
+        ("experiment=vit_fashion_mnist model=resnet18 data.batch_size=1",
+         "data.batch_size=1: expected at least 2, two a device: batch norm has no variance of one image"),
+        ("experiment=vit_fashion_mnist model=resnet18 data.batch_size=3 trainer.devices=2",
+         "data.batch_size=3: expected at least 4, two a device"),
+        ("experiment=vit_fashion_mnist model=resnet18 trainer.micro_batch=1", "trainer.micro_batch=1: expected at"),
+        ("experiment=vit_fashion_mnist model=cnn model.widths=[8,8,8] data.image_size=4 data.batch_size=1",
+         "data.batch_size=1: expected at least 2"),
         ("experiment=vit_fashion_mnist model=cnn model.widths=[8,0]", "model.widths=[8,0]: expected numbers"),
     ],
 )  # fmt: skip
@@ -173,3 +180,65 @@ def test_what_wandb_would_refuse_is_a_fault_of_the_config(override: str, said: s
         compose([override])
     assert said in str(found.value)
     compose([override, "logger=none"])
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("seed=-1", "expected a number at least 0 and at most 4294967295"),
+        ("seed=4294967296", "expected a number at least 0 and at most 4294967295"),
+        ("seed=100000000000000000000000", "expected a number at least 0 and at most 4294967295"),
+        ("trainer.max_minutes=inf", "expected a number above 0 and at most 527040"),
+        ("trainer.max_minutes=1e308", "expected a number above 0 and at most 527040"),
+        ("trainer.save_every_minutes=inf", "expected a number above 0 and at most 527040"),
+        ("trainer.devices=1000", "expected a number at least 1 and at most 64"),
+        ("trainer.threads=100000", "expected a number at least 1 and at most 1024"),
+        ("trainer.max_steps=100000000000000000000", "expected a number at most 2147483647"),
+        ("sweep.lease_seconds=inf", "expected a number above 0 and at most 86400"),
+        ("sweep.hung_minutes=inf", "expected a number above 0 and at most 527040"),
+        ("task.length_penalty=1e308", "expected a number at least 0 and at most 5"),
+        ("task.max_ratio=inf", "expected a number above 0 and at most 100"),
+        ("task.max_extra=100000000000000000000", "expected a number at least 1 and at most 10000"),
+        ("task.beam_size=1000000", "expected a number at least 1 and at most 1000"),
+        ("task.val_beam_size=1000000", "expected a number at least 1 and at most 1000"),
+        ("data.vocab_size=100000000000000000000", "expected a number at least 8 and at most 1000000"),
+        ("data.nouns=100000000", "expected a number at least 1 and at most 10000"),
+        ("model.d_model=1000000000000", "expected a number at least 1 and at most 65536"),
+        ("model.depth=1000000", "expected a number at least 1 and at most 1000"),
+        ("optim.lr=inf", "expected a number above 0 and finite"),
+        ("optim.weight_decay=inf", "expected a number at least 0 and finite"),
+        ("name=" + "a" * 300, "expected at most 128 characters and 255 bytes, not 300 characters"),
+        ("sweep.name=" + "a" * 5000, "expected at most 128 characters and 255 bytes, not 5000 characters"),
+        ("sweep.name='" + "é" * 128 + "'", "expected at most 128 characters and 255 bytes"),
+        ("sweep.table='../x'", "expected the name of a folder in experiments/"),
+        ("paths.output='~/runs'", "expected a whole path: ~ stands for the home folder only where the shell sees it"),
+        ("data=files data.train_source='~/a' data.val_source=b", "expected a whole path"),
+        ("logger.tags=${name}", "expected a list, as in [a,b]"),
+        ("paths=${name}", "expected keys with values"),
+        ("experiment=vit_d2l model=cnn model.widths=${..seed}", "expected a list, as in [a,b]"),
+    ],
+)  # fmt: skip
+def test_a_value_that_a_run_would_fail_of_is_refused_in_a_sentence(override: str, expected: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        compose(override.split())
+    assert all(fault.expected.startswith(expected) for fault in caught.value.faults), str(caught.value)
+    assert all(len(str(fault)) < 300 for fault in caught.value.faults)
+
+
+@pytest.mark.parametrize("text", ["a\x1b[31mb", "a\nb", "a\x00b", "a\u2028b", "a\udc80b"], ids=ascii)
+@pytest.mark.parametrize("key", ["name", "sweep.name", "logger.project", "paths.output"])
+def test_text_that_a_terminal_acts_on_is_refused(key: str, text: str) -> None:
+    config: Any = copy.deepcopy(DEFAULT)
+    *groups, leaf = key.split(".")
+    setattr(getattr(config, groups[0]) if groups else config, leaf, text)
+    with pytest.raises(ConfigError) as caught:
+        check(config)
+    assert f"{key}=" in str(caught.value)
+    assert "expected text without control characters" in str(caught.value)
+    assert not set(str(caught.value)) & set("\x1b\x00\u2028\udc80")
+
+
+def test_a_pair_is_judged_beside_a_number_that_is_out_of_bounds() -> None:
+    with pytest.raises(ConfigError) as caught:
+        compose(["model.num_heads=0", "position=rotary", "attention.score=additive"])
+    assert [fault.key for fault in caught.value.faults] == ["model.num_heads", "attention.score"]

@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from attnbench.data.errors import DataError
 from attnbench.data.image_batches import (
     NO_LABEL,
     Augmentation,
@@ -146,3 +147,11 @@ def test_a_batch_moves_and_says_its_size() -> None:
     assert batch.to("cpu").images_BCHW.equal(batch.images_BCHW)
     assert batch.places == (len(batch.labels_B),) * 2
     assert batch.unit == "images"
+
+
+def test_a_share_of_one_image_is_refused_where_batch_norm_needs_two() -> None:
+    assert update_sampler(17, 16, seed=1, accumulate=4, smallest_share=2)
+    with pytest.raises(DataError, match=r"17 training images make updates of 8, .* trainer\.micro_batch to at least 4"):
+        update_sampler(17, 16, seed=1, accumulate=8, smallest_share=2)
+    with pytest.raises(DataError, match=r"set another data\.batch_size, or fewer trainer\.devices"):
+        update_sampler(3, 2, seed=1, smallest_share=2)

@@ -11,7 +11,7 @@ import pytest
 
 from attnbench.record import Plan, Record, RecordError, Status, write
 from attnbench.report.cells import Cell
-from attnbench.report.formats import FORMATS
+from attnbench.report.formats import FORMATS, markdown
 from attnbench.report.tables import load_table, read_source, save, write_tables
 
 from .records import make_records
@@ -73,7 +73,9 @@ def test_the_layout_is_the_one_that_runs_name(make_record: MakeRecord, tmp_path:
     write(record, tmp_path / "demo" / "a")
     assert load_table(tmp_path / "demo", tmp_path / "experiments").title == "from other"
     assert load_table(tmp_path / "demo", tmp_path / "experiments", "demo").title == "from demo"
-    assert load_table(tmp_path / "demo", tmp_path / "nowhere").title == "demo"
+    elsewhere = load_table(tmp_path / "demo", tmp_path / "nowhere")
+    assert elsewhere.title == "demo"
+    assert "sweep.table=other: no other/table.yaml in nowhere: the default layout stands in" in markdown(elsewhere)
 
 
 def test_no_records_is_said_in_a_sentence(make_record: MakeRecord, tmp_path: Path) -> None:

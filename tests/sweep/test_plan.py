@@ -90,6 +90,58 @@ def test_what_is_wrong_is_said_in_one_line(override: str, expected: str) -> None
     assert len(said) == 1 + (override == "data=files"), said
 
 
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("~schedule", "~schedule: a key cannot be taken away"),
+        ("~sweep", "~sweep: a key cannot be taken away"),
+        ("~model=toy", "~model: a key cannot be taken away"),
+        ("~hydra/launcher", "~hydra/launcher: cannot be taken away"),
+        ("schedule=null", "schedule=null: expected one of constant, cosine, inverse_sqrt"),
+        ("sweep=null", "sweep=null: expected one of"),
+        ("logger=[[1],[2]]", "logger=[[1],[2]]: expected one of csv, none, tensorboard, wandb"),
+        ("logger=[csv,none]", "logger=[csv,none]: expected one of csv, none, tensorboard, wandb"),
+        ("hydra/sweeper=[]", "hydra/sweeper=[]: expected one of basic, grid, optuna, random"),
+        ("model=" + "a" * 5000, "model=aaaa"),
+        ("model.depth=" + "9" * 5000, "model.depth=9999"),
+        ("=3", "=3: expected key=value"),
+        ("hydra.verbose=???", "hydra.verbose=???: Missing mandatory value"),
+        ("hydra.verbose=3", "hydra.verbose=3: expected true, false, or the names of loggers"),
+        ("hydra.job.name=${x}", "hydra.job.name=${x}: Interpolation key 'x' not found"),
+        ("hydra.job.name=a/b", "hydra.job.name=a/b: expected a file name"),
+        ("hydra.job.chdir=true", "hydra.job.chdir=true: expected false: paths are relative to the folder"),
+        ("hydra.job.env_copy=[NOT_THERE]", "hydra.job.env_copy=[NOT_THERE]: not what this key takes"),
+        ("hydra.job_logging.root.level=LOUD", "hydra.job_logging.root.level=LOUD: hydra.job_logging.root.level: exp"),
+        ("hydra.launcher=5", "hydra.launcher=5: expected keys with values"),
+        ("hydra.runtime.cwd=x", "hydra.runtime.cwd=x: set by Hydra itself"),
+        ("hydra.sweeper.params={a:1}", "hydra.sweeper.params={a:1}: not what this key takes"),
+        ("hydra.sweeper.max_batch_size=0", "hydra.sweeper.max_batch_size=0: expected a whole number at least 1"),
+        ("seed=range(0,5,0)", "seed=range(0,5,0): expected at least one value"),
+        ("seed=range(0,1000000000000)", "seed=range(0,1000000000000): expected at most 100000 values"),
+        ("seed=range(1000) model.depth=range(1,200)", "--multirun: expected at most 100000 combinations, not 199000"),
+    ],
+)
+def test_what_would_fail_later_is_refused_with_the_rest(override: str, expected: str) -> None:
+    (first, *_) = refused(override)
+    assert first.startswith(expected)
+    assert len(first) < 500
+
+
+def test_an_interpolation_is_kept_as_typed_in_the_overrides() -> None:
+    (planned,) = expand(["optim.lr=${..seed}", "seed=2"], multirun=False).runs
+    assert planned.overrides == ["optim.lr=${..seed}", "seed=2"]
+    assert planned.config["optim"]["lr"] == 2.0
+
+
+def test_a_file_that_changes_the_folder_of_the_process_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    text = "# @package _global_\nhydra:\n  sweep:\n    subdir: x\n  job:\n    chdir: true\n"
+    (tmp_path / "experiment" / "mine.yaml").write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        expand(["experiment=mine"], multirun=True, config_dir=str(tmp_path))
+    assert [str(fault)[:22] for fault in caught.value.faults] == ["hydra.job.chdir=true: "]
+
+
 def test_a_sweep_needs_multirun() -> None:
     assert refused("model.depth=1,2 optim.lr=-1", multirun=False) == [
         "model.depth=1,2: several values are a sweep: add -m, or write a list as [a,b]",
@@ -99,6 +151,11 @@ def test_a_sweep_needs_multirun() -> None:
 
 def test_an_interpolation_that_leads_nowhere() -> None:
     assert refused("sweep.name=${nope}", multirun=False) == ["sweep.name=${nope}: Interpolation key 'nope' not found"]
+
+
+def test_an_interpolation_without_an_end_is_refused() -> None:
+    (said,) = refused("model.depth=${run_id:}", multirun=False)
+    assert said.startswith("model.depth=${run_id:}: RecursionError raised while resolving")
 
 
 def test_nothing_is_said_of_a_group_whose_choice_is_unknown() -> None:
@@ -154,7 +211,7 @@ def test_a_folder_of_ones_own_groups(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"model=wrong: .*model/wrong.*deep"):
         expand(["model=wrong"], multirun=False, config_dir=str(tmp_path))
     (tmp_path / "model" / "broken.yaml").write_text("depth: [3\n")
-    with pytest.raises(ConfigError, match="model=broken: while parsing a flow sequence"):
+    with pytest.raises(ConfigError, match=r"model=broken: .*/model/broken\.yaml:2: expected"):
         expand(["model=broken"], multirun=False, config_dir=str(tmp_path))
     with pytest.raises(ConfigError, match="--config-dir=nowhere: expected a folder that is there"):
         expand([], multirun=False, config_dir="nowhere")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from attnbench.config.fields import number
+from attnbench.config.fields import LARGEST_WIDTH, number
 
 
 class Score(Enum):
@@ -55,9 +55,11 @@ class AttentionConfig:
     score: Score = Score.scaled_dot
     normaliser: Normaliser = Normaliser.softmax
     dropout: float = number(0.0, at_least=0, below=1)  # on the weights
-    hidden: int | None = number(None, at_least=1)  # additive, concat: width of the hidden layer; null: d_k
-    temperature: float = number(0.3, above=0)  # cosine: what it starts from; it is learned
-    gumbel_temperature: float = number(1.0, above=0)  # gumbel: how soft the choice is to the gradient
-    sigma: float | None = number(None, above=0)  # distance: width of the kernel; null: d_k^(1/4)
+    hidden: int | None = number(
+        None, at_least=1, at_most=LARGEST_WIDTH
+    )  # additive, concat: width of the hidden layer; null: d_k
+    temperature: float = number(0.3, above=0, at_most=1e6)  # cosine: what it starts from; it is learned
+    gumbel_temperature: float = number(1.0, above=0, at_most=1e6)  # gumbel: how soft the choice is to the gradient
+    sigma: float | None = number(None, above=0, at_most=1e6)  # distance: width of the kernel; null: d_k^(1/4)
     learn_sigma: bool = False  # distance
     backend: Backend = Backend.auto

@@ -6,7 +6,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 
-from attnbench.config.fields import Fault, number
+from attnbench.config.fields import Fault, number, path, seed
+
+# Sentences and vocabularies are held in memory, and positions of a sentence squared.
+_MOST_PAIRS = 10**9
+_MOST_TOKENS = 2**20
+_MOST_PIECES = 10**6
+# Words of the synthetic language are drawn until so many differ.
+_MOST_WORDS = 10_000
+_MOST_CLAUSES = 100
 
 
 class Segmenter(Enum):
@@ -56,11 +64,13 @@ class ParallelTextConfig(DataConfig):
     """What every set of sentence pairs has."""
 
     segmenter: Segmenter = Segmenter.bpe
-    vocab_size: int = number(10000, at_least=8)  # bpe: pieces, special tokens included; word: most frequent
+    vocab_size: int = number(
+        10000, at_least=8, at_most=_MOST_PIECES
+    )  # bpe: pieces, special tokens included; word: most frequent
     min_frequency: int = number(1, at_least=1)  # rarer words become <unk>
     joint_vocabulary: bool = True  # one vocabulary for both languages
     batch_tokens: int = number(4096, at_least=1)  # an update: sentences x longest side, padding counted
-    max_len: int = number(256, at_least=2)  # tokens in a sentence, end of sentence included
+    max_len: int = number(256, at_least=2, at_most=_MOST_TOKENS)  # tokens in a sentence, end of sentence included
     over_long: OverLong = OverLong.refuse
     reverse_source: bool = False  # Sutskever et al. 2014
 
@@ -122,8 +132,8 @@ class TatoebaConfig(LanguagePairConfig):
     source: Language = Language.en
     target: Language = Language.fr
     segmenter: Segmenter = Segmenter.word
-    train_pairs: int | None = number(512, at_least=1)  # null: all that validation and test leave
-    val_pairs: int = number(128, at_least=1)
+    train_pairs: int | None = number(512, at_least=1, at_most=_MOST_PAIRS)  # null: all that validation and test leave
+    val_pairs: int = number(128, at_least=1, at_most=_MOST_PAIRS)
 
     def faults(self) -> Iterator[Fault]:
         """Tatoeba's export here has English and French."""
@@ -137,12 +147,12 @@ class FilesConfig(ParallelTextConfig):
     """The user's own parallel text: two files a split, or one TSV a split (target left empty)."""
 
     family: str = "files"
-    train_source: str = "???"
-    train_target: str | None = None  # null: train_source is a TSV of source, tab, target
-    val_source: str = "???"
-    val_target: str | None = None
-    test_source: str | None = None  # null: the validation set stands in, and the record says so
-    test_target: str | None = None
+    train_source: str = path("???")
+    train_target: str | None = path(None)  # null: train_source is a TSV of source, tab, target
+    val_source: str = path("???")
+    val_target: str | None = path(None)
+    test_source: str | None = path(None)  # null: the validation set stands in, and the record says so
+    test_target: str | None = path(None)
     content: str | None = None  # of the files, a checksum: filled in, so that a run on other text is another run
 
 
@@ -152,15 +162,17 @@ class SyntheticTranslationConfig(ParallelTextConfig):
 
     family: str = "synthetic_translation"
     segmenter: Segmenter = Segmenter.word
-    grammar_seed: int = number(0, at_least=0)  # the language; `seed` is the run
-    train_pairs: int = number(4000, at_least=1)
-    val_pairs: int = number(200, at_least=1)
-    test_pairs: int = number(200, at_least=1)
-    nouns: int = number(24, at_least=1)
-    verbs: int = number(16, at_least=1)
-    adjectives: int = number(12, at_least=1)
-    clauses: int = number(2, at_least=1)  # most clauses a sentence can have
-    test_clauses: int | None = number(None, at_least=1)  # most clauses of a test sentence; null: as in training
+    grammar_seed: int = seed(0)  # the language; `seed` is the run
+    train_pairs: int = number(4000, at_least=1, at_most=_MOST_PAIRS)
+    val_pairs: int = number(200, at_least=1, at_most=_MOST_PAIRS)
+    test_pairs: int = number(200, at_least=1, at_most=_MOST_PAIRS)
+    nouns: int = number(24, at_least=1, at_most=_MOST_WORDS)
+    verbs: int = number(16, at_least=1, at_most=_MOST_WORDS)
+    adjectives: int = number(12, at_least=1, at_most=_MOST_WORDS)
+    clauses: int = number(2, at_least=1, at_most=_MOST_CLAUSES)  # most clauses a sentence can have
+    test_clauses: int | None = number(
+        None, at_least=1, at_most=_MOST_CLAUSES
+    )  # most clauses of a test sentence; null: as in training
     reordering: bool = True  # verb-final clauses, adjectives behind nouns
     agreement: bool = True  # number and gender show on articles, adjectives and verbs
     drop_insert: bool = True  # words with no counterpart on the other side

@@ -3,12 +3,40 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
-from collections.abc import Iterator
+import typing
+import unicodedata
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from enum import Enum
+from types import NoneType, UnionType
 from typing import Any
 
 _CHECK = "attnbench.bounds"
+_IS_PATH = "attnbench.path"
+
+# Counters and indices in kernels have 32 bits, and C code is given many of these numbers.
+LARGEST_INT = 2**31 - 1
+# numpy and Lightning take seeds of 32 bits.
+LARGEST_SEED = 2**32 - 1
+# A model of one layer of this width has more parameters than any machine has memory for; beyond it, sizes overflow.
+LARGEST_WIDTH = 2**16
+# Wang et al. 2022 train 1,000 layers, the deepest Transformer that has been published.
+LARGEST_DEPTH = 1000
+# A year. What takes minutes becomes a timedelta, which ends at 1.4e12 minutes, and a run may begin again.
+LONGEST_MINUTES = 366 * 24 * 60
+
+_SHOWN = 120  # characters of a value in a sentence
+_KINDS = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    list: "a list, as in [a,b]",
+}
+# Control characters, halves of pairs, and separators of lines: terminals, pages and file formats act on them.
+_NOT_SHOWN = frozenset({"Cc", "Cs", "Zl", "Zp"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +48,14 @@ class Fault:
     expected: str
 
     def __str__(self) -> str:
-        return f"{self.key}={self.given}: {self.expected}" if self.given else f"{self.key}: {self.expected}"
+        key, given = _shorten(self.key), _shorten(self.given)
+        return f"{key}={given}: {self.expected}" if given else f"{key}: {self.expected}"
+
+
+def _shorten(text: str) -> str:
+    """Return what a user gave as it can stand in a sentence: without what cannot be seen, and not endless."""
+    seen = "".join(letter if unicodedata.category(letter) not in _NOT_SHOWN else "\ufffd" for letter in text)
+    return seen if len(seen) <= _SHOWN else f"{seen[: _SHOWN // 2]}...{seen[-_SHOWN // 2 :]}"
 
 
 class ConfigError(Exception):
@@ -41,9 +76,10 @@ class Bounds:
     below: float | None = None
 
     def admits(self, value: float) -> bool:
-        """Whether `value` lies inside; NaN never does."""
+        """Check whether `value` lies inside; NaN and infinity never do."""
         return (
             not math.isnan(value)
+            and abs(value) != math.inf
             and (self.at_least is None or value >= self.at_least)
             and (self.above is None or value > self.above)
             and (self.at_most is None or value <= self.at_most)
@@ -51,16 +87,13 @@ class Bounds:
         )
 
     def __str__(self) -> str:
-        parts = []
-        if self.at_least is not None:
-            parts.append(f"at least {self.at_least:g}")
-        if self.above is not None:
-            parts.append(f"above {self.above:g}")
-        if self.at_most is not None:
-            parts.append(f"at most {self.at_most:g}")
-        if self.below is not None:
-            parts.append(f"below {self.below:g}")
+        named = {"at least": self.at_least, "above": self.above, "at most": self.at_most, "below": self.below}
+        parts = [f"{name} {_in_digits(end)}" for name, end in named.items() if end is not None]
         return "expected a number " + " and ".join(parts)
+
+
+def _in_digits(number: float) -> str:
+    return f"{number:d}" if isinstance(number, int) else f"{number:g}"
 
 
 def number(
@@ -71,27 +104,102 @@ def number(
     at_most: float | None = None,
     below: float | None = None,
 ) -> Any:
-    """A dataclass field for a number with bounds; None passes where the annotation allows it."""
+    """Build a dataclass field for a number with bounds; None passes where the annotation allows it.
+
+    Whole numbers without an upper bound may be `LARGEST_INT` at most, and no number may be infinite.
+    """
     bounds = Bounds(at_least, above, at_most, below)
     return dataclasses.field(default=default, metadata={_CHECK: bounds})
 
 
+def seed(default: int) -> Any:
+    """Build a dataclass field for the seed of a random generator."""
+    return number(default, at_least=0, at_most=LARGEST_SEED)
+
+
+def path(default: str | None) -> Any:
+    """Build a dataclass field for a file or folder."""
+    return dataclasses.field(default=default, metadata={_IS_PATH: True})
+
+
+def is_path(field: dataclasses.Field[Any]) -> bool:
+    """Check whether a field is for a file or folder."""
+    return bool(field.metadata.get(_IS_PATH))
+
+
+def describe_type(hint: Any) -> str:
+    """Return in words what a field with the annotation `hint` takes."""
+    if typing.get_origin(hint) in (typing.Union, UnionType):
+        return " or ".join("null" if one is NoneType else describe_type(one) for one in typing.get_args(hint))
+    kind = typing.get_origin(hint) or hint
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return f"one of {', '.join(sorted(member.name for member in kind))}"
+    return _KINDS.get(kind, "keys with values")
+
+
+@functools.cache
+def hints_of(kind: type) -> Mapping[str, Any]:
+    """Return the annotations of a dataclass, evaluated."""
+    return typing.get_type_hints(kind)
+
+
+def _is_of_type(value: Any, hint: Any) -> bool:
+    """Check a value against an annotation: an interpolation may bring a value of another type."""
+    if hint is Any:
+        return True
+    if typing.get_origin(hint) in (typing.Union, UnionType):
+        return any(_is_of_type(value, one) for one in typing.get_args(hint))
+    if typing.get_origin(hint) is list:
+        (item,) = typing.get_args(hint)
+        return isinstance(value, list) and all(_is_of_type(one, item) for one in value)
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, hint)
+
+
 def faults_of(node: Any, prefix: str = "") -> Iterator[Fault]:
-    """Every fault of a config dataclass and of what it holds: bounds first, then its own `faults`.
+    """Every fault of a config dataclass and of what it holds: types and bounds first, then its own `faults`.
 
     A dataclass may define `faults(self) -> Iterator[Fault]` for what one field cannot know alone;
     the keys it names are relative to itself.
     """
-    broken = False
+    broken, is_wrong_below = False, False
+    kind: type = type(node)
+    hints = hints_of(kind)
     for field in dataclasses.fields(node):
         value, key = getattr(node, field.name), prefix + field.name
-        bounds = field.metadata.get(_CHECK)
-        if bounds is not None and value is not None and not bounds.admits(value):
+        expected = _fault_of_value(value, field, hints[field.name])
+        if expected is not None:
             broken = True
-            yield Fault(key, f"{value}", str(bounds))
-        if dataclasses.is_dataclass(value):
-            yield from faults_of(value, key + ".")
+            yield Fault(key, f"{value}", expected)
+        elif dataclasses.is_dataclass(value):
+            for fault in faults_of(value, key + "."):
+                is_wrong_below = True
+                yield fault
     # A pair is only worth judging when each of its numbers is: depth=0 should not also divide by it.
     if not broken and hasattr(node, "faults"):
-        for fault in node.faults():
-            yield Fault(prefix + fault.key, fault.given, fault.expected)
+        try:
+            for fault in node.faults():
+                yield Fault(prefix + fault.key, fault.given, fault.expected)
+        except (ArithmeticError, AttributeError, TypeError, ValueError):
+            if not is_wrong_below:  # else what is below cannot be reckoned with
+                raise
+
+
+def _fault_of_value(value: Any, field: dataclasses.Field[Any], hint: Any) -> str | None:
+    """Return what was expected of a field that has not got it."""
+    if not _is_of_type(value, hint):
+        return f"expected {describe_type(hint)}"
+    bounds = field.metadata.get(_CHECK)
+    for item in value if isinstance(value, list) else [value]:
+        if isinstance(item, str) and any(unicodedata.category(letter) in _NOT_SHOWN for letter in item):
+            return "expected text without control characters"
+        if type(item) is int and item > LARGEST_INT and (bounds is None or bounds.at_most is None):
+            return str(Bounds(at_most=LARGEST_INT))
+    if bounds is not None and value is not None and not bounds.admits(value):
+        return f"{bounds}{' and finite' if abs(value) == math.inf and bounds.at_most is None else ''}"
+    if is_path(field) and isinstance(value, str) and value.startswith("~"):
+        return "expected a whole path: ~ stands for the home folder only where the shell sees it, as in $HOME/runs"
+    return None

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 
-from attnbench.config.fields import Fault, number
+from attnbench.config.fields import LARGEST_DEPTH, LARGEST_WIDTH, Fault, number
+
+MOST_STAGES = 12  # of a convolutional network: pictures have 4,096 pixels a side at most
 
 
 class Norm(Enum):
@@ -66,17 +69,23 @@ class ModelConfig:
         """Whether results depend on how an update is divided: statistics are those of a part of it."""
         return False
 
+    def smallest_map(self, image_size: int) -> int | None:
+        """Return the side of the smallest map of an image that batch norm sees; None: there is no such map."""
+        return None
+
 
 @dataclass
 class BlocksConfig(ModelConfig):
     """What every model made of Transformer blocks has."""
 
-    depth: int = number(6, at_least=1)  # layers; of an encoder-decoder: of the encoder
-    d_model: int = number(512, at_least=1)
-    d_ff: int = number(2048, at_least=1)
-    num_heads: int = number(8, at_least=1)
-    d_k: int | None = number(None, at_least=1)  # of a head's queries and keys; null: d_model / num_heads
-    d_v: int | None = number(None, at_least=1)  # of a head's values; null: d_model / num_heads
+    depth: int = number(6, at_least=1, at_most=LARGEST_DEPTH)  # layers; of an encoder-decoder: of the encoder
+    d_model: int = number(512, at_least=1, at_most=LARGEST_WIDTH)
+    d_ff: int = number(2048, at_least=1, at_most=LARGEST_WIDTH)
+    num_heads: int = number(8, at_least=1, at_most=LARGEST_WIDTH)
+    d_k: int | None = number(
+        None, at_least=1, at_most=LARGEST_WIDTH
+    )  # of a head's queries and keys; null: d_model / num_heads
+    d_v: int | None = number(None, at_least=1, at_most=LARGEST_WIDTH)  # of a head's values; null: d_model / num_heads
     dropout: float = number(0.1, at_least=0, below=1)  # on embeddings and each sublayer's output
     hidden_dropout: float = number(0.0, at_least=0, below=1)  # inside the feed-forward network
     norm: Norm = Norm.post
@@ -110,7 +119,7 @@ class TransformerConfig(BlocksConfig):
     """Encoder-decoder Transformer (Vaswani et al. 2017)."""
 
     family: str = "transformer"
-    decoder_depth: int | None = number(None, at_least=1)  # null: as deep as the encoder
+    decoder_depth: int | None = number(None, at_least=1, at_most=LARGEST_DEPTH)  # null: as deep as the encoder
     tie: Tie = Tie.all
 
 
@@ -142,6 +151,10 @@ class ResNet18Config(ModelConfig):
         """Whether results depend on how an update is divided: statistics are those of a part of it."""
         return True
 
+    def smallest_map(self, image_size: int) -> int:
+        """Return the side of the smallest map of an image: five layers halve it, rounded up."""
+        return math.ceil(image_size / 32)
+
 
 @dataclass
 class CnnConfig(ModelConfig):
@@ -150,7 +163,11 @@ class CnnConfig(ModelConfig):
     family: str = "cnn"
     init: Init = Init.torch
     widths: list[int] = field(default_factory=lambda: [16, 32, 64])
-    blocks: int = number(2, at_least=1)
+    blocks: int = number(2, at_least=1, at_most=LARGEST_DEPTH)
+
+    def smallest_map(self, image_size: int) -> int:
+        """Return the side of the smallest map of an image: each stage but the first halves it, rounded up."""
+        return math.ceil(image_size / (1 << (len(self.widths) - 1)))
 
     @property
     def uses_batch_norm(self) -> bool:
@@ -159,8 +176,12 @@ class CnnConfig(ModelConfig):
 
     def faults(self) -> Iterator[Fault]:
         """A stage has channels."""
-        if not self.widths or min(self.widths) < 1:
-            yield Fault("widths", f"{self.widths}", "expected numbers of channels, at least 1, one a stage")
+        if not self.widths or min(self.widths) < 1 or max(self.widths) > LARGEST_WIDTH:
+            expected = f"expected numbers of channels, at least 1 and at most {LARGEST_WIDTH}, one a stage"
+            yield Fault("widths", f"{self.widths}", expected)
+        elif len(self.widths) > MOST_STAGES:
+            expected = f"expected at most {MOST_STAGES} stages: each halves the side of a picture"
+            yield Fault("widths", f"{self.widths}", expected)
 
 
 @dataclass
@@ -168,6 +189,6 @@ class MlpConfig(ModelConfig):
     """A multilayer perceptron on the pixels."""
 
     family: str = "mlp"
-    depth: int = number(2, at_least=0)  # hidden layers; 0: a linear model, softmax regression
-    d_hidden: int = number(512, at_least=1)
+    depth: int = number(2, at_least=0, at_most=LARGEST_DEPTH)  # hidden layers; 0: a linear model, softmax regression
+    d_hidden: int = number(512, at_least=1, at_most=LARGEST_WIDTH)
     dropout: float = number(0.1, at_least=0, below=1)  # on each hidden layer

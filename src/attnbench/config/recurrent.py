@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
-from attnbench.config.fields import Fault, number
+from attnbench.config.fields import LARGEST_DEPTH, LARGEST_WIDTH, Fault, number
 from attnbench.config.model import ModelConfig, Tie
 
 
@@ -49,9 +49,11 @@ class RecurrentConfig(ModelConfig):
 
     family: str = "recurrent"
     cell: Cell = Cell.gru
-    depth: int = number(2, at_least=1)  # layers, of encoder and decoder each
-    d_embedding: int = number(256, at_least=1)
-    d_hidden: int = number(256, at_least=1)  # of the decoder, and of each direction of the encoder
+    depth: int = number(2, at_least=1, at_most=LARGEST_DEPTH)  # layers, of encoder and decoder each
+    d_embedding: int = number(256, at_least=1, at_most=LARGEST_WIDTH)
+    d_hidden: int = number(
+        256, at_least=1, at_most=LARGEST_WIDTH
+    )  # of the decoder, and of each direction of the encoder
     bidirectional: bool = False  # the encoder
     # On embeddings, between the layers of a stack (never from step to step: Zaremba et al. 2014), before the output.
     dropout: float = number(0.2, at_least=0, below=1)

@@ -20,7 +20,7 @@ from attnbench.config.data import (
     TatoebaConfig,
     Wmt14Config,
 )
-from attnbench.config.fields import ConfigError, Fault, faults_of
+from attnbench.config.fields import ConfigError, Fault, faults_of, seed
 from attnbench.config.images import FashionMnistConfig, ImageFolderConfig, ImagesConfig, SyntheticGarmentsConfig
 from attnbench.config.metrics import BleuTokenizer, MetricsConfig
 from attnbench.config.model import (
@@ -38,7 +38,7 @@ from attnbench.config.optim import OptimConfig, Schedule, ScheduleConfig
 from attnbench.config.position import Position, PositionConfig
 from attnbench.config.recurrent import Attend, RecurrentConfig
 from attnbench.config.task import ClassificationConfig, TaskConfig, TranslationConfig
-from attnbench.config.tracking import CallbacksConfig, LoggerConfig, OnMemory, PathsConfig, SweepConfig
+from attnbench.config.tracking import CallbacksConfig, LoggerConfig, OnMemory, PathsConfig, SweepConfig, faults_of_name
 from attnbench.config.trainer import DebugConfig, TrainerConfig
 
 
@@ -47,7 +47,7 @@ class Config:
     """One run, wholly."""
 
     name: str = "run"  # the experiment's name
-    seed: int = 1
+    seed: int = seed(1)
     task: TaskConfig = field(default_factory=TaskConfig)
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -65,6 +65,7 @@ class Config:
 
     def faults(self) -> Iterator[Fault]:
         """What one group cannot know of another."""
+        yield from faults_of_name("name", self.name)
         fitting = FITS.get(type(self.task), {})
         for group, members in SCHEMAS.items():
             node = getattr(self, group)
@@ -74,6 +75,21 @@ class Config:
             elif group in fitting and family not in fitting[group]:
                 known = ", ".join(sorted(fitting[group]))
                 yield Fault(group, family, f"expected one of {known} for task={self.task.family}")
+        yield from self._faults_of_training()
+        if isinstance(self.data, ParallelTextConfig):
+            yield from self._faults_of_text(self.data)
+        if isinstance(self.model, RecurrentConfig):
+            yield from self._faults_of_recurrent(self.model)
+        if isinstance(self.model, BlocksConfig):
+            yield from self._faults_of_blocks(self.model)
+        elif self.trainer.recompute:
+            yield Fault("trainer.recompute", "true", f"expected false: model={self.model.family} has no blocks")
+        if isinstance(self.data, ImagesConfig):
+            yield from self._faults_of_images(self.data)
+        if isinstance(self.data, ImagesConfig) and isinstance(self.model, VitConfig):
+            yield from self._faults_of_vit(self.data, self.model)
+
+    def _faults_of_training(self) -> Iterator[Fault]:
         if self.schedule.name is Schedule.cosine and self.trainer.max_steps is None and self.trainer.max_epochs is None:
             expected = "expected it or trainer.max_epochs to be set: schedule=cosine ends at the last update"
             yield Fault("trainer.max_steps", "null", expected)
@@ -86,16 +102,6 @@ class Config:
                 "expected fail: with batch norm, smaller parts of an update are another run (trainer.micro_batch)"
             )
             yield Fault("sweep.on_oom", "halve_batch", expected)
-        if isinstance(self.data, ParallelTextConfig):
-            yield from self._faults_of_text(self.data)
-        if isinstance(self.model, RecurrentConfig):
-            yield from self._faults_of_recurrent(self.model)
-        if isinstance(self.model, BlocksConfig):
-            yield from self._faults_of_blocks(self.model)
-        elif self.trainer.recompute:
-            yield Fault("trainer.recompute", "true", f"expected false: model={self.model.family} has no blocks")
-        if isinstance(self.data, ImagesConfig) and isinstance(self.model, VitConfig):
-            yield from self._faults_of_vit(self.data, self.model)
 
     def _faults_of_text(self, text: ParallelTextConfig) -> Iterator[Fault]:
         shared = isinstance(self.model, (TransformerConfig, RecurrentConfig)) and self.model.tie is Tie.all
@@ -133,6 +139,19 @@ class Config:
             axes = " of row and of column" if pairs == 4 else ""
             expected = f"expected heads whose width is a multiple of {pairs}: position=rotary turns pairs{axes}"
             yield Fault("model.num_heads", f"{model.num_heads} (of width {model.head_widths[0]})", expected)
+
+    def _faults_of_images(self, images: ImagesConfig) -> Iterator[Fault]:
+        if self.model.smallest_map(images.image_size) != 1:
+            return
+        expected = (
+            f"expected at least {{}}: batch norm has no variance of one image, and model={self.model.family} makes one "
+            f"value a channel of data.image_size={images.image_size}"
+        )
+        ranks = self.trainer.devices * self.trainer.num_nodes
+        if images.batch_size < 2 * ranks:
+            yield Fault("data.batch_size", f"{images.batch_size}", expected.format(f"{2 * ranks}, two a device"))
+        if self.trainer.micro_batch == 1:
+            yield Fault("trainer.micro_batch", "1", expected.format("2"))
 
     def _faults_of_vit(self, images: ImagesConfig, vit: VitConfig) -> Iterator[Fault]:
         if images.image_size % vit.patch_size:

@@ -7,6 +7,15 @@ from enum import Enum
 
 from attnbench.config.fields import number
 
+# Beams are rows of a batch. Translations get worse from some tens on (Koehn and Knowles 2017), and a wider search only
+# takes longer: one of a million beams says nothing for a minute.
+_MOST_BEAMS = 1000
+# Wu et al. 2016 find 0.6 to 0.7 best, and 1 is the mean; from 5 on, 4,096 tokens to this power lose their digits.
+_LARGEST_PENALTY = 5
+# A decoder that never ends a sentence writes so much: each step is computed.
+_LARGEST_RATIO = 100
+_MOST_EXTRA = 10_000
+
 
 @dataclass
 class TaskConfig:
@@ -44,13 +53,14 @@ class TranslationConfig(TaskConfig):
 
     family: str = "translation"
     monitor: TranslationMetric = TranslationMetric.bleu  # chooses the weights, and stops training (trainer.patience)
-    beam_size: int = number(5, at_least=1)  # on the test set and in translate; 1: greedy
-    val_beam_size: int = number(1, at_least=1)  # while training
-    length_penalty: float = number(1.0, at_least=0)  # alpha; 0: no penalty
+    beam_size: int = number(5, at_least=1, at_most=_MOST_BEAMS)  # on the test set and in translate; 1: greedy
+    val_beam_size: int = number(1, at_least=1, at_most=_MOST_BEAMS)  # while training
+    length_penalty: float = number(1.0, at_least=0, at_most=_LARGEST_PENALTY)  # alpha; 0: no penalty
     length_penalty_form: LengthPenalty = LengthPenalty.power
-    min_length: int = number(1, at_least=0)  # tokens of a translation at least, EOS not counted
-    max_ratio: float = number(1.5, above=0)  # a translation has at most max_ratio x source + max_extra tokens
-    max_extra: int = number(20, at_least=1)
+    min_length: int = number(1, at_least=0, at_most=_MOST_EXTRA)  # tokens of a translation at least, without EOS
+    # A translation has at most max_ratio x source + max_extra tokens.
+    max_ratio: float = number(1.5, above=0, at_most=_LARGEST_RATIO)
+    max_extra: int = number(20, at_least=1, at_most=_MOST_EXTRA)
     decode_tokens: int = number(8192, at_least=1)  # source tokens x beams decoded at once
 
 
@@ -60,5 +70,5 @@ class ClassificationConfig(TaskConfig):
 
     family: str = "classification"
     monitor: ClassificationMetric = ClassificationMetric.accuracy  # chooses the weights, and stops training
-    calibration_bins: int = number(15, at_least=1)  # of confidence: Guo et al. 2017, equation 3
+    calibration_bins: int = number(15, at_least=1, at_most=10_000)  # of confidence: Guo et al. 2017, equation 3
     eval_batch: int = number(1000, at_least=1)  # pictures classified at once

@@ -6,7 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 
-from attnbench.config.fields import Fault, number
+from attnbench.config.fields import LONGEST_MINUTES, Fault, number, path
+
+# Names become folders, of which file systems take 255 bytes (of UTF-8: four a character at most), and W&B's groups and
+# names, of which it takes 128 characters.
+LONGEST_NAME = 128
+LONGEST_FOLDER = 255  # bytes
 
 _NOT_IN_PROJECTS = frozenset("/\\#?%:")
 
@@ -66,9 +71,13 @@ class CallbacksConfig:
 class PathsConfig:
     """Folders; none of them is part of a run's identity."""
 
-    data: str = "data"
-    output: str = "multirun"
-    cache: str = ".cache/attnbench"
+    data: str = path("data")
+    output: str = path("multirun")
+    cache: str = path(".cache/attnbench")
+
+
+# A day: a run whose machine is gone is free only after that time, and a lease is renewed in parts of it.
+_LONGEST_LEASE = 24 * 60 * 60
 
 
 class OnMemory(Enum):
@@ -84,11 +93,17 @@ class SweepConfig:
 
     name: str = "default"
     table: str | None = None  # experiments/<table>/table.yaml; null: the sweep's own name
-    workers: int = number(1, at_least=1)  # runs at once on this machine, its cores divided among them
-    retries: int = number(0, at_least=0)  # further attempts in one command at a run that was killed, hung or raised
+    workers: int = number(1, at_least=1, at_most=1024)  # runs at once on this machine, its cores divided among them
+    retries: int = number(
+        0, at_least=0, at_most=1000
+    )  # further attempts in one command at a run that was killed, hung or raised
     on_oom: OnMemory = OnMemory.fail
-    lease_seconds: float = number(120.0, above=0)  # without a sign of life from another machine, its run is free
-    hung_minutes: float | None = number(None, above=0)  # without progress, a run is killed; null: never
+    lease_seconds: float = number(
+        120.0, above=0, at_most=_LONGEST_LEASE
+    )  # without a sign of life from another machine, its run is free
+    hung_minutes: float | None = number(
+        None, above=0, at_most=LONGEST_MINUTES
+    )  # without progress, a run is killed; null: never
     study: str | None = None  # of Optuna's, and the number of this run's trial in it: set by hydra/sweeper=optuna
     trial: int | None = number(None, at_least=0)
 
@@ -96,3 +111,15 @@ class SweepConfig:
         """The name is a folder's."""
         if not self.name or any(c in self.name for c in "/\\ \t\n") or self.name.startswith("."):
             yield Fault("name", repr(self.name), "expected a folder name without spaces or slashes")
+        for key, name in (("name", self.name), ("table", self.table)):
+            if name is not None:
+                yield from faults_of_name(key, name)
+        if self.table is not None and (self.table.startswith(".") or "/" in self.table or not self.table):
+            yield Fault("table", repr(self.table), "expected the name of a folder in experiments/")
+
+
+def faults_of_name(key: str, name: str) -> Iterator[Fault]:
+    """Yield what is wrong with a name that becomes a folder, a title and a name at W&B."""
+    if len(name) > LONGEST_NAME or len(name.encode("utf-8", "replace")) > LONGEST_FOLDER:
+        expected = f"expected at most {LONGEST_NAME} characters and {LONGEST_FOLDER} bytes, not {len(name)} characters"
+        yield Fault(key, name, expected)

@@ -6,7 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
-from attnbench.config.fields import Fault, number
+from attnbench.config.fields import LONGEST_MINUTES, Fault, number
+
+# A process each, on one machine; the largest ones that are sold have 16 GPUs.
+_MOST_DEVICES = 64
+_MOST_NODES = 10_000
+# More than any CPU has; the system refuses to start so many, which looks like a want of memory.
+_MOST_THREADS = 1024
 
 
 class Accelerator(Enum):
@@ -47,21 +53,21 @@ class TrainerConfig:
 
     max_epochs: int | None = number(None, at_least=1)
     max_steps: int | None = number(None, at_least=1)  # updates of the weights
-    max_minutes: float | None = number(None, above=0)  # of training, interruptions not counted
+    max_minutes: float | None = number(None, above=0, at_most=LONGEST_MINUTES)  # of training, interruptions not counted
     validate_every_epochs: int = number(1, at_least=1)
     patience: int | None = number(None, at_least=1)  # validations without improvement; null: no early stop
     final_weights: FinalWeights = FinalWeights.best
     average_last: int = number(5, at_least=1)  # checkpoints kept, and averaged if final_weights=average
-    save_every_minutes: float = number(5.0, above=0)  # what a kill can cost at most
+    save_every_minutes: float = number(5.0, above=0, at_most=LONGEST_MINUTES)  # what a kill can cost at most
     micro_batch: int | None = number(None, at_least=1)  # a device's share at once, in the batch's unit; null: all
     precision: Precision = Precision.fp32
     compile: bool = False
     recompute: bool = False  # activations inside blocks, when their gradients are asked for: memory for time
     accelerator: Accelerator = Accelerator.auto
-    devices: int = number(1, at_least=1)
-    num_nodes: int = number(1, at_least=1)
+    devices: int = number(1, at_least=1, at_most=_MOST_DEVICES)
+    num_nodes: int = number(1, at_least=1, at_most=_MOST_NODES)
     strategy: Strategy = Strategy.auto
-    threads: int | None = number(None, at_least=1)  # CPU threads; null: what torch chooses
+    threads: int | None = number(None, at_least=1, at_most=_MOST_THREADS)  # CPU threads; null: what torch chooses
 
     def faults(self) -> Iterator[Fault]:
         """Training must end, and its precision be one that the accelerator has."""

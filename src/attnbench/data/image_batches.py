@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.v2 import functional as transform
 
+from attnbench.data.errors import DataError
 from attnbench.data.images import Images
 from attnbench.data.sharding import EvaluationSampler, Int64, Share, UpdateSampler
 
@@ -134,10 +135,39 @@ def crop(pixels_BCHW: Tensor, shifts_B2: Tensor, padding: int) -> Tensor:
 
 
 def update_sampler(
-    count: int, batch_size: int, *, seed: int, rank: int = 0, world_size: int = 1, accumulate: int = 1
+    count: int,
+    batch_size: int,
+    *,
+    seed: int,
+    rank: int = 0,
+    world_size: int = 1,
+    accumulate: int = 1,
+    smallest_share: int = 1,
 ) -> UpdateSampler:
-    """This rank's shares of every update of an epoch: at most `batch_size` pictures, sizes equal to within one."""
+    """Build the sampler of this rank's shares of every update of an epoch.
+
+    Args:
+        count: images of the training set.
+        batch_size: images of an update at most; the sizes of updates are equal to within one.
+        seed: draws the order of each epoch.
+        rank: of this process.
+        world_size: processes.
+        accumulate: shares of an update that each process computes one after the other.
+        smallest_share: images that each share must have; batch norm may need two.
+
+    Raises:
+        DataError: an update has too few images for its shares.
+    """
     updates = math.ceil(count / batch_size)
+    smallest = count // updates
+    if smallest_share > 1 and smallest // (world_size * accumulate) < smallest_share:
+        most = smallest // (smallest_share * world_size)
+        advice = f"set trainer.micro_batch to at least {math.ceil(batch_size / (most * world_size))}" if most else ""
+        raise DataError(
+            f"batch norm has no variance of one image, and {count} training images make updates of {smallest}, of "
+            f"which each of {world_size * accumulate} shares cannot have {smallest_share}: "
+            f"{advice or 'set another data.batch_size, or fewer trainer.devices'}"
+        )
 
     def plan(epoch: int) -> list[Int64]:
         return np.array_split(np.random.default_rng((seed, epoch)).permutation(count), updates)

@@ -66,13 +66,27 @@ def read_source(folder: Path, experiments: Path, name: str | None = None) -> Sou
         others = [path.name for path in folder.parent.glob("*") if path.is_dir() and path != folder]
         known = [f"{folder.parent} has {', '.join(sorted(others))}"] if others else []
         raise RecordError("; ".join([f"{folder}: no records of runs here", *problems, *known]))
+    missing = []
     if name is None:
         said = [*(run.config for run in (plan.runs if plan else [])), *(record.config for record in records)]
-        name = said[0]["sweep"].get("table") or folder.name
-    elif not (experiments / name / LAYOUT).is_file():
-        raise RecordError(f"{experiments / name / LAYOUT}: no such layout; there are {_layouts(experiments)}")
+        asked = said[0]["sweep"].get("table")
+        name = asked or folder.name
+        if asked and not (experiments / asked / LAYOUT).is_file():  # the table of a folder from elsewhere
+            missing = [f"sweep.table={asked}: no {asked}/{LAYOUT} in {experiments.name}: the default layout stands in"]
+    else:
+        check_layout(experiments, name)
     layout, paper = read_layout(experiments / name)
-    return Source(folder, records, plan, layout, paper, str(experiments / name / LAYOUT), problems)
+    return Source(folder, records, plan, layout, paper, str(experiments / name / LAYOUT), [*missing, *problems])
+
+
+def check_layout(experiments: Path, name: str) -> None:
+    """Check that a layout that is asked for by name is there.
+
+    Raises:
+        RecordError: it is not.
+    """
+    if not (experiments / name / LAYOUT).is_file():
+        raise RecordError(f"{experiments / name / LAYOUT}: no such layout; there are {_layouts(experiments)}")
 
 
 def _layouts(experiments: Path) -> str:

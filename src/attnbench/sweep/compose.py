@@ -32,11 +32,26 @@ from attnbench.config import root as schema
 from attnbench.data.content import check
 from attnbench.identity import run_id
 from attnbench.sweep import faults
+from attnbench.sweep.own_files import find_fault
 
 CONFIG_PATH = "pkg://attnbench.conf"
 CONFIG_NAME = "config"
 VERSION_BASE = "1.3"
-_REFUSALS = (HydraException, OmegaConfBaseException, ValueError, yaml.YAMLError)  # what composing may raise
+# What composing may raise: besides what they document, Hydra and OmegaConf let errors of Python through where a value
+# has another shape than they expect.
+_REFUSALS = (
+    HydraException,
+    OmegaConfBaseException,
+    yaml.YAMLError,
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    OSError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
 
 
 @functools.cache
@@ -225,6 +240,7 @@ class Composer:
             if not folder.is_dir():
                 raise ConfigError([Fault("--config-dir", config_dir, "expected a folder that is there")])
             path.prepend("command-line", f"file://{folder}", anchor=SearchPathQuery(provider="schema"))
+        self._folder = Path(config_dir) if config_dir is not None else None
         self._loader = ConfigLoaderImpl(config_search_path=path)
         self._parser = OverridesParser.create(config_loader=self._loader)
         self._parsed: dict[str, Override | Fault] = {}
@@ -246,7 +262,9 @@ class Composer:
         if token not in self._parsed:
             try:
                 (self._parsed[token],) = self._parser.parse_overrides([token])
-            except HydraException:
+            except _REFUSALS:
+                self._parsed[token] = faults.of_syntax(token)
+            if token.startswith("="):
                 self._parsed[token] = faults.of_syntax(token)
         return self._parsed[token]
 
@@ -329,21 +347,50 @@ class Composer:
         return {group.rpartition("/")[2] for group in groups if group.lstrip("/").startswith("hydra/")}
 
     def _choose(self, choices: list[Override]) -> Chosen:
-        accepted, wrong, unsure = list(choices), [], set()
+        accepted: list[Override] = []
+        refused: list[Override] = []
+        wrong: list[Fault] = []
+        for choice in choices:
+            fault = faults.of_shape(choice, self._options(choice.key_or_group))
+            (accepted if fault is None else refused).append(choice)
+            wrong += [] if fault is None else [fault]
         try:
-            composed = self._load(choices)
+            composed = self._compose(accepted)
         except _REFUSALS:
-            accepted = []
-            for choice in choices:
+            tried, accepted = accepted, []
+            for choice in tried:
                 try:
-                    self._load([*accepted, choice])
+                    self._compose([*accepted, choice])
                     accepted.append(choice)
                 except _REFUSALS as error:
-                    group = choice.key_or_group
-                    wrong.append(faults.of_choice(choice, error, self._options(group)))
-                    unsure |= set(schema.SCHEMAS) if group == "experiment" else {group}
-            composed = self._load(accepted)
+                    refused.append(choice)
+                    fault = faults.of_choice(choice, error, self._options(choice.key_or_group))
+                    wrong.append(self._fault_of_file(choice, faults.key_of(error)) or fault)
+            composed = self._compose(accepted)
+        for choice in accepted:
+            fault = self._fault_of_file(choice)
+            wrong += [] if fault is None else [fault]
+        unsure: set[str] = set()
+        for choice in refused:
+            group = choice.key_or_group
+            unsure |= set(schema.SCHEMAS) if group == "experiment" else {group}
         return Chosen(composed, Values(without_hydra(composed)), tuple(wrong), frozenset(unsure))
+
+    def _fault_of_file(self, choice: Override, key: str | None = None) -> Fault | None:
+        """Return the fault of the file that a choice names, if it is one of the user's own."""
+        if self._folder is None or choice.key_or_group.startswith("hydra"):
+            return None
+        file = self._folder / choice.key_or_group / f"{choice.value()}.yaml"
+        sentence = find_fault(file, choice.key_or_group, key) if file.is_file() else None
+        return None if sentence is None else Fault(choice.key_or_group, faults.typed(choice), sentence)
+
+    def _compose(self, choices: list[Override]) -> DictConfig:
+        """Compose, and look at the settings of Hydra's own, which nothing checks before they are used."""
+        composed = self._load(choices)
+        settings = [choice for choice in choices if choice.key_or_group.startswith("hydra.")]
+        if settings:
+            faults.check_settings(composed, settings)
+        return composed
 
     def _load(self, choices: list[Override]) -> DictConfig:
         lines = [str(choice.input_line) for choice in choices]

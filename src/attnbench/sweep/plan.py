@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, RangeSweep
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from attnbench.config import Config, ConfigError, Fault
 from attnbench.data.content import missing
 from attnbench.identity import resolved, run_id
 from attnbench.record import SCHEMA_VERSION, Plan, PlannedRun
-from attnbench.sweep import search
+from attnbench.sweep import faults, search
 from attnbench.sweep.compose import Composer, shared_composer
-from attnbench.sweep.faults import typed
+from attnbench.sweep.faults import MOST_RUNS, typed
 
 _FOLDERS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
+_TOO_MANY = f"expected at most {MOST_RUNS}"  # all are planned and checked before the first run
+_SET_BY_HYDRA = ("hydra.runtime", "hydra.overrides", "hydra.job.id", "hydra.job.num", "hydra.job.override_dirname")
 
 
 def compose(overrides: Sequence[str]) -> Config:
@@ -47,10 +51,10 @@ def expand(command: Sequence[str], *, multirun: bool, config_dir: str | None = N
     composer = shared_composer(config_dir)
     overrides, wrong = composer.parse(command)
     overrides, misplaced = _sort_out(overrides, multirun)
-    wrong += misplaced
+    wrong += [*misplaced, *_numbers_for_text(composer, overrides)]
     hydra = [override for override in overrides if override.is_hydra_override()]
     combinations, probes, misread = _combinations(composer, overrides) if multirun else ([_lines(overrides)], [], [])
-    wrong += misread
+    wrong += [*misread, *_settings_of_files(composer.choose(_fixed(overrides)).composed)]
     unused = _Unused(composer, overrides)
     runs: dict[str, PlannedRun] = {}
     for number, lines in enumerate([*combinations, *probes]):
@@ -66,6 +70,36 @@ def expand(command: Sequence[str], *, multirun: bool, config_dir: str | None = N
     _refuse(wrong)
     planned = next(iter(runs.values()))
     return Plan(SCHEMA_VERSION, planned.config["sweep"]["name"], list(command), list(runs.values()))
+
+
+def is_multirun(command: Sequence[str], is_asked: bool, config_dir: str | None = None) -> bool:
+    """Decide whether a command is a sweep: by --multirun, or by `hydra.mode` of an override or a file.
+
+    Args:
+        command: overrides.
+        is_asked: whether --multirun was given.
+        config_dir: a folder of the user's own groups.
+
+    Raises:
+        ConfigError: --multirun beside hydra.mode=RUN.
+    """
+    composer = shared_composer(config_dir)
+    overrides, _ = composer.parse(command)
+    mode = composer.choose(_fixed(overrides)).composed.hydra.mode
+    if is_asked and mode is RunMode.RUN:
+        raise ConfigError([Fault("hydra.mode", "RUN", "expected MULTIRUN or nothing beside --multirun")])
+    return is_asked or mode is RunMode.MULTIRUN
+
+
+def check_choices(command: Sequence[str], config_dir: str | None = None) -> None:
+    """Check what a config cannot be shown without: overrides that can be read, and choices that can be made.
+
+    Raises:
+        ConfigError: with every fault of those.
+    """
+    composer = shared_composer(config_dir)
+    overrides, wrong = composer.parse(command)
+    _refuse([*wrong, *composer.choose(_fixed(overrides)).faults, *_numbers_for_text(composer, overrides)])
 
 
 def help_text(command: Sequence[str], config_dir: str | None = None) -> str:
@@ -109,15 +143,29 @@ def _sort_out(overrides: Iterable[Override], multirun: bool) -> tuple[list[Overr
         given = typed(override)
         if key in _FOLDERS:
             wrong.append(Fault(key, given, "a run lies in <paths.output>/<sweep.name>/<run_id>: set those"))
+        elif key.startswith(_SET_BY_HYDRA):
+            wrong.append(Fault(key, given, "set by Hydra itself: leave it out"))
         elif swept and override.is_hydra_override():
             wrong.append(Fault(key, given, "expected one value: Hydra's own settings are not swept"))
         elif swept and not multirun:
             wrong.append(Fault(key, given, "several values are a sweep: add -m, or write a list as [a,b]"))
-        elif swept and override.is_discrete_sweep() and not list(override.sweep_string_iterator()):
-            wrong.append(Fault(key, given, "expected at least one value"))
+        elif swept and override.is_discrete_sweep() and not 1 <= _count_values(override) <= MOST_RUNS:
+            expected = "expected at least one value" if _count_values(override) < 1 else f"{_TOO_MANY} values"
+            wrong.append(Fault(key, given, expected))
         else:
             kept.append(override)
     return kept, wrong
+
+
+def _count_values(override: Override) -> float:
+    """Return how many values are swept, without listing a range; 0 for a range that cannot be counted."""
+    value = override.value()
+    if not isinstance(value, RangeSweep):
+        return len(list(override.sweep_string_iterator()))
+    start, stop, step = (float(end) if end is not None else math.nan for end in (value.start, value.stop, value.step))
+    if not step or not all(math.isfinite(end) for end in (start, stop, step)):
+        return 0
+    return max(0, math.ceil((stop - start) / step))
 
 
 def _combinations(
@@ -141,11 +189,30 @@ def _combinations(
     expected = "expected values to list: a grid draws none from an interval (hydra/sweeper=random does)"
     wrong += [Fault(override.key_or_group, typed(override), expected) for override in drawn]
     gridded = [override for override in own if override not in drawn]
+    last = {override.get_key_element(): override for override in gridded}.values()
+    count = math.prod(_count_values(one) for one in last if one.is_sweep_override())
+    if count > MOST_RUNS:
+        return [], [], [*wrong, Fault("--multirun", "", f"{_TOO_MANY} combinations, not {count}")]
     return BasicSweeper.split_arguments(gridded, None)[0], [], wrong
 
 
 def _fixed(overrides: Iterable[Override]) -> list[Override]:
     return [override for override in overrides if not override.is_sweep_override()]
+
+
+def _numbers_for_text(composer: Composer, overrides: Sequence[Override]) -> Iterator[Fault]:
+    """Yield the overrides that Hydra reads as numbers where text is wanted: 2024_01_01 would become 20240101."""
+    config = composer.choose(_fixed(overrides)).bare
+    for override in overrides:
+        fault = None if override.is_hydra_override() else faults.of_text(override, config)
+        if fault is not None:
+            yield fault
+
+
+def _settings_of_files(composed: DictConfig) -> Iterator[Fault]:
+    """Yield settings of Hydra's own that a user's file sets as no override may; config.yaml itself sets the folders."""
+    if composed.hydra.job.chdir:
+        yield Fault("hydra.job.chdir", "true", "expected false: paths are relative to the folder of the command")
 
 
 class _Unused:

@@ -74,7 +74,14 @@ class ClassificationData(TaskData):
 
     def update_sampler(self, **where: int) -> UpdateSampler:
         """Updates of batch_size pictures."""
-        return update_sampler(len(self._train), self.data_config.batch_size, seed=self.config.seed, **where)
+        has_one_value = self.config.model.smallest_map(self.data_config.image_size) == 1
+        return update_sampler(
+            len(self._train),
+            self.data_config.batch_size,
+            seed=self.config.seed,
+            smallest_share=2 if has_one_value else 1,
+            **where,
+        )
 
     def train_loader(self, sampler: UpdateSampler) -> DataLoader[ImageBatch]:
         """Their batches, augmented."""

@@ -1,0 +1,144 @@
+"""Faults in config files of the user's own, with file, line and key: Hydra and YAML name only some of these."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from attnbench.config import Config
+from attnbench.config.fields import describe_type, hints_of
+from attnbench.config.root import SCHEMAS
+
+_GLOBAL = ("experiment", "sweep", "variation")  # groups whose files set keys of the whole config
+_PACKAGE = re.compile(r"#\s*@package\s+_global_\s*$", re.MULTILINE)
+_MARK = "\ufeff"
+_TEXT_READ_OTHERWISE = ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+
+
+def find_fault(file: Path, group: str, key: str | None = None) -> str | None:
+    """Find out why a file does not compose, or sets something else than it says.
+
+    Args:
+        file: a YAML file.
+        group: the config group that it belongs to.
+        key: what Hydra named when it refused the file; None: it composes.
+
+    Returns:
+        `file:line: ` and a sentence; None where nothing is found.
+    """
+    try:
+        text = file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        return f"{file}: byte {error.start} is not UTF-8"
+    except OSError as error:
+        return f"{file}: {error.strerror}"
+    if text.startswith(_MARK):
+        return f"{file}:1: begins with a byte order mark, behind which `# @package` is not seen: save it without"
+    try:
+        root = yaml.compose(text, yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        return _describe_syntax(file, text, error)
+    except yaml.YAMLError as error:
+        return f"{file}: {error}"
+    if root is None:
+        return None
+    if not isinstance(root, yaml.MappingNode):
+        return f"{file}:{root.start_mark.line + 1}: expected keys with values"
+    for line, sentence in [*_repeated(root), *_unlike_schema(root, text, group, key)]:
+        return f"{file}:{line}: {sentence}"
+    return None
+
+
+def _describe_syntax(file: Path, text: str, error: yaml.MarkedYAMLError) -> str:
+    mark = error.problem_mark or error.context_mark
+    if mark is None:
+        return f"{file}: {error.problem}"
+    lines = text.splitlines()
+    line = lines[mark.line] if mark.line < len(lines) else ""
+    if "\t" in line[: len(line) - len(line.lstrip())]:
+        return f"{file}:{mark.line + 1}: a tab before {line.strip()!r}: YAML is indented by spaces"
+    return f"{file}:{mark.line + 1}: {error.problem or error.context}"
+
+
+def _repeated(node: yaml.Node, prefix: str = "") -> Iterator[tuple[int, str]]:
+    """Yield the line of each key that its mapping has already."""
+    if not isinstance(node, yaml.MappingNode):
+        return
+    first: dict[str, int] = {}
+    for key, value in node.value:
+        name = str(key.value)
+        if name in first:
+            yield key.start_mark.line + 1, f"{prefix}{name} stands here and in line {first[name]}"
+        first.setdefault(name, key.start_mark.line + 1)
+        yield from _repeated(value, f"{prefix}{name}.")
+
+
+def _unlike_schema(root: yaml.MappingNode, text: str, group: str, key: str | None) -> Iterator[tuple[int, str]]:
+    """Yield keys that the schema has not, and values that are not what they look like."""
+    own = [str(name.value) for name, _ in root.value]
+    fits = all(name == "defaults" or list(_hints([group, name], Config)) for name in own)
+    if group in _GLOBAL and not _PACKAGE.search(_header(text)) and not fits:
+        yield 1, f"its keys are taken for keys of {group}: `# @package _global_` must be its first line"
+        return
+    is_global = bool(_PACKAGE.search(_header(text)))
+    if not is_global and "@package" in _header(text):
+        return
+    for path, line, node in _leaves(root):
+        full = path if is_global else f"{group}.{path}"
+        if path.split(".")[0] in ("defaults", "hydra"):
+            continue
+        hints = list(_hints(full.split("."), Config))
+        if not hints:
+            yield line, f"{full}: no such key"
+        elif key is not None and (key == full or full.endswith(f".{key}")):
+            yield line, f"{full}: expected {describe_type(hints[0])}, not {node.value!r}"
+        elif all(str in (hint, *typing.get_args(hint)) for hint in hints):
+            for item in node.value if isinstance(node, yaml.SequenceNode) else [node]:
+                if _reads_otherwise(item):
+                    yield (
+                        item.start_mark.line + 1,
+                        f"{full}: {item.value} is read as a number, or as true or false: quote what is text",
+                    )
+
+
+def _reads_otherwise(node: yaml.Node) -> bool:
+    if node.tag not in _TEXT_READ_OTHERWISE:
+        return False
+    return bool(str(yaml.safe_load(node.value)) != node.value)
+
+
+def _header(text: str) -> str:
+    """Return the first lines, in which Hydra looks for the package: another comment ends them."""
+    lines = []
+    for line in text.splitlines():
+        if line.strip() and not line.lstrip().lstrip("#").lstrip().startswith("@"):
+            break
+        lines.append(line)
+    return "\n".join(lines)
+
+
+def _leaves(node: yaml.MappingNode, prefix: str = "") -> Iterator[tuple[str, int, yaml.Node]]:
+    for key, value in node.value:
+        path = f"{prefix}{key.value}"
+        if isinstance(value, yaml.MappingNode) and value.value:
+            yield from _leaves(value, f"{path}.")
+        else:
+            yield path, key.start_mark.line + 1, value
+
+
+def _hints(path: list[str], kind: Any) -> Iterator[Any]:
+    """Yield the types that a key may have: those of each family of a group, of which a file does not say which."""
+    if not path:
+        yield kind
+    elif dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        hints = hints_of(kind)
+        if path[0] in hints:
+            families = SCHEMAS.get(path[0], {}).values() if kind is Config else ()
+            for one in (hints[path[0]], *families):
+                yield from _hints(path[1:], one)
