@@ -119,3 +119,41 @@ def test_it_needs_nothing_but_the_checkpoint(run: Path, tmp_path: Path) -> None:
         input=f"{source}\n", capture_output=True, text=True, check=True, cwd=tmp_path,
     )  # fmt: skip
     assert done.stdout.splitlines() == lines(run / "outputs" / "test.hypothesis.txt")[:1]
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:0", "gpu", "mps", "", "cpu:x"])
+def test_a_device_that_is_not_there_is_named(
+    run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, device: str
+) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
+    assert main([str(run), "--device", device]) == 2
+    said = f"attnbench: --device {device}: expected one of cpu, which are what this machine has\n"
+    assert capsys.readouterr().err == said
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "most"),
+    [
+        ("--beam-size", "0", 1000),
+        ("--beam-size", "-2", 1000),
+        ("--beam-size", "1001", 1000),
+        ("--beam-size", "many", 1000),
+        ("--k", "0", 100),
+    ],
+)
+def test_a_number_out_of_bounds_is_refused(
+    capsys: pytest.CaptureFixture[str], option: str, value: str, most: int
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["model.ckpt", option, value])
+    assert ended.value.code == 2
+    assert f"argument {option}: expected a whole number from 1 to {most}, not {value!r}" in capsys.readouterr().err
+
+
+def test_options_may_stand_before_the_file(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = str(run / "outputs" / "test.source.txt")
+    assert main([str(run), "--beam-size", "1", source]) == 0
+    first = capsys.readouterr().out
+    assert main([str(run), source, "--beam-size", "1"]) == 0
+    assert capsys.readouterr().out == first

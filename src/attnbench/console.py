@@ -92,6 +92,14 @@ def is_live(stream: TextIO | None) -> bool:
     return stream is not None and stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
+_stand_in: list[TextIO] = []  # what stands for a closed standard input
+
+
+def is_stdin_closed() -> bool:
+    """Return whether this process was started without a standard input."""
+    return sys.stdin is None or sys.stdin in _stand_in
+
+
 def protect_output(encoding: str | None = None) -> None:
     """Let standard output and error take whatever is printed, and never raise.
 
@@ -107,7 +115,8 @@ def protect_output(encoding: str | None = None) -> None:
         except OSError:
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
     if sys.stdin is None:
-        sys.stdin = open(0, encoding=encoding or "utf-8", closefd=False)  # noqa: SIM115
+        _stand_in.append(open(0, encoding=encoding or "utf-8", closefd=False))  # noqa: SIM115
+        sys.stdin = _stand_in[-1]
     elif encoding is not None and isinstance(sys.stdin, io.TextIOWrapper) and sys.stdin is sys.__stdin__:
         sys.stdin.reconfigure(encoding=encoding)
     for name, descriptor in (("stdout", 1), ("stderr", 2)):

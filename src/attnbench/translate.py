@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from attnbench.console import command, leave, protect_output
+from attnbench.config.task import MOST_BEAMS
+from attnbench.console import command, is_stdin_closed, leave, protect_output
 
 if TYPE_CHECKING:
     import torch
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 @command(is_output_result=True)
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
-    args = _arguments().parse_args(argv)
+    args = _arguments().parse_intermixed_args(argv)
     protect_output("utf-8")  # sentences are UTF-8 in files, and so in pipes, whatever the locale
     try:
         task = load(args.checkpoint, args.device)  # first, lest somebody types text for nothing
@@ -42,7 +43,7 @@ def _arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m attnbench.translate", description=__doc__)
     parser.add_argument("checkpoint", type=Path, help="model.ckpt of a run, or the run's folder")
     parser.add_argument("input", nargs="?", default="-", help="a file of sentences, a line each; - or nothing: stdin")
-    parser.add_argument("--beam-size", type=int, help="1: greedy; default: what the run was tested with")
+    parser.add_argument("--beam-size", type=_count(MOST_BEAMS), help="1: greedy; default: as the run was tested")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 (default: cpu)")
     parser.add_argument(
         "--moses",
@@ -52,8 +53,23 @@ def _arguments() -> argparse.ArgumentParser:
     )
     parser.add_argument("--pictures", type=Path, metavar="DIR", help="draw what each translation attends to, as PNG")
     parser.add_argument("--references", help="a file of references; adds a column of sentence BLEU as d2l.ai has it")
-    parser.add_argument("--k", type=int, default=2, help="longest n-gram of that BLEU (default: 2)")
+    parser.add_argument("--k", type=_count(100), default=2, help="longest n-gram of that BLEU (default: 2)")
     return parser
+
+
+def _count(most: int) -> Callable[[str], int]:
+    """Build the type of an argument that is a whole number from 1 to `most`."""
+
+    def parse_count(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = 0
+        if not 1 <= number <= most:
+            raise argparse.ArgumentTypeError(f"expected a whole number from 1 to {most}, not {text!r}")
+        return number
+
+    return parse_count
 
 
 def _users_fault(error: Exception) -> bool:
@@ -71,7 +87,7 @@ def _read(name: str) -> list[str]:
 
     if name != "-":
         return read_lines(Path(name))
-    if sys.stdin is None:  # closed by whoever started this process
+    if is_stdin_closed():
         raise DataError("stdin: closed; expected sentences there, or a file")
     binary = getattr(sys.stdin, "buffer", None)  # a replaced stdin may be text alone
     return split_lines(sys.stdin.read() if binary is None else decode(binary.read(), "stdin"))
@@ -85,16 +101,30 @@ def _bleu(hypothesis: str, reference: str, k: int) -> str:
 
 def load(path: Path, device: str) -> Translation:
     """The translation task in a checkpoint, or in the run whose folder it is, on `device`."""
-    import torch
-
     from attnbench.tasks.build import CheckpointError, load_task
     from attnbench.tasks.translation import Translation
 
+    chosen = _find_device(device)
     file = path / "model.ckpt" if path.is_dir() else path
     task = load_task(file)
     if not isinstance(task, Translation):
         raise CheckpointError(f"{file}: a checkpoint of task {task.config.task.family}, not of translation")
-    return task.to(torch.device(device))
+    return task.to(chosen)
+
+
+def _find_device(name: str) -> torch.device:
+    """Return the device of that name.
+
+    Raises:
+        ValueError: this machine does not have it, or there is no such name.
+    """
+    import torch
+
+    gpus = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+    known = ["cpu", *(["cuda", *gpus] if gpus else []), *(["mps"] if torch.backends.mps.is_available() else [])]
+    if name not in known:
+        raise ValueError(f"--device {name}: expected one of {', '.join(known)}, which are what this machine has")
+    return torch.device(name)
 
 
 def translate(

@@ -9,7 +9,7 @@ from attnbench.config.fields import number
 
 # Beams are rows of a batch. Translations get worse from some tens on (Koehn and Knowles 2017), and a wider search only
 # takes longer: one of a million beams says nothing for a minute.
-_MOST_BEAMS = 1000
+MOST_BEAMS = 1000
 # Wu et al. 2016 find 0.6 to 0.7 best, and 1 is the mean; from 5 on, 4,096 tokens to this power lose their digits.
 _LARGEST_PENALTY = 5
 # A decoder that never ends a sentence writes so much: each step is computed.
@@ -53,8 +53,8 @@ class TranslationConfig(TaskConfig):
 
     family: str = "translation"
     monitor: TranslationMetric = TranslationMetric.bleu  # chooses the weights, and stops training (trainer.patience)
-    beam_size: int = number(5, at_least=1, at_most=_MOST_BEAMS)  # on the test set and in translate; 1: greedy
-    val_beam_size: int = number(1, at_least=1, at_most=_MOST_BEAMS)  # while training
+    beam_size: int = number(5, at_least=1, at_most=MOST_BEAMS)  # on the test set and in translate; 1: greedy
+    val_beam_size: int = number(1, at_least=1, at_most=MOST_BEAMS)  # while training
     length_penalty: float = number(1.0, at_least=0, at_most=_LARGEST_PENALTY)  # alpha; 0: no penalty
     length_penalty_form: LengthPenalty = LengthPenalty.power
     min_length: int = number(1, at_least=0, at_most=_MOST_EXTRA)  # tokens of a translation at least, without EOS
