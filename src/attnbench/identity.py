@@ -64,19 +64,22 @@ def identity_part(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def uses_batch_norm(config: Mapping[str, Any]) -> bool:
     """Check whether the model of a `resolved` config has batch norm."""
-    model = config["model"]
+    model = config.get("model", {})
     return model.get("family") in _HAS_BATCH_NORM or model.get("norm_kind") == "batch"
 
 
 def _division(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return how an update is divided, each way of it in one form: a limit that is never reached limits nothing."""
-    trainer, data = config["trainer"], config["data"]
-    ranks = trainer["devices"] * trainer["num_nodes"]
-    size, limit = data.get("batch_tokens", data.get("batch_size")), trainer["micro_batch"]
-    batches = 1 if limit is None or size is None else math.ceil(size / (limit * ranks))
+    trainer, data = config["trainer"], config.get("data", {})
+    size, limit = data.get("batch_tokens", data.get("batch_size")), trainer.get("micro_batch")
+    try:
+        ranks = trainer.get("devices", 1) * trainer.get("num_nodes", 1)
+        batches = 1 if limit is None or size is None else math.ceil(size / (limit * ranks))
+    except (TypeError, ZeroDivisionError):  # a damaged record, which a table groups as it is
+        return {key: trainer.get(key) for key in ("devices", "num_nodes", "micro_batch")}
     division: dict[str, Any] = {"devices": ranks}
     division["micro_batch"] = None if batches == 1 else math.ceil(size / (batches * ranks))
-    if ranks > 1 and trainer["strategy"] == "fsdp":  # each rank has statistics of its own
+    if ranks > 1 and trainer.get("strategy") == "fsdp":  # each rank has statistics of its own
         division["strategy"] = "fsdp"
     return division
 

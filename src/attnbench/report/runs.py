@@ -17,8 +17,8 @@ from attnbench.report.layout import Column, Layout, agrees
 
 ABSENT = "\N{EN DASH}"  # a key that this run's kind of config does not have
 # The parts of a config that have keys of their own.
-GROUPS = ("task", "data", "model", "attention", "position", "optim", "schedule", "trainer", "logger", "callbacks",
-          "debug", "paths", "sweep")  # fmt: skip
+GROUPS = ("task", "metrics", "data", "model", "attention", "position", "optim", "schedule", "trainer", "logger",
+          "callbacks", "debug", "paths", "sweep")  # fmt: skip
 _RUN_ID = re.compile(r"[\w.-]{1,128}")  # a folder is named by it
 _SEED = "seed"
 
