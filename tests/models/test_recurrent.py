@@ -39,7 +39,11 @@ VARIANTS: dict[str, dict[str, Any]] = (
         for cell, attend in zip([*Cell, Cell.lstm], Attend, strict=True)
     }
     | {f"{cell.name}-fed": LUONG | {"cell": cell, "input_feeding": True} for cell in Cell}
-    | {f"{window.name}-{fed}": LUONG | {"window": window, "input_feeding": fed} for window in Window for fed in (0, 1)}
+    | {
+        f"{window.name}-{'fed' if fed else 'unfed'}": LUONG | {"window": window, "input_feeding": fed}
+        for window in Window
+        for fed in (False, True)
+    }
     | {
         "everything": LUONG | BOTH | {"cell": Cell.lstm, "window": Window.local_p, "input_feeding": True},
         "shallow": LUONG | {"depth": 1, "input_feeding": True},

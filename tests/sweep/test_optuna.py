@@ -152,8 +152,8 @@ def test_without_a_metric_the_one_that_chooses_weights_counts(monitor: str, expe
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     [
-        (["hydra.sweeper.n_trials=0", "seed=1,2"], "hydra.sweeper.n_trials=0: expected at least 1"),
-        (["hydra.sweeper.startup=0", "seed=1,2"], "hydra.sweeper.startup=0: expected at least 1"),
+        (["hydra.sweeper.n_trials=0", "seed=1,2"], "hydra.sweeper.n_trials=0: expected a whole number at least 1"),
+        (["hydra.sweeper.startup=0", "seed=1,2"], "hydra.sweeper.startup=0: expected "),
         (["hydra.sweeper.sampler=grid", "seed=1,2"], "hydra.sweeper.sampler=grid: "),
         (["model.depth=int(interval(-1,3))", "hydra.sweeper.startup=1"], "model.depth=-1: expected"),
     ],

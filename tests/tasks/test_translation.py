@@ -189,9 +189,9 @@ def test_patience_stops_training_that_gets_no_better(small: Small, tmp_path: Pat
     assert record.metrics["final"]["epoch"] == 3  # the first, and two that were no better
 
 
-def test_another_vocabulary_is_refused_in_a_sentence(small: Small, tmp_path: Path) -> None:
+def test_going_on_with_other_sentences_is_refused(small: Small, tmp_path: Path) -> None:
     execute(small(), tmp_path, [])
-    with pytest.raises(DataError, match="another vocabulary"):
+    with pytest.raises(DataError, match="not as when this run began; expected the same content"):
         execute(small("data.grammar_seed=7", "trainer.max_epochs=5"), tmp_path, [])
 
 

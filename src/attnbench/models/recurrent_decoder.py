@@ -17,7 +17,7 @@ from attnbench.config.recurrent import Attend, Bridge, Cell, RecurrentConfig, Wi
 from attnbench.models.recurrent_cells import LayerState, Stack, Weights
 from attnbench.nn.attention import Attention, AttentionOutput
 from attnbench.nn.dropout import Dropout
-from attnbench.nn.precision import to_exact
+from attnbench.nn.precision import to_exact, without_autocast
 from attnbench.nn.shared import share
 
 
@@ -134,7 +134,7 @@ class SourceAttention(nn.Module):
         if self.window is Window.local_m:
             return source_S - places_Q[:, None]
         # In float32 at least: with 8 bits, the places of a sentence of 200 tokens are up to half a token off.
-        with torch.autocast(queries_BQH.device.type, enabled=False):
+        with without_autocast(queries_BQH.device.type):
             share_BQ1: Tensor = self.place(torch.tanh(self.place_hidden(to_exact(queries_BQH)))).sigmoid()
         place_BQ1 = memory.lengths_B[:, None, None] * share_BQ1
         return (source_S - place_BQ1).unsqueeze(1)

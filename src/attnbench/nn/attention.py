@@ -18,6 +18,7 @@ from attnbench.nn.dropout import Dropout
 from attnbench.nn.normalisers import build_normaliser
 from attnbench.nn.packed import BranchEnd, PackedLinear
 from attnbench.nn.positions import RelativePosition
+from attnbench.nn.precision import without_autocast
 from attnbench.nn.scoring import build_score
 from attnbench.nn.shared import product
 
@@ -123,7 +124,7 @@ def _fused(q_BHQD: Tensor, k_BHKD: Tensor, v_BHKE: Tensor, **how: Any) -> Tensor
     """
     dtype, on_cpu = v_BHKE.dtype, v_BHKE.device.type == "cpu"
     if on_cpu and dtype.itemsize < 4 and torch.is_grad_enabled():
-        with torch.autocast("cpu", enabled=False):
+        with without_autocast("cpu"):
             how["attn_mask"] = _exact(how["attn_mask"])
             return _fused(q_BHQD.float(), k_BHKD.float(), v_BHKE.float(), **how).to(dtype)
     width, widest = v_BHKE.shape[-1], max(k_BHKD.shape[-1], v_BHKE.shape[-1])

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from attnbench.nn.precision import without_autocast
+
 # Logits of a chunk. On a CPU they stay in its cache, and under 32 MiB, over which glibc gives every block new pages.
 _CHUNK_CPU = 2**21
 _CHUNK_GPU = 2**27
@@ -98,7 +100,7 @@ class _Work:
     def run(self, target_N: Tensor, chunk: int) -> tuple[Tensor, Tensor]:
         """(loss_sum, nll_N), and the gradients of the first."""
         nll_N, target_logit_N = self.hidden_ND.new_empty(2, len(target_N), dtype=self.exact)
-        with torch.no_grad(), torch.autocast(self.device, enabled=False):
+        with torch.no_grad(), without_autocast(self.device):
             # One buffer for the logits of all chunks: fresh pages would cost more than the arithmetic.
             buffer_CV = self.hidden_ND.new_empty(min(chunk, len(target_N)), len(self.weight_VD))
             for first in range(0, len(target_N), chunk):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 from torch import Tensor
 
@@ -14,3 +16,12 @@ def exact_dtype(x: Tensor) -> torch.dtype:
 def to_exact(x: Tensor) -> Tensor:
     """Return `x` in float32, or unchanged where it has as many digits."""
     return x.to(exact_dtype(x))
+
+
+def without_autocast(device: str) -> AbstractContextManager[None]:
+    """Return a context in which operations keep the dtypes of their inputs.
+
+    Args:
+        device: a tensor's `device.type`. "meta", where shapes and FLOPs are found without values, has no autocast.
+    """
+    return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()

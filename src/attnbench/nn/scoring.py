@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from attnbench.config.attention import AttentionConfig, Score
-from attnbench.nn.precision import to_exact
+from attnbench.nn.precision import to_exact, without_autocast
 from attnbench.nn.shared import Gradient, gradient_of
 
 _tanh_backward = torch.ops.aten.tanh_backward.grad_input
@@ -226,7 +226,7 @@ def _tanh_score(q_BHQA: Tensor, k_BHKA: Tensor, v_A: Tensor) -> Tensor:
         scores_BHQK in float32, or float64 for such inputs. A gradient of the keys is a sum over queries, one term at a
         time: in bfloat16 it would lose a digit where there are some hundred.
     """
-    with torch.autocast(q_BHQA.device.type, enabled=False):
+    with without_autocast(q_BHQA.device.type):
         parts = (to_exact(part) for part in (q_BHQA, k_BHKA, v_A.to(q_BHQA.dtype)))
         scores_BHQK: Tensor = _TanhScore.apply(*parts, gradient_of(k_BHKA))
     return scores_BHQK
@@ -254,7 +254,7 @@ class _TanhScore(torch.autograd.Function):
     def backward(ctx: Any, grad_BHQK: Tensor) -> tuple[Tensor, Tensor | None, Tensor, None]:
         """Compute the gradients of q, k and v."""
         # A backward pass may run inside autocast, which would take the products to its dtype.
-        with torch.autocast(grad_BHQK.device.type, enabled=False):
+        with without_autocast(grad_BHQK.device.type):
             grad_q_BHQA, grad_k_BHKA, grad_v_A = _tanh_score_gradients(ctx, grad_BHQK)
         return grad_q_BHQA, grad_k_BHKA if ctx.gradient is None else None, grad_v_A, None
 

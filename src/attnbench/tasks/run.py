@@ -83,7 +83,6 @@ def execute(config: Config, folder: Path, overrides: list[str]) -> Record:
     if before is not None and (folder / LAST).is_file():
         # Where training was already over, this session has nothing of its own to say of its speed.
         record.performance = before.performance
-        record.notes = list(before.notes)  # what an earlier session lost, say; where training begins anew it is dropped
     remove_stray_variables()
     rank_zero_only.rank = rank()  # type: ignore[attr-defined]  # which Lightning has read from the same variables
     with interrupts.handled(), recorded(record, folder), among_ranks(config):
@@ -100,13 +99,13 @@ def execute(config: Config, folder: Path, overrides: list[str]) -> Record:
         if rank() == 0:
             for sentence in shared:
                 print(f"attnbench: {sentence}", file=sys.stderr)
-        record.notes = list(dict.fromkeys([*record.notes, *data.notes, *shared]))
+        record.notes = [*data.notes, *shared]
         record.parameters = {
             "total": sum(p.numel() for p in task.network.parameters()),
             "trainable": sum(p.numel() for p in task.network.parameters() if p.requires_grad),
         }
         with without_noise():
-            train_and_test(config, task, data, record, folder)
+            train_and_test(config, task, data, record, folder, before)
     return record
 
 
@@ -146,7 +145,9 @@ def recorded(record: Record, folder: Path) -> Iterator[None]:
         _write(record, folder)
 
 
-def train_and_test(config: Config, task: Task, data: TaskData, record: Record, folder: Path) -> None:
+def train_and_test(
+    config: Config, task: Task, data: TaskData, record: Record, folder: Path, before: Record | None
+) -> None:
     """Fit, choose the final weights, keep them as model.ckpt, test them once."""
     performance = Performance(window_steps=config.logger.every_steps)
     run_record = RunRecord(record, folder, performance)
@@ -171,7 +172,9 @@ def train_and_test(config: Config, task: Task, data: TaskData, record: Record, f
     whole, damaged = latest(folder, lambda found: checkpoint_fault(found, record.run_id, keepers), tidy=rank() == 0)
     for note in damaged:
         print(f"attnbench: {note}", file=sys.stderr)
-    record.notes = list(dict.fromkeys([*record.notes, *damaged])) if whole is not None else [*data.notes, *damaged]
+    # Notes of earlier attempts count where training goes on from their checkpoint, and not where it begins anew.
+    earlier = before.notes if before is not None and whole is not None else []
+    record.notes = list(dict.fromkeys([*earlier, *record.notes, *damaged]))
     failed = True
     try:
         trainer.fit(task, datamodule=data, ckpt_path=whole, weights_only=True)
