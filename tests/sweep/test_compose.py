@@ -74,16 +74,17 @@ def compose_with_hydra(lines: Sequence[str]) -> Config | None:
         return None
 
 
-def test_the_same_configs_and_refusals_as_of_hydra() -> None:
+@pytest.mark.parametrize("part", range(6))
+def test_the_same_configs_and_refusals_as_of_hydra(part: int) -> None:
     composed = 0
-    for lines in override_sets(60):
+    for lines in list(override_sets(60))[part::6]:
         try:
             ours: Config | None = compose(lines)
         except ConfigError:
             ours = None
         assert ours == compose_with_hydra(lines), lines
         composed += ours is not None
-    assert composed > 20, "most sets say nothing if most are refused"
+    assert composed > 3, "most sets say nothing if most are refused"
 
 
 def master(*hydra: str) -> DictConfig:
