@@ -210,6 +210,8 @@ def test_what_wandb_would_refuse_is_a_fault_of_the_config(override: str, said: s
         ("name=" + "a" * 300, "expected at most 128 characters and 255 bytes, not 300 characters"),
         ("sweep.name=" + "a" * 5000, "expected at most 128 characters and 255 bytes, not 5000 characters"),
         ("sweep.name='" + "é" * 128 + "'", "expected at most 128 characters and 255 bytes"),
+        ("sweep.name='~'", "expected a folder name that does not begin with ~ (a home folder) or - (an option)"),
+        ("sweep.name='-x'", "expected a folder name that does not begin with ~ (a home folder) or - (an option)"),
         ("sweep.table='../x'", "expected the name of a folder in experiments/"),
         ("paths.output='~/runs'", "expected a whole path: ~ stands for the home folder only where the shell sees it"),
         ("data=files data.train_source='~/a' data.val_source=b", "expected a whole path"),

@@ -28,7 +28,7 @@ def accuracy_after(model: nn.Module, updates: int, lr: float, length: int = 6, s
 
     def losses(source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         hidden = model(source, target[:, :-1]).hidden.flatten(0, 1)
-        loss, nll_N = linear_cross_entropy(hidden, model.output_weight, None, target[:, 1:].flatten())
+        loss, nll_N, _ = linear_cross_entropy(hidden, model.output_weight, None, target[:, 1:].flatten())
         return loss, nll_N.view(size, -1).sum(1)
 
     for step in range(updates):

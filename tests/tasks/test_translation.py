@@ -9,12 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from attnbench.config.attention import Score
 from attnbench.config.model import Norm
 from attnbench.config.position import Position
 from attnbench.data.errors import DataError
 from attnbench.data.pairs import DETOKENISED, TOKENISED, ParallelText, Split
+from attnbench.data.tokenizer import PAD
+from attnbench.nn.normalisers import choices, greedy_choices
 from attnbench.record import Record, Status, read
 from attnbench.tasks.base import TrainingError
 from attnbench.tasks.build import CheckpointError, build_task, load_task
@@ -86,6 +90,58 @@ def test_a_record_says_what_was_found_and_where_it_came_from(small: Small, tmp_p
     assert record.performance["mfu"] is None
     assert record.parameters["total"] == record.parameters["trainable"] > 0
     assert record.provenance["threads"] == 1
+
+
+@pytest.mark.parametrize("task_name", ["translation", "recurrent"])
+def test_choices_are_weighed_by_the_loss_that_is_minimized(
+    small: Small, task_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """REINFORCE's gradient is that of the expected loss: of the smoothed one, where that is what is minimized."""
+    overrides = ["model.dropout=0", "attention.normaliser=reinforce", "task.label_smoothing=0.3"]
+    if task_name == "recurrent":
+        overrides.append("model.teacher_forcing=1")
+    task, data = build_task(small(*overrides, task=task_name))
+    assert isinstance(task, Translation)
+    task.train()
+    monkeypatch.setattr(task, "log_update", lambda *args, **metrics: None)
+    monkeypatch.setattr(task, "update_loss", lambda loss_sum, update_units: loss_sum / update_units)
+    batch = next(iter(data.train_loader(data.update_sampler())))
+    real_BT = batch.target_out_BT != PAD
+
+    def losses(smoothing: float) -> Tensor:
+        """Return each sentence's cross-entropy, by torch, from logits of all tokens at once."""
+        hidden_BTD = task.model(batch.source_BS, batch.target_in_BT).hidden
+        logits_BTV = F.linear(hidden_BTD, task.model.output_weight, task.model.output_bias)
+        loss_BT = F.cross_entropy(
+            logits_BTV.transpose(1, 2), batch.target_out_BT, label_smoothing=smoothing, reduction="none"
+        )
+        return loss_BT.where(real_BT, 0).sum(1)
+
+    def expected(smoothing: float) -> Tensor:
+        """Compute the gradient when choices are weighed by the loss with this much smoothing."""
+        torch.manual_seed(1)
+        with choices() as made:
+            loss_B = losses(0.3)
+        log_p_B = torch.stack(made).sum(0)
+        if smoothing == 0:
+            torch.manual_seed(1)
+            with torch.no_grad():
+                reached_B = losses(0)
+        else:
+            reached_B = loss_B.detach()
+        with torch.no_grad(), greedy_choices():
+            advantage_B = reached_B - losses(smoothing)
+        return gradient((loss_B + advantage_B * log_p_B).sum() / batch.update_tokens)
+
+    def gradient(loss: Tensor) -> Tensor:
+        task.zero_grad()
+        loss.backward()
+        return torch.cat([p.grad.flatten() for p in task.parameters() if p.grad is not None])
+
+    torch.manual_seed(1)
+    found = gradient(task.training_step(batch, 0))
+    torch.testing.assert_close(found, expected(0.3), rtol=1e-3, atol=1e-5)
+    assert (found - expected(0)).norm() > 0.05 * found.norm()
 
 
 def assert_diverged(folder: Path) -> Record:

@@ -64,8 +64,8 @@ def update_of(model: Model, settings: Settings) -> Callable[[], None]:
     def update() -> None:
         with torch.autocast(device.type, dtype, enabled=dtype is not torch.float32):
             hidden_BLD = network(source_BL, target_BL).hidden
-            loss, _ = linear_cross_entropy(hidden_BLD.flatten(0, 1), network.output_weight, None, target_BL.flatten())
-        torch.autograd.backward(loss)
+            found = linear_cross_entropy(hidden_BLD.flatten(0, 1), network.output_weight, None, target_BL.flatten())
+        torch.autograd.backward(found.loss_sum)
         optimiser.step()
         optimiser.zero_grad()
 

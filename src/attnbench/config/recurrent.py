@@ -39,7 +39,7 @@ class Bridge(Enum):
     """What the decoder's states start from, layer by layer."""
 
     copy = "copy"  # the encoder's final states
-    linear = "linear"  # tanh of a linear map of them: Bahdanau et al. 2015, appendix A.2.2
+    linear = "linear"  # tanh of a linear map of them, of both directions (Bahdanau et al. 2015, A.2.2: backward alone)
     zero = "zero"
 
 

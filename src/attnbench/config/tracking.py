@@ -111,6 +111,9 @@ class SweepConfig:
         """The name is a folder's."""
         if not self.name or any(c in self.name for c in "/\\ \t\n") or self.name.startswith("."):
             yield Fault("name", repr(self.name), "expected a folder name without spaces or slashes")
+        elif self.name.startswith(("~", "-")):
+            expected = "expected a folder name that does not begin with ~ (a home folder) or - (an option)"
+            yield Fault("name", repr(self.name), expected)
         for key, name in (("name", self.name), ("table", self.table)):
             if name is not None:
                 yield from faults_of_name(key, name)

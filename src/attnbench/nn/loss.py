@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,6 +18,14 @@ _CHUNK_GPU = 2**27
 _UNLIKELY = 80.0  # nats: the p of such a token is close to where float32 loses digits, at exp(-87)
 
 
+class CrossEntropy(NamedTuple):
+    """The loss of N tokens: their sum, which has the gradient, and each token's values, which have none."""
+
+    loss_sum: Tensor
+    nll_N: Tensor  # without label smoothing: the exponential of its mean is the perplexity
+    loss_N: Tensor  # with label smoothing: sums to loss_sum
+
+
 def linear_cross_entropy(
     hidden_ND: Tensor,
     weight_VD: Tensor,
@@ -26,22 +34,28 @@ def linear_cross_entropy(
     *,
     label_smoothing: float = 0.0,
     chunk: int | None = None,
-) -> tuple[Tensor, Tensor]:
-    """(loss_sum, nll_N): cross-entropy of softmax(hidden W^T + b) against `target_N`, summed over N, and each token's.
+) -> CrossEntropy:
+    """Compute the cross-entropy of softmax(hidden W^T + b) against `target_N`, without a tensor of N x V logits.
 
-    Equals torch.nn.functional.cross_entropy(F.linear(hidden, W, b), target, label_smoothing=..., reduction="sum")
-    (Szegedy et al. 2016, section 7). nll_N is without smoothing and without a gradient: its mean's exponential is
-    the perplexity. Gradients are computed with the loss, while a chunk's logits are at hand; none under no_grad.
-    Under autocast the products are in its dtype, softmax and sums in float32. `chunk`: tokens at a time.
+    Equals torch.nn.functional.cross_entropy(F.linear(hidden, W, b), target, label_smoothing=...) with
+    reduction="sum" (loss_sum) and "none" (loss_N); Szegedy et al. 2016, section 7.
+
+    Gradients are computed together with the loss, from the logits of the same chunk; none under no_grad.
+    Under autocast the products are in its dtype, softmax and sums in float32.
+
+    Args:
+        hidden_ND: hidden state of each token.
+        weight_VD: output projection.
+        bias_V: its bias, or None.
+        target_N: index of the right entry of the vocabulary.
+        label_smoothing: share of each target that is spread evenly over the vocabulary.
+        chunk: number of tokens whose logits are held at a time; by default as many as the device computes fastest.
     """
     if chunk is None:
         chunk = max(1, (_CHUNK_GPU if hidden_ND.is_cuda else _CHUNK_CPU) // weight_VD.shape[0])
     inputs = [hidden_ND, weight_VD] if bias_V is None else [hidden_ND, weight_VD, bias_V]
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs):
-        return cast(
-            tuple[Tensor, Tensor],
-            _LinearCrossEntropy.apply(hidden_ND, weight_VD, bias_V, target_N, label_smoothing, chunk),
-        )
+        return CrossEntropy(*_LinearCrossEntropy.apply(hidden_ND, weight_VD, bias_V, target_N, label_smoothing, chunk))
     work = _Work(hidden_ND, weight_VD, bias_V, label_smoothing, want_gradients=False)
     return work.run(target_N, chunk)
 
@@ -56,16 +70,16 @@ class _LinearCrossEntropy(torch.autograd.Function):
         target_N: Tensor,
         label_smoothing: float,
         chunk: int,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> CrossEntropy:
         work = _Work(hidden_ND, weight_VD, bias_V, label_smoothing, want_gradients=True)
-        loss_sum, nll_N = work.run(target_N, chunk)
+        found = work.run(target_N, chunk)
         ctx.save_for_backward(*work.gradients())
-        ctx.mark_non_differentiable(nll_N)
-        return loss_sum, nll_N
+        ctx.mark_non_differentiable(found.nll_N, found.loss_N)
+        return found
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, loss_grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, loss_grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         scaled = [None if gradient is None else gradient * loss_grad for gradient in ctx.saved_tensors]
         return (*scaled, None, None, None)
 
@@ -74,7 +88,7 @@ class _Work:
     """One call's sums and gradients, as they grow chunk by chunk.
 
     The smoothed part of the loss, the mean of -log p over V, is linear in the logits but for their log-sum-exp;
-    so it and its gradients follow from sums over tokens and over V, without another pass over any logits.
+    so it and its gradients follow from hidden states and the mean over V, without another pass over any logits.
     """
 
     def __init__(
@@ -97,8 +111,8 @@ class _Work:
             self.weight_grad_VD = torch.zeros_like(weight_VD, dtype=self.exact)
             self.bias_grad_V = None if bias_V is None else torch.zeros_like(bias_V, dtype=self.exact)
 
-    def run(self, target_N: Tensor, chunk: int) -> tuple[Tensor, Tensor]:
-        """(loss_sum, nll_N), and the gradients of the first."""
+    def run(self, target_N: Tensor, chunk: int) -> CrossEntropy:
+        """Compute the losses, and the gradients of their sum."""
         nll_N, target_logit_N = self.hidden_ND.new_empty(2, len(target_N), dtype=self.exact)
         with torch.no_grad(), without_autocast(self.device):
             # One buffer for the logits of all chunks: fresh pages would cost more than the arithmetic.
@@ -108,8 +122,8 @@ class _Work:
                 nll_N[rows], target_logit_N[rows] = self._chunk(rows, target_N[rows, None], buffer_CV)
             if _asks(self.device):
                 self._mend(nll_N, target_N, buffer_CV)
-            uniform_sum = (nll_N + target_logit_N).sum() - self._smooth()
-        return (1 - self.smoothing) * nll_N.sum() + self.smoothing * uniform_sum, nll_N
+            loss_N = nll_N + self._smooth(target_logit_N)
+        return CrossEntropy(loss_N.sum(), nll_N, loss_N)
 
     def _logits(self, hidden_CD: Tensor, buffer_CV: Tensor) -> Tensor:
         logits_CV = torch.mm(hidden_CD, self.weight_VD.T, out=buffer_CV[: len(hidden_CD)]).to(self.exact)
@@ -151,18 +165,24 @@ class _Work:
         else:
             self.weight_grad_VD += grad_CV.T @ hidden_CD
 
-    def _smooth(self) -> Tensor:
-        """The sum over tokens of the mean logit; takes its share off the gradients."""
+    def _smooth(self, target_logit_N: Tensor) -> Tensor:
+        """Compute what label smoothing adds to the loss of each token, and add its share to the gradients.
+
+        With log normalizer z, target logit t, mean logit m: (1 - s)(z - t) + s(z - m) = (z - t) + s(t - m).
+        The mean logit is linear in the hidden state, so that it needs the mean row of the weight alone.
+        """
         tokens, vocabulary = len(self.hidden_ND), len(self.weight_VD)
-        hidden_sum_D = self.hidden_ND.sum(0, dtype=self.exact)
         weight_mean_D = self.weight_VD.mean(0, dtype=self.exact)
-        bias_mean = 0.0 if self.bias_V is None else self.bias_V.mean()
+        mean_logit_N = self.hidden_ND.to(self.exact) @ weight_mean_D
+        if self.bias_V is not None:
+            mean_logit_N += self.bias_V.mean()
         if self.want_gradients:
+            hidden_sum_D = self.hidden_ND.sum(0, dtype=self.exact)
             self.hidden_grad_ND -= (self.smoothing * weight_mean_D).to(self.hidden_grad_ND.dtype)
             self.weight_grad_VD -= self.smoothing / vocabulary * hidden_sum_D
             if self.bias_grad_V is not None:
                 self.bias_grad_V -= self.smoothing / vocabulary * tokens
-        return hidden_sum_D @ weight_mean_D + tokens * bias_mean
+        return self.smoothing * (target_logit_N - mean_logit_N)
 
     def gradients(self) -> list[Tensor | None]:
         """Of loss_sum with respect to hidden, weight and bias, in their dtypes."""

@@ -27,7 +27,7 @@ from attnbench.metrics.text import TextScore, bleu, bleu_by_length, chrf, detoke
 from attnbench.metrics.tokenization import DEFAULT
 from attnbench.models.build import SequenceToSequence, build_model
 from attnbench.models.decoding import beam_search
-from attnbench.nn.loss import linear_cross_entropy
+from attnbench.nn.loss import CrossEntropy, linear_cross_entropy
 from attnbench.nn.normalisers import choice_loss, choices, greedy_choices
 from attnbench.pictures.attention_maps import AttentionMap
 from attnbench.tasks.base import CHECKPOINT_KEY, Task
@@ -73,21 +73,25 @@ class Translation(Task):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Cross-entropy of the update this batch is a share of: its sum over the update's real tokens."""
         with choices() as made:
-            loss_sum, nll_N = self._cross_entropy(batch, self.task_config.label_smoothing)
+            loss_sum, nll_N, loss_N = self._cross_entropy(batch, self.task_config.label_smoothing)
         self.log_update(batch_idx, batch.update_tokens, loss=loss_sum, nll=nll_N.sum())
         if made:
-            loss_sum = loss_sum + choice_loss(made, *self._of_choices(batch, nll_N))
+            loss_sum = loss_sum + choice_loss(made, *self._sentence_losses(batch, loss_N))
         return self.update_loss(loss_sum, batch.update_tokens)
 
-    def _of_choices(self, batch: Batch, nll_N: Tensor) -> tuple[Tensor, Tensor]:
-        """Each sentence's loss_B after the choices made, and baseline_B after the likeliest ones."""
-        with torch.no_grad(), greedy_choices():
-            _, greedy_N = self._cross_entropy(batch, 0.0)
-        sentence_N = (batch.target_out_BT != PAD).nonzero()[:, 0]
-        nothing_B = nll_N.new_zeros(len(batch.target_out_BT))
-        return nothing_B.index_add(0, sentence_N, nll_N), nothing_B.index_add(0, sentence_N, greedy_N)
+    def _sentence_losses(self, batch: Batch, loss_N: Tensor) -> tuple[Tensor, Tensor]:
+        """Sum the loss of each sentence, the one that training minimizes, with and without a random choice.
 
-    def _cross_entropy(self, batch: Batch, label_smoothing: float) -> tuple[Tensor, Tensor]:
+        Returns:
+            loss_B after the choices that were made, and baseline_B after the likeliest ones.
+        """
+        with torch.no_grad(), greedy_choices():
+            greedy_N = self._cross_entropy(batch, self.task_config.label_smoothing).loss_N
+        sentence_N = (batch.target_out_BT != PAD).nonzero()[:, 0]
+        nothing_B = loss_N.new_zeros(len(batch.target_out_BT))
+        return nothing_B.index_add(0, sentence_N, loss_N), nothing_B.index_add(0, sentence_N, greedy_N)
+
+    def _cross_entropy(self, batch: Batch, label_smoothing: float) -> CrossEntropy:
         hidden_BTD = self.model(batch.source_BS, batch.target_in_BT).hidden
         real_BT = batch.target_out_BT != PAD
         return linear_cross_entropy(
@@ -113,7 +117,7 @@ class Translation(Task):
         self._evaluate(batch, self.task_config.beam_size, dataloader_idx)
 
     def _evaluate(self, batch: Batch, beam_size: int, place: int = 0) -> None:
-        _, nll_N = self._cross_entropy(batch, 0.0)
+        nll_N = self._cross_entropy(batch, 0.0).nll_N
         found = self._found[place]
         found.nll_sum += float(nll_N.sum())
         found.tokens += batch.num_tokens

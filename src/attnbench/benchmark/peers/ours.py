@@ -68,7 +68,7 @@ def train_bare(turns: Turns, config: Config, task: Task, data: TaskData) -> None
     optimiser = build_optimiser(task.network.parameters(), config.optim, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: lr_factor(step, config.schedule, None))
     for batch in _batches(data):
-        loss_sum, _ = cast(Translation, task)._cross_entropy(batch, cast(Any, config.task).label_smoothing)
+        loss_sum = cast(Translation, task)._cross_entropy(batch, cast(Any, config.task).label_smoothing).loss_sum
         optimiser.zero_grad()
         torch.autograd.backward(loss_sum / batch.update_tokens)
         if config.optim.clip is not None:
