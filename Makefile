@@ -41,7 +41,7 @@ tables: $(READY) ## print the tables of all sweeps that have records
 	$(BIN)/python -m attnbench.table --all $(ARGS)
 
 report: $(READY) ## write one page to compare the runs of SWEEP in, to be opened in a browser
-	$(BIN)/python -m attnbench.report page multirun/$(SWEEP) $(ARGS)
+	$(BIN)/python -m attnbench.reporting page multirun/$(SWEEP) $(ARGS)
 
 bench: $(READY) ## measure speed and memory, as ratios: ARGS='attention --lengths 64,256' (ARGS=--help)
 	$(BIN)/python -m attnbench.bench $(ARGS)
@@ -70,7 +70,7 @@ workspace: $(READY) ## upload SWEEP's W&B runs, and save a W&B workspace that co
 	$(BIN)/python -m attnbench.sync multirun/$(SWEEP) --workspace $(ARGS)
 
 wandb-sweep: $(READY) ## write SWEEP (on EXPERIMENT) as a file for `wandb sweep`, whose agents then run it
-	$(BIN)/python -m attnbench.sweep wandb sweep=$(SWEEP) $(if $(EXPERIMENT),experiment=$(EXPERIMENT)) $(ARGS)
+	$(BIN)/python -m attnbench.sweeps wandb sweep=$(SWEEP) $(if $(EXPERIMENT),experiment=$(EXPERIMENT)) $(ARGS)
 
 lock: $(READY) ## resolve the newest versions into requirements.lock
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \

@@ -6,8 +6,8 @@ import pytest
 
 from attnbench import bench
 from attnbench.bench import main
-from attnbench.benchmark import device
-from attnbench.benchmark.results import SUITES, read
+from attnbench.benchmarks import device
+from attnbench.benchmarks.results import SUITES, read
 
 
 def test_measures_and_prints_what_the_record_prints_again(

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from attnbench.record import SCHEMA_VERSION, Record, Status, write
-from attnbench.report.formats import FORMATS
+from attnbench.records.record import SCHEMA_VERSION, Record, Status, write
+from attnbench.reporting.formats import FORMATS
 from attnbench.table import main
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from attnbench.record import RECORD, Status, read, read_plan
-from attnbench.sweep.lease import Lease, take
+from attnbench.records.record import RECORD, Status, read, read_plan
+from attnbench.sweeps.lease import Lease, take
 
-DOOR = Path(__file__).parent / "sweep" / "sweep_door.py"
+COMMAND = Path(__file__).parent / "sweeps" / "sweep_command.py"
 
 
 def train(
@@ -83,7 +83,7 @@ def test_a_sweep_from_plan_to_table_and_again(tmp_path: Path) -> None:
     command = ("-m", "seed=1,2,3", "sweep.name=small")
     folder = tmp_path / "multirun" / "small"
     (tmp_path / "2.fail").touch()
-    done = train(*command, cwd=tmp_path, script=DOOR)
+    done = train(*command, cwd=tmp_path, script=COMMAND)
     plan = read_plan(folder / "plan.json")
     assert [run.overrides for run in plan.runs] == [[f"seed={n}", "sweep.name=small"] for n in (1, 2, 3)]
     assert [read(folder / run.run_id / RECORD).status for run in plan.runs] == [
@@ -97,7 +97,7 @@ def test_a_sweep_from_plan_to_table_and_again(tmp_path: Path) -> None:
     assert (folder / plan.runs[0].run_id / ".hydra" / "overrides.yaml").read_text() == "- seed=1\n- sweep.name=small\n"
 
     (tmp_path / "2.fail").unlink()
-    done = train(*command, cwd=tmp_path, script=DOOR)
+    done = train(*command, cwd=tmp_path, script=COMMAND)
     assert done.returncode == 0
     assert done.stderr == ""
     assert done.stdout.count("skipped: finished") == 2
@@ -106,14 +106,14 @@ def test_a_sweep_from_plan_to_table_and_again(tmp_path: Path) -> None:
 
 def test_a_batch_of_the_sweeper_that_failed_does_not_stop_the_next(tmp_path: Path) -> None:
     (tmp_path / "2.fail").touch()
-    done = train("-m", "seed=2,3", "sweep.name=small", "hydra.sweeper.max_batch_size=1", cwd=tmp_path, script=DOOR)
+    done = train("-m", "seed=2,3", "sweep.name=small", "hydra.sweeper.max_batch_size=1", cwd=tmp_path, script=COMMAND)
     assert done.returncode == 1
     plan = read_plan(tmp_path / "multirun" / "small" / "plan.json")
     assert read(tmp_path / "multirun" / "small" / plan.runs[1].run_id / RECORD).status is Status.finished
 
 
 def test_a_finished_run_is_not_run_again(tmp_path: Path) -> None:
-    assert train("-m", "seed=1", cwd=tmp_path, script=DOOR).returncode == 0
+    assert train("-m", "seed=1", cwd=tmp_path, script=COMMAND).returncode == 0
     done = train("seed=1", "logger=none", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("finished before: ")
@@ -121,7 +121,7 @@ def test_a_finished_run_is_not_run_again(tmp_path: Path) -> None:
 
 
 def test_a_record_of_another_version_stops_a_single_run(tmp_path: Path) -> None:
-    assert train("-m", "seed=1", cwd=tmp_path, script=DOOR).returncode == 0
+    assert train("-m", "seed=1", cwd=tmp_path, script=COMMAND).returncode == 0
     (record,) = tmp_path.rglob(RECORD)
     record.write_text('{"schema_version": 99}')
     done = train("seed=1", cwd=tmp_path)
@@ -131,7 +131,7 @@ def test_a_record_of_another_version_stops_a_single_run(tmp_path: Path) -> None:
 
 
 def test_a_run_that_goes_on_elsewhere_is_left_alone(tmp_path: Path) -> None:
-    assert train("-m", "seed=1", cwd=tmp_path, script=DOOR).returncode == 0
+    assert train("-m", "seed=1", cwd=tmp_path, script=COMMAND).returncode == 0
     (record,) = tmp_path.rglob(RECORD)
     record.unlink()
     assert isinstance(take(record.parent, 60.0), Lease)
@@ -144,10 +144,10 @@ def test_a_run_that_goes_on_elsewhere_is_left_alone(tmp_path: Path) -> None:
 def test_a_layout_that_is_not_there_is_refused_before_anything_runs(tmp_path: Path) -> None:
     (tmp_path / "experiments" / "mine").mkdir(parents=True)
     (tmp_path / "experiments" / "mine" / "table.yaml").write_text("rows: [seed]\n")
-    done = train("-m", "seed=1", "sweep.table=nope", cwd=tmp_path, script=DOOR)
+    done = train("-m", "seed=1", "sweep.table=nope", cwd=tmp_path, script=COMMAND)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == ("attnbench: sweep.table=nope: experiments/nope/table.yaml: no such layout; there are mine\n")
-    assert train("seed=1", "-m", "sweep.table=mine", cwd=tmp_path, script=DOOR).returncode == 0
+    assert train("seed=1", "-m", "sweep.table=mine", cwd=tmp_path, script=COMMAND).returncode == 0
 
 
 def test_an_option_that_would_do_nothing_is_refused(tmp_path: Path) -> None:
@@ -159,6 +159,6 @@ def test_an_option_that_would_do_nothing_is_refused(tmp_path: Path) -> None:
 
 
 def test_hydra_mode_is_a_sweep_as_the_option_is(tmp_path: Path) -> None:
-    done = train("hydra.mode=MULTIRUN", "seed=1", "sweep.name=small", cwd=tmp_path, script=DOOR)
+    done = train("hydra.mode=MULTIRUN", "seed=1", "sweep.name=small", cwd=tmp_path, script=COMMAND)
     assert (done.returncode, done.stderr) == (0, "")
     assert "sweep small: 1 runs in multirun/small" in done.stdout

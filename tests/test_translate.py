@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from attnbench.sweep.compose import Composer
-from attnbench.tasks.run import execute
+from attnbench.sweeps.compose import Composer
+from attnbench.training.runner import execute
 from attnbench.translate import main
 
 from .tasks.conftest import SMALL

@@ -10,10 +10,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attnbench.benchmark import environments
-from attnbench.benchmark.configs import DECODED, PRECISION, SHARED, TRAINED, contested, decoded, trained
-from attnbench.benchmark.measuring import measure
-from attnbench.benchmark.results import (
+from attnbench.benchmarks import peer_environments
+from attnbench.benchmarks.configs import DECODED, PRECISION, SHARED, TRAINED, contested, decoded, trained
+from attnbench.benchmarks.measurement import measure
+from attnbench.benchmarks.results import (
     CONTESTS,
     LENGTHS,
     NOT_INSTALLED,
@@ -26,17 +26,17 @@ from attnbench.benchmark.results import (
     read,
     write,
 )
-from attnbench.benchmark.table import render
+from attnbench.benchmarks.table import render
 from attnbench.config import Config, ConfigError, Fault
-from attnbench.console import command, leave
 from attnbench.data.errors import DataError
 from attnbench.data.text_files import write_atomically
-from attnbench.identity import provenance
-from attnbench.interrupts import Interrupted
-from attnbench.record import RecordError
+from attnbench.process.interrupts import Interrupted
+from attnbench.process.output import command, leave
+from attnbench.records.identity import provenance
+from attnbench.records.record import RecordError
 
 if TYPE_CHECKING:
-    from attnbench.benchmark.measuring import Plan
+    from attnbench.benchmarks.measurement import Plan
 
 PEERS = "peers"
 _HEAD = """# Benchmarks
@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if argv is None else argv
     try:
         if list(given[:2]) == ["peers", "install"]:
-            return environments.install(given[2:])
+            return peer_environments.install(given[2:])
         arguments = vars(_parser().parse_args(given))
         output, rendered, written, drawn = (arguments.pop(name) for name in ("output", "render", "write", "draw"))
         if rendered is not None:
@@ -117,35 +117,37 @@ def run(settings: Settings, configs: Configs, output: Path) -> Benchmark:
 def plan(name: str, settings: Settings, configs: dict[str, Config]) -> Plan:
     """What the suite `name` measures; `configs` by model, of the suites that have models."""
     # Each suite imports no more than it measures: Lightning alone takes seconds.
+    if name in ("training", "decoding", "devices"):
+        from attnbench.process import lightning_import  # noqa: F401
     if name == "attention":
-        from attnbench.benchmark import attention
+        from attnbench.benchmarks import attention
 
         return attention.plan(settings)
     if name == "growth":
-        from attnbench.benchmark import growth
+        from attnbench.benchmarks import layer_types
 
-        return growth.plan(settings)
+        return layer_types.plan(settings)
     if name == "scaling":
-        from attnbench.benchmark import scaling
+        from attnbench.benchmarks import scaling
 
         return scaling.plan(settings)
     if name == "training":
-        from attnbench.benchmark import training
+        from attnbench.benchmarks import training
 
         return training.plan(settings, configs)
     if name == "decoding":
-        from attnbench.benchmark import decoding
+        from attnbench.benchmarks import decoding
 
         return decoding.plan(settings, configs)
     if name in CONTESTS:
-        from attnbench.benchmark import rivals
+        from attnbench.benchmarks import peer_suites
 
-        return rivals.plan(name, settings, configs)
+        return peer_suites.plan(name, settings, configs)
     if name == "devices":
-        from attnbench.benchmark import devices
+        from attnbench.benchmarks import device_scaling
 
-        return devices.plan(settings)
-    from attnbench.benchmark import startup
+        return device_scaling.plan(settings)
+    from attnbench.benchmarks import startup
 
     return startup.plan(settings)
 
@@ -158,7 +160,7 @@ def _print(tables: str, path: Path | None) -> None:
 
 def _draw(benchmark: Benchmark, folder: Path | None) -> None:
     if folder is not None:
-        from attnbench.benchmark.figures import draw
+        from attnbench.benchmarks.figures import draw
 
         _tell(f"drawn: {' '.join(map(str, draw(benchmark, folder))) or 'nothing, for want of a second length'}")
 

@@ -7,8 +7,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from attnbench.console import command, leave
-from attnbench.record import RECORD, RecordError, write
+from attnbench.process.output import command, leave
+from attnbench.records.record import RECORD, RecordError, write
 from attnbench.tracking.importing import from_folder, from_project, record_of
 from attnbench.tracking.summary import JOB_TYPE
 

@@ -7,9 +7,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from attnbench.console import command, leave
-from attnbench.record import PLAN, RecordError, read_plan
-from attnbench.tracking.folders import is_sent, sessions
+from attnbench.process.output import command, leave
+from attnbench.records.record import PLAN, RecordError, read_plan
+from attnbench.tracking.sessions import is_sent, sessions
 from attnbench.tracking.upload import NoServer, refuse_unreachable, upload
 from attnbench.tracking.workspace import save_workspace, write_workspace
 

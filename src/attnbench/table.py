@@ -7,11 +7,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from attnbench.console import command, leave
-from attnbench.record import PLAN, RecordError
-from attnbench.report.exports import trace
-from attnbench.report.formats import FORMATS
-from attnbench.report.tables import read_source, save
+from attnbench.process.output import command, leave
+from attnbench.records.record import PLAN, RecordError
+from attnbench.reporting.exports import trace
+from attnbench.reporting.formats import FORMATS
+from attnbench.reporting.tables import read_source, save
 
 
 @command(is_output_result=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 if __name__ == "__main__":
-    from attnbench import early  # noqa: F401  # before imports that take half a second
+    from attnbench.process import early  # noqa: F401  # before imports that take half a second
 
 import argparse
 import contextlib
@@ -20,22 +20,23 @@ from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from attnbench import interrupts
 from attnbench.config import ConfigError, Fault
-from attnbench.console import command, complain, leave, report_interruption
-from attnbench.data.content import check
-from attnbench.record import PLAN, Kind, Plan, Record, RecordError, Status, read_plan, write
-from attnbench.report.tables import check_layout, write_tables
-from attnbench.sweep.arguments import faults_of_arguments, parse_arguments, to_argv
-from attnbench.sweep.children import Job
-from attnbench.sweep.compose import CONFIG_NAME, CONFIG_PATH, VERSION_BASE, register
-from attnbench.sweep.hydra_job import place
-from attnbench.sweep.lease import Holder, Lease, remove_void, take
-from attnbench.sweep.plan import check_choices, expand, help_text, is_multirun, sweep_folder
-from attnbench.sweep.ranks import fault_of, rank, started
-from attnbench.sweep.records import error_of, folder_fault, is_finished, last_record, prepare_folder, tidy
-from attnbench.sweep.supervise import supervise
-from attnbench.sweep.telling import Outcome, titles
+from attnbench.config.folder import CONFIG_FOLDER
+from attnbench.data.checksums import check
+from attnbench.process import interrupts
+from attnbench.process.output import command, complain, leave, report_interruption
+from attnbench.records.lifecycle import error_of, folder_fault, is_finished, last_record, prepare_folder, tidy
+from attnbench.records.ranks import fault_of, rank, started
+from attnbench.records.record import PLAN, Kind, Plan, Record, RecordError, Status, read_plan, write
+from attnbench.reporting.tables import check_layout, write_tables
+from attnbench.sweeps.command_line import faults_of_arguments, parse_arguments, to_argv
+from attnbench.sweeps.compose import CONFIG_NAME, VERSION_BASE, register
+from attnbench.sweeps.display import Outcome, titles
+from attnbench.sweeps.hydra_job import place
+from attnbench.sweeps.lease import Holder, Lease, remove_void, take
+from attnbench.sweeps.plan import check_choices, expand, help_text, is_multirun, sweep_folder
+from attnbench.sweeps.processes import Job
+from attnbench.sweeps.supervisor import supervise
 from attnbench.tracking.summary import log_summary
 
 
@@ -43,7 +44,7 @@ from attnbench.tracking.summary import log_summary
 def main() -> int:
     """Run the command; returns the exit status: 2 for what a user said wrongly, 1 if a run failed, 128 + signal."""
     arguments = parse_arguments()
-    app = hydra.main(version_base=VERSION_BASE, config_path=CONFIG_PATH, config_name=CONFIG_NAME)
+    app = hydra.main(version_base=VERSION_BASE, config_path=str(CONFIG_FOLDER), config_name=CONFIG_NAME)
     register()
     try:
         if wrong := list(faults_of_arguments(arguments)):
@@ -122,7 +123,8 @@ def layout_faults(plan: Plan, experiments: Path) -> list[Fault]:
 
 def run(cfg: DictConfig) -> None:
     """Hydra's task function: one run, in the folder that Hydra made for it."""
-    from attnbench.tasks.run import execute  # torch comes with it
+    from attnbench.process import lightning_import  # noqa: F401  # before anything else that imports Lightning
+    from attnbench.training.runner import execute  # imports torch
 
     hydra_config = HydraConfig.get()
     execute(check(cfg), Path(hydra_config.runtime.output_dir), _overrides(hydra_config))
@@ -173,7 +175,7 @@ def run_in_turn(cfg: DictConfig) -> None:
 def run_on_ranks(cfg: DictConfig, folder: Path, overrides: list[str]) -> None:
     """A single run on several devices: a sweep of one, whose supervisor starts a process for each."""
     job = Job("", overrides, check(cfg), folder, run_rank, (cfg, folder, overrides))
-    outcomes = supervise([job], 1, preload=("attnbench.tasks.run",))
+    outcomes = supervise([job], 1, preload=("attnbench.process.lightning_import", "attnbench.training.runner"))
     if outcomes == [Outcome.failed]:
         raise SystemExit(1)
     if outcomes == [Outcome.interrupted]:  # one of its ranks got a signal, and all have stopped
@@ -186,7 +188,8 @@ def run_on_ranks(cfg: DictConfig, folder: Path, overrides: list[str]) -> None:
 
 def run_rank(cfg: DictConfig, folder: Path, overrides: list[str], added: list[str]) -> None:
     """One rank of it, in a process of its own."""
-    from attnbench.tasks.run import execute
+    from attnbench.process import lightning_import  # noqa: F401
+    from attnbench.training.runner import execute
 
     register()
     place(cfg, added)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from attnbench.config.task import MOST_BEAMS
-from attnbench.console import command, is_stdin_closed, leave, protect_output
+from attnbench.process.output import command, is_stdin_closed, leave, protect_output
 
 if TYPE_CHECKING:
     import torch
@@ -23,6 +23,8 @@ def main(argv: list[str] | None = None) -> int:
     args = _arguments().parse_intermixed_args(argv)
     protect_output("utf-8")  # sentences are UTF-8 in files, and so in pipes, whatever the locale
     try:
+        from attnbench.process import lightning_import  # noqa: F401
+
         task = load(args.checkpoint, args.device)  # first, lest somebody types text for nothing
         lines = _read(args.input)
         references = None if args.references is None else _read(args.references)

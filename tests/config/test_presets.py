@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import itertools
-from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
 
-import attnbench.conf
+from attnbench.config.folder import CONFIG_FOLDER
 from attnbench.config.images import ImagesConfig
 from attnbench.config.model import Norm, Pool, Tie, TransformerConfig, VitConfig
 from attnbench.config.optim import Optimiser, Schedule
 from attnbench.config.root import FITS, SCHEMAS, revive
 from attnbench.config.task import ClassificationConfig, LengthPenalty, TranslationConfig
-from attnbench.identity import resolved, run_id
 from attnbench.models.build import build_classifier, build_model
-from attnbench.sweep.plan import compose
+from attnbench.records.identity import resolved, run_id
+from attnbench.sweeps.plan import compose
 
-CONF = Path(attnbench.conf.__file__).parent
+CONF = CONFIG_FOLDER
 NEEDS = {
     "data=files": ["data.train_source=a", "data.val_source=b"],
     "data=image_folder": ["data.folder=a"],

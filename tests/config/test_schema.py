@@ -15,8 +15,8 @@ from attnbench.config import Config, ConfigError, Fault, check
 from attnbench.config.fields import Bounds, faults_of, number
 from attnbench.config.model import TransformerConfig
 from attnbench.config.root import revive
-from attnbench.identity import resolved
-from attnbench.sweep.plan import compose
+from attnbench.records.identity import resolved
+from attnbench.sweeps.plan import compose
 
 
 @dataclass

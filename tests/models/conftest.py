@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from attnbench.nn.loss import linear_cross_entropy
-from attnbench.nn.normalisers import choice_loss, choices, greedy_choices
+from attnbench.nn.normalizers import choice_loss, choices, greedy_choices
 
 BOS, EOS, WORDS = 1, 2, range(3, 13)
 Reverse = Callable[..., float]

@@ -19,9 +19,9 @@ from attnbench.config.model import (
 )
 from attnbench.config.recurrent import RecurrentConfig
 from attnbench.config.trainer import TrainerConfig
-from attnbench.identity import resolved, uses_batch_norm
 from attnbench.models.build import build_classifier, build_model
 from attnbench.models.transformer import Transformer
+from attnbench.records.identity import resolved, uses_batch_norm
 
 
 def test_builds_what_the_config_says() -> None:

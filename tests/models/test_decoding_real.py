@@ -11,7 +11,7 @@ import torch
 from attnbench.data.batching import evaluation_sampler, loader
 from attnbench.data.tokenizer import BOS, EOS, PAD
 from attnbench.models.decoding import beam_search
-from attnbench.sweep.plan import compose
+from attnbench.sweeps.plan import compose
 from attnbench.tasks.build import build_task
 from attnbench.tasks.translation import Translation
 

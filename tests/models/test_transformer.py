@@ -13,7 +13,7 @@ from attnbench.config.position import Position, PositionConfig
 from attnbench.models.encoder_decoder import real_tokens
 from attnbench.models.transformer import Transformer
 from attnbench.nn.loss import linear_cross_entropy
-from attnbench.nn.normalisers import choices
+from attnbench.nn.normalizers import choices
 
 from ..conftest import one_at_a_time
 

@@ -12,7 +12,7 @@ from attnbench.config.attention import AttentionConfig, Normaliser, Score
 from attnbench.config.model import Activation, Init, Norm, NormKind, Pool, VitConfig
 from attnbench.config.position import Position, PositionConfig
 from attnbench.models.vit import VisionTransformer
-from attnbench.nn.normalisers import choices, greedy_choices
+from attnbench.nn.normalizers import choices, greedy_choices
 
 # Every part that a model can be made of, one at a time.
 PARTS: list[dict[str, Any]] = [

@@ -12,7 +12,7 @@ from attnbench.config.model import Activation, BlocksConfig, Init, Norm, NormKin
 from attnbench.config.position import PositionConfig
 from attnbench.nn.attention import MultiHeadAttention
 from attnbench.nn.blocks import ACTIVATIONS, DecoderLayer, EncoderLayer, FeedForward, Residual, deepnorm, final_norm
-from attnbench.nn.initialisation import initialise
+from attnbench.nn.initialization import initialise
 from attnbench.nn.norms import build_norm
 
 B, T, S, D, FF, H = 2, 5, 7, 8, 12, 2

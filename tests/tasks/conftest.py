@@ -9,7 +9,7 @@ from typing import Protocol
 import pytest
 
 from attnbench.config import Config
-from attnbench.sweep.compose import Composer
+from attnbench.sweeps.compose import Composer
 
 _ANY = [
     "trainer.max_epochs=4", "trainer.validate_every_epochs=2", "trainer.accelerator=cpu", "trainer.threads=1",

@@ -15,11 +15,11 @@ from attnbench.config.model import Norm, Pool
 from attnbench.config.position import Position
 from attnbench.config.root import FITS
 from attnbench.config.task import ClassificationConfig
-from attnbench.record import read
+from attnbench.records.record import read
 from attnbench.tasks.build import build_task, load_task
 from attnbench.tasks.classification import Classification
 from attnbench.tasks.classification_data import ClassificationData
-from attnbench.tasks.run import MODEL, execute
+from attnbench.training.runner import MODEL, execute
 
 from ..conftest import one_at_a_time
 from .conftest import SMALL, Small, compose

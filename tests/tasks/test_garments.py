@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from attnbench.sweep.plan import compose
-from attnbench.tasks.run import execute
+from attnbench.sweeps.plan import compose
+from attnbench.training.runner import execute
 
 RUN = ["experiment=vit_synthetic_garments", "trainer.accelerator=cpu", "trainer.threads=1", "logger=none",
        "callbacks=quiet", "optim.lr=3e-3", "schedule.warmup_steps=30", "trainer.max_epochs=8",

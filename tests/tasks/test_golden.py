@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from attnbench.tasks.build import TASKS
-from attnbench.tasks.run import execute
+from attnbench.training.runner import execute
 
 from .conftest import Small
 

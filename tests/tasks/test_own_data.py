@@ -11,12 +11,12 @@ from PIL import Image
 from attnbench.data.errors import DataError
 from attnbench.data.pairs import DETOKENISED
 from attnbench.data.text_files import write_lines
-from attnbench.history import read as read_history
-from attnbench.record import read
+from attnbench.records.history import read as read_history
+from attnbench.records.record import read
 from attnbench.tasks.classification_data import ClassificationData
-from attnbench.tasks.run import execute
 from attnbench.tasks.translation import score_translations
 from attnbench.tasks.translation_data import TranslationData
+from attnbench.training.runner import execute
 
 from .conftest import SMALL, compose
 

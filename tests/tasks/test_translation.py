@@ -18,12 +18,12 @@ from attnbench.config.position import Position
 from attnbench.data.errors import DataError
 from attnbench.data.pairs import DETOKENISED, TOKENISED, ParallelText, Split
 from attnbench.data.tokenizer import PAD
-from attnbench.nn.normalisers import choices, greedy_choices
-from attnbench.record import Record, Status, read
+from attnbench.nn.normalizers import choices, greedy_choices
+from attnbench.records.record import Record, Status, read
 from attnbench.tasks.base import TrainingError
 from attnbench.tasks.build import CheckpointError, build_task, load_task
-from attnbench.tasks.run import MODEL, execute
 from attnbench.tasks.translation import Translation, score_translations
+from attnbench.training.runner import MODEL, execute
 
 from ..conftest import one_at_a_time
 from .conftest import Small

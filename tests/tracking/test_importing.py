@@ -11,10 +11,10 @@ import pytest
 import wandb
 
 from attnbench import import_wandb
-from attnbench.identity import resolved
-from attnbench.record import Record, Status, read, read_all
-from attnbench.report.tables import write_tables
-from attnbench.sweep.plan import compose
+from attnbench.records.identity import resolved
+from attnbench.records.record import Record, Status, read, read_all
+from attnbench.reporting.tables import write_tables
+from attnbench.sweeps.plan import compose
 from attnbench.tracking import importing
 
 # W&B keeps 0.0 as 0.

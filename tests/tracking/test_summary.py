@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from matplotlib.image import imsave
 
-from attnbench.record import Plan, Status, write
-from attnbench.sweep.plan import compose, expand
-from attnbench.sweep.records import new_record
-from attnbench.tracking.folders import lines, sessions
+from attnbench.records.lifecycle import new_record
+from attnbench.records.record import Plan, Status, write
+from attnbench.sweeps.plan import compose, expand
+from attnbench.tracking.sessions import lines, sessions
 from attnbench.tracking.summary import log_summary, summary_id
 
 CSV = "score,test.bleu,test.bleu.missing,test.bleu.run_ids\ndot,21.5,,12e4\nadditive,,1/2 seeds,aa bb\n"
@@ -45,7 +45,7 @@ def test_the_table_and_figures_go_to_the_sweeps_own_run(tmp_path: Path) -> None:
     artifacts = {line["artifact"]["type"]: line["artifact"] for line in found if line["type"] == "artifact"}
     assert {entry["path"] for entry in artifacts["results"]["manifest"]["contents"]} == {"plan.json", "table.csv"}
     code = {entry["path"] for entry in artifacts["code"]["manifest"]["contents"]}
-    assert {"tracking/summary.py", "conf/config.yaml"} <= code
+    assert {"src/attnbench/tracking/summary.py", "conf/config.yaml"} <= code
     log_summary(plan, tmp_path)  # nothing has changed
     assert len(list((tmp_path / "wandb").glob("offline-run-*"))) == 1
 

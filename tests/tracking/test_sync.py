@@ -11,7 +11,7 @@ import pytest
 import wandb
 
 from attnbench import sync
-from attnbench.tracking.folders import SessionError, is_sent, lines, sessions
+from attnbench.tracking.sessions import SessionError, is_sent, lines, sessions
 
 
 def session(folder: Path, name: str, *, sent: bool = False) -> Path:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from attnbench import sync
-from attnbench.record import write
-from attnbench.sweep.plan import expand
+from attnbench.records.record import write
+from attnbench.sweeps.plan import expand
 from attnbench.tracking.workspace import FILE, build, varying
 
 ws = pytest.importorskip("wandb_workspaces.workspaces")

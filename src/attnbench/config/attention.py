@@ -32,7 +32,7 @@ class Score(Enum):
 
 
 class Normaliser(Enum):
-    """How scores become weights (nn/normalisers.py has one class for each name); the last two choose one key."""
+    """How scores become weights (nn/normalizers.py has one class for each name); the last two choose one key."""
 
     softmax = "softmax"
     sparsemax = "sparsemax"

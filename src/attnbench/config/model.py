@@ -49,7 +49,7 @@ class Tie(Enum):
 
 
 class Init(Enum):
-    """How weights start (nn/initialisation.py)."""
+    """How weights start (nn/initialization.py)."""
 
     xavier = "xavier"  # Xavier uniform; q, k, v at gain 1/sqrt(2) (1 for deepnorm); embeddings N(0, 1/d_model)
     scaled = "scaled"  # xavier, and the last layer of each residual branch over sqrt(number of branches)

@@ -24,7 +24,7 @@ from torchvision.datasets.mnist import FashionMNIST, read_image_file, read_label
 from attnbench.config.images import FashionMnistConfig, ImageFolderConfig, ImagesConfig, SyntheticGarmentsConfig
 from attnbench.config.tracking import PathsConfig
 from attnbench.data import image_folder, synthetic_garments
-from attnbench.data.content import combine_all
+from attnbench.data.checksums import combine_all
 from attnbench.data.errors import DataError
 
 _SPLITS = ("train", "val", "test")

@@ -18,7 +18,7 @@ from attnbench.config.data import (
     Wmt14Config,
 )
 from attnbench.config.tracking import PathsConfig
-from attnbench.data import sources, synthetic_language, tatoeba
+from attnbench.data import downloads, synthetic_language, tatoeba
 from attnbench.data.pairs import DETOKENISED, TOKENISED, ParallelText, Preparation, Split
 from attnbench.data.text_files import TextFile, columns, read, same_length
 
@@ -70,7 +70,7 @@ def _published(
     source, target = config.source.name, config.target.name
     names = [f"{stem}{used}.{source}" for stem in stems]
     names += [f"{stem}{infix}.{target}" for stem in stems for infix in forms.values()]
-    found = sources.locate(folder, names, Path(paths.data))
+    found = downloads.locate(folder, names, Path(paths.data))
     files = {name: read(path) for name, path in found.items()}
 
     def split(name: str, stem: str) -> Split:
@@ -92,7 +92,7 @@ def _published(
         source_language=config.source,
         target_language=config.target,
         checksums={f"{folder}/{name}": digest for name, digest in digests.items()},
-        notes=sources.differences(folder, digests),
+        notes=downloads.differences(folder, digests),
         more_tests=tuple(more),
     )
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from attnbench.config.data import Language, TatoebaConfig
 from attnbench.config.tracking import PathsConfig
-from attnbench.data import sources
+from attnbench.data import downloads
 from attnbench.data.errors import DataError
 from attnbench.data.pairs import DETOKENISED, TOKENISED, ParallelText, Preparation, Split
 from attnbench.data.text_files import columns, read
@@ -26,7 +26,7 @@ def load(config: TatoebaConfig, paths: PathsConfig) -> ParallelText:
     Raises:
         DataError: no such set, or too few pairs.
     """
-    file = read(sources.locate("fra-eng", ["fra.txt"], Path(paths.data))["fra.txt"])
+    file = read(downloads.locate("fra-eng", ["fra.txt"], Path(paths.data))["fra.txt"])
     pairs = list(columns(file, exactly=False))
     if config.source is Language.fr:
         pairs = [(french, english) for english, french in pairs]

@@ -12,7 +12,7 @@ from torchvision.models import resnet18
 from attnbench.config.model import CnnConfig, MlpConfig, ResNet18Config
 from attnbench.models.classifier import ClassifierOutput
 from attnbench.nn.dropout import Dropout
-from attnbench.nn.initialisation import initialise
+from attnbench.nn.initialization import initialise
 
 
 class _Baseline(nn.Module):

@@ -24,8 +24,8 @@ from attnbench.models.recurrent_decoder import (
     side_by_side,
 )
 from attnbench.nn.dropout import Dropout
-from attnbench.nn.initialisation import initialise
-from attnbench.nn.shared import share
+from attnbench.nn.gradient_buffer import share
+from attnbench.nn.initialization import initialise
 
 
 class RecurrentOutput(NamedTuple):

@@ -1,4 +1,4 @@
-"""Stacks of recurrent cells: layers as torch.nn has them, run by torch's kernels or, on a CPU, by nn/cells.py."""
+"""Stacks of recurrent cells with torch.nn's parameters: torch's kernels or, on a CPU, nn/recurrent_kernels.py."""
 
 # Shapes: N rows, L steps, I width of a layer's input, H d_hidden, P directions of a layer, W = P x H, G gates x H,
 #         R rows of all steps, step after step
@@ -13,10 +13,10 @@ from torch.nn.utils.rnn import PackedSequence
 
 from attnbench.config.model import Init
 from attnbench.config.recurrent import Cell, RecurrentConfig
-from attnbench.nn.cells import Gru, Lstm, Rnn, Step, run
 from attnbench.nn.dropout import Dropout
-from attnbench.nn.initialisation import NORMAL_STD
-from attnbench.nn.shared import product, share
+from attnbench.nn.gradient_buffer import product, share
+from attnbench.nn.initialization import NORMAL_STD
+from attnbench.nn.recurrent_kernels import Gru, Lstm, Rnn, Step, run
 
 CELLS: dict[Cell, type[nn.RNN] | type[nn.GRU] | type[nn.LSTM]] = {
     Cell.rnn: nn.RNN,

@@ -16,9 +16,9 @@ from attnbench.config.attention import AttentionConfig
 from attnbench.config.recurrent import Attend, Bridge, Cell, RecurrentConfig, Window
 from attnbench.models.recurrent_cells import LayerState, Stack, Weights
 from attnbench.nn.attention import Attention, AttentionOutput
+from attnbench.nn.autocast import to_exact, without_autocast
 from attnbench.nn.dropout import Dropout
-from attnbench.nn.precision import to_exact, without_autocast
-from attnbench.nn.shared import share
+from attnbench.nn.gradient_buffer import share
 
 
 class Memory(NamedTuple):

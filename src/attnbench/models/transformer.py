@@ -18,7 +18,7 @@ from attnbench.models.encoder_decoder import EncoderDecoder, real_tokens
 from attnbench.nn.attention import KeyValue
 from attnbench.nn.blocks import DecoderLayer, EncoderLayer, final_norm
 from attnbench.nn.dropout import Dropout
-from attnbench.nn.initialisation import initialise
+from attnbench.nn.initialization import initialise
 from attnbench.nn.positions import PositionalEncoding, build_position
 
 

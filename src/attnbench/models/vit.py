@@ -14,7 +14,7 @@ from attnbench.config.position import PositionConfig
 from attnbench.models.classifier import ClassifierOutput
 from attnbench.nn.blocks import EncoderLayer, final_norm
 from attnbench.nn.dropout import Dropout
-from attnbench.nn.initialisation import NORMAL_STD, initialise
+from attnbench.nn.initialization import NORMAL_STD, initialise
 from attnbench.nn.positions import POSITIONS, Layout, RelativePosition, build_position
 
 

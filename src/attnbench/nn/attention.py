@@ -14,13 +14,13 @@ from torch import Tensor, nn
 
 from attnbench.config.attention import AttentionConfig, Backend
 from attnbench.config.model import BlocksConfig, Norm
+from attnbench.nn.autocast import without_autocast
 from attnbench.nn.dropout import Dropout
-from attnbench.nn.normalisers import build_normaliser
-from attnbench.nn.packed import BranchEnd, PackedLinear
+from attnbench.nn.gradient_buffer import product
+from attnbench.nn.normalizers import build_normaliser
 from attnbench.nn.positions import RelativePosition
-from attnbench.nn.precision import without_autocast
+from attnbench.nn.projections import BranchEnd, PackedLinear
 from attnbench.nn.scoring import build_score
-from attnbench.nn.shared import product
 
 Path = Literal["fused", "explicit"]
 _LONG = 48  # queries and keys from which on one width is worth the zeros that it takes

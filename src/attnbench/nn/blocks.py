@@ -16,8 +16,8 @@ from attnbench.config.position import PositionConfig
 from attnbench.nn.attention import AttentionOutput, KeyValue, MultiHeadAttention
 from attnbench.nn.dropout import Dropout
 from attnbench.nn.norms import build_norm
-from attnbench.nn.packed import BranchEnd, PackedLinear
 from attnbench.nn.positions import Layout, build_relative
+from attnbench.nn.projections import BranchEnd, PackedLinear
 
 _LINE = Layout()
 

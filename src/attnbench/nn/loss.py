@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from attnbench.nn.precision import without_autocast
+from attnbench.nn.autocast import without_autocast
 
 # Logits of a chunk. On a CPU they stay in its cache, and under 32 MiB, over which glibc gives every block new pages.
 _CHUNK_CPU = 2**21

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnbench.config.model import NormKind
-from attnbench.nn.precision import to_exact
+from attnbench.nn.autocast import to_exact
 
 # Every norm takes x_D and, where some vectors are padding, `real`: x's leading dimensions, False for those. Statistics,
 # and the sums over vectors that are the gradients of gain and bias, are in float32 at least, and so is what comes out:

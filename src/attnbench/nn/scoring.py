@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from attnbench.config.attention import AttentionConfig, Score
-from attnbench.nn.precision import to_exact, without_autocast
-from attnbench.nn.shared import Gradient, gradient_of
+from attnbench.nn.autocast import to_exact, without_autocast
+from attnbench.nn.gradient_buffer import Gradient, gradient_of
 
 _tanh_backward = torch.ops.aten.tanh_backward.grad_input
 SCORES: dict[Score, type[ScoringFunction]] = {}
@@ -219,7 +219,7 @@ def _tanh_score(q_BHQA: Tensor, k_BHKA: Tensor, v_A: Tensor) -> Tensor:
 
     Args:
         q_BHQA: projected queries.
-        k_BHKA: projected keys, which may be shared (nn/shared.py).
+        k_BHKA: projected keys, which may be shared (nn/gradient_buffer.py).
         v_A: the score's vector.
 
     Returns:

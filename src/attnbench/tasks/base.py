@@ -17,9 +17,9 @@ from attnbench.config import Config
 from attnbench.config.optim import Schedule
 from attnbench.config.task import ClassificationConfig, TranslationConfig
 from attnbench.config.trainer import Precision, Strategy
-from attnbench.identity import resolved
-from attnbench.nn.sharded import gather, is_finite, scatter, shard, whole
-from attnbench.tasks.optimisation import build_optimiser, lr_factor
+from attnbench.nn.fsdp import gather, is_finite, scatter, shard, whole
+from attnbench.records.identity import resolved
+from attnbench.tasks.optimization import build_optimiser, lr_factor
 
 CHECKPOINT_KEY = "attnbench"
 _DIVERGED_ADVICE = (

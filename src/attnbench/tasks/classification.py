@@ -11,26 +11,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnbench.callbacks.pictures import Picture
-from attnbench.callbacks.samples import Sample
-from attnbench.callbacks.tested import Tested
 from attnbench.config.model import Pool, VitConfig
 from attnbench.config.task import ClassificationConfig
 from attnbench.data.image_batches import NO_LABEL, ImageBatch, Preparation
 from attnbench.metrics.classification import score
-from attnbench.metrics.counting import COUNTED, training_flops_by_running
+from attnbench.metrics.flop_counter import COUNTED, training_flops_by_running
 from attnbench.models.build import Classifier, build_classifier
 from attnbench.models.vit import VisionTransformer
-from attnbench.nn.normalisers import choice_loss, choices, greedy_choices
+from attnbench.nn.normalizers import choice_loss, choices, greedy_choices
 from attnbench.nn.positions import Learned
-from attnbench.pictures.image_pictures import (
+from attnbench.tasks.base import Task
+from attnbench.tasks.results import Picture, Sample, Tested
+from attnbench.visualization.image_classification import (
     AttentionOverview,
     ConfusionMatrix,
     PatchAttention,
     PositionSimilarity,
     rollout,
 )
-from attnbench.tasks.base import Task
 
 _CANDIDATES = 512  # validation pictures among which the probe's right and wrong cases are looked for
 

@@ -15,23 +15,22 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from attnbench.callbacks.samples import Sample
-from attnbench.callbacks.tested import Tested
 from attnbench.config.task import TranslationConfig
 from attnbench.data.batching import Batch
 from attnbench.data.encoding import Codec, encode
 from attnbench.data.pairs import DETOKENISED, TOKENISED, ParallelText
 from attnbench.data.tokenizer import BOS, EOS, PAD
-from attnbench.metrics.flops import METHOD, training_flops
+from attnbench.metrics.flop_formulas import METHOD, training_flops
 from attnbench.metrics.text import TextScore, bleu, bleu_by_length, chrf, detokenise
 from attnbench.metrics.tokenization import DEFAULT
 from attnbench.models.build import SequenceToSequence, build_model
 from attnbench.models.decoding import beam_search
 from attnbench.nn.loss import CrossEntropy, linear_cross_entropy
-from attnbench.nn.normalisers import choice_loss, choices, greedy_choices
-from attnbench.pictures.attention_maps import AttentionMap
+from attnbench.nn.normalizers import choice_loss, choices, greedy_choices
 from attnbench.tasks.base import CHECKPOINT_KEY, Task
-from attnbench.tasks.costs import size_of
+from attnbench.tasks.flop_estimation import size_of
+from attnbench.tasks.results import Sample, Tested
+from attnbench.visualization.attention_maps import AttentionMap
 
 COLUMNS = ("source", "reference", "hypothesis")  # of what is kept of a test set, as the model reads and writes it
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from attnbench.record import SCHEMA_VERSION, Kind, Record, RecordError, Status
-from attnbench.tracking.folders import SessionError, lines, sessions
+from attnbench.records.record import SCHEMA_VERSION, Kind, Record, RecordError, Status
 from attnbench.tracking.runs import AXIS
+from attnbench.tracking.sessions import SessionError, lines, sessions
 
 # A config of ours has these, each with keys of its own; where an agent chose one by name, W&B has kept that alone.
 _OURS = ("task", "data", "model", "optim", "schedule", "trainer", "sweep")

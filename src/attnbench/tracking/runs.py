@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import attnbench
 from attnbench.config.tracking import LoggerConfig, LoggerMode
-from attnbench.tracking.folders import mark_sent
+from attnbench.tracking.sessions import mark_sent
 
 if TYPE_CHECKING:
     from wandb import Run, Settings

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import os
 import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import attnbench
+from attnbench.config.folder import CONFIG_FOLDER, PACKAGE
 from attnbench.config.tracking import Logger, LoggerConfig, LoggerMode
-from attnbench.identity import provenance
-from attnbench.record import PLAN, RECORD, Plan, RecordError, Status, read
-from attnbench.tracking.folders import sessions
+from attnbench.records.identity import provenance
+from attnbench.records.record import PLAN, RECORD, Plan, RecordError, Status, read
 from attnbench.tracking.runs import begin, finish
+from attnbench.tracking.sessions import sessions
 
 if TYPE_CHECKING:
     from wandb import Run, Table
@@ -98,7 +99,11 @@ def _log(run: Run, folder: Path) -> None:
     for path in _results(folder):
         results.add_file(str(path))
     run.log_artifact(results)
-    run.log_code(str(Path(attnbench.__file__).parent), name="attnbench-source", include_fn=_is_source)
+    code = wandb.Artifact("attnbench-source", "code")
+    root = Path(os.path.commonpath([PACKAGE, CONFIG_FOLDER]))
+    for path in _source_files():
+        code.add_file(str(path), name=path.relative_to(root).as_posix())
+    run.log_artifact(code)
 
 
 def _results(folder: Path) -> Iterator[Path]:
@@ -106,8 +111,12 @@ def _results(folder: Path) -> Iterator[Path]:
         yield from sorted(folder.glob(pattern))
 
 
-def _is_source(path: str) -> bool:
-    return path.endswith((".py", ".yaml"))
+def _source_files() -> list[Path]:
+    """List the files of the package and of the config groups."""
+    found = {
+        path for folder in (PACKAGE, CONFIG_FOLDER) for path in folder.rglob("*") if path.suffix in (".py", ".yaml")
+    }
+    return sorted(found)
 
 
 def _cell(column: str, text: str) -> float | str | None:

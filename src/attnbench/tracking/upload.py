@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from attnbench.tracking.folders import is_sent
+from attnbench.tracking.sessions import is_sent
 
 _AT_ONCE = 20  # sessions a command: what one that hangs costs the others
 

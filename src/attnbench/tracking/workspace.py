@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attnbench.record import Plan, RecordError
+from attnbench.records.record import Plan, RecordError
 from attnbench.tracking.runs import AXIS
 from attnbench.tracking.summary import JOB_TYPE
 

@@ -16,19 +16,24 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from attnbench.config import ConfigError
-from attnbench.sweep.children import Job
-from attnbench.sweep.compose import composer_of
-from attnbench.sweep.hydra_job import run_hydra_job
-from attnbench.sweep.plan import run_folder
-from attnbench.sweep.remote import hand_over
-from attnbench.sweep.remote_ray import RayOptions, RayQueue
-from attnbench.sweep.remote_submitit import LocalOptions, SlurmOptions, SubmititQueue
-from attnbench.sweep.supervise import supervise
-from attnbench.sweep.telling import Outcome, titles
+from attnbench.sweeps.compose import composer_of
+from attnbench.sweeps.display import Outcome, titles
+from attnbench.sweeps.hydra_job import run_hydra_job
+from attnbench.sweeps.plan import run_folder
+from attnbench.sweeps.processes import Job
+from attnbench.sweeps.remote import hand_over
+from attnbench.sweeps.remote_ray import RayOptions, RayQueue
+from attnbench.sweeps.remote_submitit import LocalOptions, SlurmOptions, SubmititQueue
+from attnbench.sweeps.supervisor import supervise
 
 # What every run imports before its first step, by name: nothing of it is wanted in this process. Without
 # attnbench.train, which a new process runs under another name, as multiprocessing does with a main module.
-PRELOAD = ("attnbench.report.tables", "attnbench.tasks.run", "attnbench.sweep.warm")
+PRELOAD = (
+    "attnbench.process.lightning_import",
+    "attnbench.reporting.tables",
+    "attnbench.training.runner",
+    "attnbench.sweeps.preload",
+)
 
 _STORE = ConfigStore.instance()
 for _name, _node in (
@@ -41,7 +46,7 @@ for _name, _node in (
 
 
 class AttnbenchLauncher(Launcher):
-    """hydra/launcher=attnbench hands a sweep's jobs to `attnbench.sweep.supervise`."""
+    """hydra/launcher=attnbench hands a sweep's jobs to `attnbench.sweeps.supervisor`."""
 
     # Of the whole sweep, where whoever launches it in batches knows: how many runs, and what all of them share.
     total: int | None = None

@@ -13,10 +13,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 
 from attnbench.config import Config, ConfigError
-from attnbench.sweep.compose import composer_of
-from attnbench.sweep.optuna_search import Search, name_of
-from attnbench.sweep.optuna_study import OptunaOptions
-from attnbench.sweep.search import GridOptions, RandomOptions, Space
+from attnbench.sweeps.compose import composer_of
+from attnbench.sweeps.optuna_search import Search, name_of
+from attnbench.sweeps.optuna_study import OptunaOptions
+from attnbench.sweeps.search_space import GridOptions, RandomOptions, Space
 
 _STORE = ConfigStore.instance()
 _STORE.store(group="hydra/sweeper", name="grid", node=GridOptions, provider="attnbench")
@@ -28,11 +28,11 @@ class GridSweeper(BasicSweeper):
     """hydra/sweeper=grid: every combination, as Hydra's `basic` has it, of runs that the plan has checked."""
 
     def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
-        """Do nothing: `attnbench.sweep.plan` has composed and checked each job; here, each would be composed anew."""
+        """Do nothing: `attnbench.sweeps.plan` has composed and checked each job; here, each would be composed anew."""
 
 
 class RandomSweeper(GridSweeper):
-    """hydra/sweeper=random: what `attnbench.sweep.plan` has drawn and checked, drawn again."""
+    """hydra/sweeper=random: what `attnbench.sweeps.plan` has drawn and checked, drawn again."""
 
     def __init__(self, n_trials: int, seed: int, params: dict[str, str] | None) -> None:
         super().__init__(max_batch_size=None, params=params)

@@ -1,0 +1,125 @@
+"""The contender that this project is: its own training, with its own loader, and its own decoding."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Checkpoint
+
+from attnbench.benchmarks.peers.serving import Turns
+from attnbench.config import Config
+from attnbench.config.root import revive
+from attnbench.data.batching import Batch
+from attnbench.records.lifecycle import new_record
+from attnbench.tasks.base import Task
+from attnbench.tasks.build import build_task
+from attnbench.tasks.data import TaskData
+from attnbench.tasks.optimization import build_optimiser, lr_factor
+from attnbench.tasks.translation import Translation
+from attnbench.tasks.translation_data import TranslationData
+from attnbench.training.callbacks.history import History
+from attnbench.training.callbacks.performance import Performance
+from attnbench.training.callbacks.run_record import RunRecord
+from attnbench.training.loggers import build_logger
+from attnbench.training.runner import without_noise
+from attnbench.training.trainer import adapt, build_trainer, observers
+
+
+class _TakesTurns(pl.Callback):
+    """The last callback: a turn ends where everything else is done with an update."""
+
+    def __init__(self, turns: Turns) -> None:
+        self._turns = turns
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Count the batch."""
+        self._turns.update(batch.units)
+
+
+def train(turns: Turns, config: Config, task: Task, data: TaskData) -> None:
+    """Train by the harness, until nobody asks for more; `how` is full for all that a run does beside training."""
+    with tempfile.TemporaryDirectory() as name, without_noise():
+        folder = Path(name)
+        callbacks: list[pl.Callback] = [Checkpoint()]  # else Lightning adds one of its own
+        tracker: Any = False
+        if turns.job["how"] == "full":
+            record = new_record(config, [])
+            performance = Performance(window_steps=config.logger.every_steps)
+            run_record = RunRecord(record, folder, performance)
+            logger = build_logger(config, record, folder)
+            tracker = logger.logger
+            history = History(folder, config.logger.every_steps, run_record, performance)
+            callbacks += [performance, run_record, history, *observers(config, performance, folder)]
+        trainer = build_trainer(config, folder, tracker, [*callbacks, _TakesTurns(turns)])
+        trainer.limit_val_batches = 0
+        trainer.fit(task, datamodule=data)
+
+
+def train_bare(turns: Turns, config: Config, task: Task, data: TaskData) -> None:
+    """Train the same network on the same batches without Lightning, callbacks or logging."""
+    optimiser = build_optimiser(task.network.parameters(), config.optim, fused=True)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: lr_factor(step, config.schedule, None))
+    for batch in _batches(data):
+        loss_sum = cast(Translation, task)._cross_entropy(batch, cast(Any, config.task).label_smoothing).loss_sum
+        optimiser.zero_grad()
+        torch.autograd.backward(loss_sum / batch.update_tokens)
+        if config.optim.clip is not None:
+            torch.nn.utils.clip_grad_norm_(task.network.parameters(), config.optim.clip)
+        optimiser.step()
+        schedule.step()
+        turns.update(batch.units)
+
+
+def _batches(data: TaskData) -> Iterator[Batch]:
+    sampler = data.update_sampler()
+    for epoch in count():
+        sampler.set_epoch(epoch)
+        yield from data.train_loader(sampler)
+
+
+def decode(turns: Turns, task: Translation, data: TranslationData) -> None:
+    """Translate the first test sentences again and again."""
+    job = turns.job
+    with np.load(job["weights"]) as arrays:
+        task.network.load_state_dict({name: torch.from_numpy(arrays[name]) for name in task.network.state_dict()})
+    task.eval()
+    data.pairs["test"] = data.pairs["test"].select(np.arange(job["sentences"]))
+
+    def everything() -> list[list[int]]:
+        found: dict[int, list[int]] = {}
+        for batch in data.evaluation_loader("test"):
+            hypotheses = task.decode(batch.source_BS, job["beam_size"])
+            found |= zip(batch.indices_B.tolist(), hypotheses, strict=True)
+        return [found[row] for row in sorted(found)]
+
+    turns.repeat(everything)
+
+
+def main() -> None:
+    """Do what the job asks, until nobody asks for more."""
+    turns = Turns("attnbench", "torch")
+    job = turns.job
+    torch.set_num_threads(job["threads"])
+    config = revive(job["config"])
+    torch.manual_seed(config.seed)
+    task, data = build_task(config)
+    adapt(task.network, config.trainer)
+    if job["what"] == "decoding":
+        decode(turns, cast(Translation, task), cast(TranslationData, data))
+    elif job["how"] == "bare":
+        train_bare(turns, config, task, data)
+    else:
+        train(turns, config, task, data)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,134 @@
+"""Contenders: vision Transformers of one shape in one bare loop, by timm, torchvision, vit-pytorch and this project."""
+
+# Shapes: N pictures there are, B of a batch, C channels, H height, W width, K classes
+# mypy: disable-error-code="import-not-found, import-untyped"
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from attnbench.benchmarks.peers.serving import Job, Turns
+
+_CLASSES = 10
+_PICTURES = 1024
+
+
+def timm(job: Job) -> tuple[nn.Module, str]:
+    """Its VisionTransformer; and the package."""
+    from timm.models.vision_transformer import VisionTransformer
+
+    size, dropout = job["model"], job["model"]["dropout"]
+    network = VisionTransformer(
+        img_size=job["image_size"],
+        patch_size=size["patch_size"],
+        in_chans=1,
+        num_classes=_CLASSES,
+        embed_dim=size["d_model"],
+        depth=size["depth"],
+        num_heads=size["num_heads"],
+        mlp_ratio=size["d_ff"] / size["d_model"],
+        pos_drop_rate=dropout,
+        proj_drop_rate=dropout,
+        attn_drop_rate=job["attention_dropout"],
+    )
+    return network, "timm"
+
+
+def torchvision(job: Job) -> tuple[nn.Module, str]:
+    """Its VisionTransformer, with one channel instead of three; and the package."""
+    from torchvision.models.vision_transformer import VisionTransformer
+
+    size = job["model"]
+    network = VisionTransformer(
+        image_size=job["image_size"],
+        patch_size=size["patch_size"],
+        num_layers=size["depth"],
+        num_heads=size["num_heads"],
+        hidden_dim=size["d_model"],
+        mlp_dim=size["d_ff"],
+        dropout=size["dropout"],
+        attention_dropout=job["attention_dropout"],
+        num_classes=_CLASSES,
+    )
+    network.conv_proj = nn.Conv2d(1, size["d_model"], size["patch_size"], size["patch_size"])
+    nn.init.normal_(network.heads.head.weight, std=0.02)  # zero at first, with no gradient to anything below
+    return network, "torchvision"
+
+
+def simple_vit(job: Job) -> tuple[nn.Module, str]:
+    """vit-pytorch's SimpleViT, which has no dropout and no classifying token; and the package."""
+    from vit_pytorch import SimpleViT
+
+    size = job["model"]
+    network = SimpleViT(
+        image_size=job["image_size"],
+        patch_size=size["patch_size"],
+        num_classes=_CLASSES,
+        dim=size["d_model"],
+        depth=size["depth"],
+        heads=size["num_heads"],
+        dim_head=size["d_model"] // size["num_heads"],
+        mlp_dim=size["d_ff"],
+        channels=1,
+    )
+    return network, "vit-pytorch"
+
+
+class _Logits(nn.Module):
+    """This project's network, for what it says of classes alone."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images_BCHW: Tensor) -> Tensor:
+        """logits_BK."""
+        return cast(Tensor, self.network(images_BCHW).logits)
+
+
+def ours(job: Job) -> tuple[nn.Module, str]:
+    """This project's network; and the package."""
+    from attnbench.config.root import revive
+    from attnbench.models.build import build_classifier
+
+    network: Any = build_classifier(revive(job["config"]), channels=1, image_size=job["image_size"], classes=_CLASSES)
+    return _Logits(network), "attnbench"
+
+
+NETWORKS = {"timm": timm, "torchvision": torchvision, "simple_vit": simple_vit, "ours": ours}
+
+
+def main() -> None:
+    """Train on random pictures that are in memory, until nobody asks for more."""
+    turns = Turns("torch")
+    job = turns.job
+    torch.set_num_threads(job["threads"])
+    torch.manual_seed(1)
+    network, package = NETWORKS[job["how"]](job)
+    turns.add(package)
+    pixels_NCHW = torch.randint(256, (_PICTURES, 1, job["image_size"], job["image_size"]), dtype=torch.uint8)
+    labels_N = torch.randint(_CLASSES, (_PICTURES,))
+    if job["optimiser"] == "sgd":
+        optimiser: torch.optim.Optimizer = torch.optim.SGD(network.parameters(), lr=job["lr"], fused=True)
+    else:
+        optimiser = torch.optim.AdamW(network.parameters(), lr=job["lr"], weight_decay=0.05, fused=True)
+    mixed = torch.autocast("cpu", torch.bfloat16, enabled=job["config"]["trainer"]["precision"] == "bf16_mixed")
+    while True:
+        for rows_B in torch.split(torch.randperm(_PICTURES), job["batch_size"]):
+            images_BCHW = pixels_NCHW[rows_B].float().div_(255).sub_(0.5).div_(0.3)
+            with mixed:
+                loss = F.cross_entropy(network(images_BCHW), labels_N[rows_B])
+            optimiser.zero_grad()
+            torch.autograd.backward(loss)
+            if job["clip"] is not None:
+                nn.utils.clip_grad_norm_(network.parameters(), job["clip"])
+            optimiser.step()
+            turns.update(len(rows_B))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""Training: updates of whole models by the project's own loop, what they learn from loaded as in a run."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from pytorch_lightning.callbacks import Checkpoint
+
+from attnbench.benchmarks.measurement import Numbers, Plan, Subject
+from attnbench.benchmarks.results import Settings
+from attnbench.config import Config
+from attnbench.tasks.base import Task
+from attnbench.tasks.build import build_task
+from attnbench.tasks.data import TaskData
+from attnbench.training.callbacks.performance import Performance
+from attnbench.training.runner import without_noise
+from attnbench.training.trainer import build_trainer
+
+
+class Training:
+    """A model's training, built when it is first asked; each repeat goes over the same updates."""
+
+    def __init__(self, config: Config, settings: Settings) -> None:
+        self.config, self.settings = config, settings
+
+    @cached_property
+    def built(self) -> tuple[Task, TaskData]:
+        """The task and its data."""
+        torch.manual_seed(self.config.seed)
+        return build_task(self.config)
+
+    def sample(self) -> Numbers:
+        """Throughput and time of the updates after the first few, by the meter that a run's record is written by."""
+        task, data = self.built
+        performance = Performance(window_steps=self.settings.updates, warmup_steps=self.settings.warmup)
+        with tempfile.TemporaryDirectory() as folder, without_noise():
+            # Lightning adds checkpoints of its own where nobody else keeps any.
+            trainer = build_trainer(self.config, Path(folder), False, [performance, Checkpoint()])
+            trainer.limit_val_batches = 0
+            trainer.fit(task, datamodule=data)
+        found = performance.meter.summary()
+        rate, update_ms = found["units_per_sec"], found["step_ms_p50"]
+        if rate is None or update_ms is None:
+            raise RuntimeError("training ended before a window of updates was full")
+        return {f"{performance.unit}_per_sec": rate, "update_ms": update_ms, "loading_ms": loading_ms(data)}
+
+
+def loading_ms(data: TaskData) -> float:
+    """Time of an update's batch alone, over an epoch: planning, collation and augmentation."""
+    start = time.perf_counter()
+    batches = sum(1 for _ in data.train_loader(data.update_sampler()))
+    return 1e3 * (time.perf_counter() - start) / batches
+
+
+def plan(settings: Settings, configs: Mapping[str, Config]) -> Plan:
+    """Every model; the first one of a task is the baseline of the others."""
+    data = ", ".join(dict.fromkeys(config.data.family for config in configs.values()))
+    notes = [
+        f"Data: {data}. {settings.updates} updates a repeat, after {settings.warmup} others that do not count;"
+        f" repeats: {settings.repeats}.",
+        "Loading batches is in it, and measured alone too (loading_ms, over an epoch); validation and checkpoints are"
+        " not. target_tokens are without padding.",
+    ]
+    subjects = []
+    baselines: dict[str, str] = {}
+    for model, config in configs.items():
+        baseline = baselines.setdefault(config.task.family, model)
+        subjects.append(Subject("", model, baseline, Training(config, settings).sample))
+    return Plan("model", notes, subjects, warmup=0)

@@ -1,1 +1,0 @@
-"""Hydra's groups: values only. The schema is attnbench.config."""

@@ -1,0 +1,187 @@
+"""Which run this is, by a hash of its config, and where its numbers come from: code, machine, data."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from enum import Enum
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # the schema needs Hydra, which a table has no time for
+    from attnbench.config import Config
+
+# What may differ between two runs that are the same: names, folders, what watches, and where it is computed.
+_NOT_IDENTITY = frozenset({"name", "paths", "logger", "callbacks", "sweep"})
+_PLACEMENT = frozenset(
+    {"accelerator", "devices", "num_nodes", "strategy", "threads", "micro_batch", "recompute", "save_every_minutes"}
+)
+_HAS_BATCH_NORM = frozenset({"cnn", "resnet18"})  # families; of others, model.norm_kind says it
+_HAS_BLOCKS = frozenset({"transformer", "vit"})
+_ATTENDS = frozenset({"bahdanau", "luong"})  # values of a recurrent model's `attend`
+_USERS_FILES = frozenset(
+    {"train_source", "train_target", "val_source", "val_target", "test_source", "test_target", "folder"}
+)
+_PACKAGES = (
+    "attnbench",
+    "torch",
+    "torchvision",
+    "pytorch-lightning",
+    "torchmetrics",
+    "hydra-core",
+    "wandb",
+    "numpy",
+    "sacrebleu",
+    "sacremoses",
+    "tokenizers",
+)
+_CHECKOUT = Path(__file__).resolve().parents[3]
+
+
+def resolved(config: Config) -> dict[str, Any]:
+    """The config as plain nested data, Enums by name: what a record and a checkpoint hold."""
+    return {key: _plain(value) for key, value in dataclasses.asdict(config).items()}
+
+
+def identity_part(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what can change a result of a `resolved` config, the seed included.
+
+    With batch norm, how an update is divided does so too: statistics are those of a part of it.
+    """
+    part = {key: value for key, value in config.items() if key not in _NOT_IDENTITY}
+    part["trainer"] = {key: value for key, value in config["trainer"].items() if key not in _PLACEMENT}
+    if uses_batch_norm(config):
+        part["trainer"] |= _division(config)
+    return part
+
+
+def uses_batch_norm(config: Mapping[str, Any]) -> bool:
+    """Check whether the model of a `resolved` config has batch norm."""
+    model = config.get("model", {})
+    return model.get("family") in _HAS_BATCH_NORM or model.get("norm_kind") == "batch"
+
+
+def _division(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how an update is divided, each way of it in one form: a limit that is never reached limits nothing."""
+    trainer, data = config["trainer"], config.get("data", {})
+    size, limit = data.get("batch_tokens", data.get("batch_size")), trainer.get("micro_batch")
+    try:
+        ranks = trainer.get("devices", 1) * trainer.get("num_nodes", 1)
+        batches = 1 if limit is None or size is None else math.ceil(size / (limit * ranks))
+    except (TypeError, ZeroDivisionError):  # a damaged record, which a table groups as it is
+        return {key: trainer.get(key) for key in ("devices", "num_nodes", "micro_batch")}
+    division: dict[str, Any] = {"devices": ranks}
+    division["micro_batch"] = None if batches == 1 else math.ceil(size / (batches * ranks))
+    if ranks > 1 and trainer.get("strategy") == "fsdp":  # each rank has statistics of its own
+        division["strategy"] = "fsdp"
+    return division
+
+
+def _hashed_part(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the part of a `resolved` config that a run_id is made of: `identity_part` less keys that nothing reads."""
+    part = identity_part(config)
+    model, trainer, data, optim = (dict(part.get(key, {})) for key in ("model", "trainer", "data", "optim"))
+    has_blocks = model.get("family") in _HAS_BLOCKS
+    if not has_blocks:
+        part.pop("position", None)
+        if model.get("attend") not in _ATTENDS:
+            part.pop("attention", None)
+    if trainer.get("final_weights") != "average":
+        trainer.pop("average_last", None)
+    for key in ("beta1", "beta2", "eps") if optim.get("name") == "sgd" else ("momentum",):
+        optim.pop(key, None)
+    if data.get("content") is not None:  # where the user's own files lie, and what they are called
+        data = {key: value for key, value in data.items() if key not in _USERS_FILES}
+    debug = {key: value for key, value in part.get("debug", {}).items() if key != "detect_anomaly"}
+    return part | {"trainer": trainer, "data": data, "optim": optim, "debug": debug}
+
+
+def run_id(config: Config) -> str:
+    """Return twelve hexadecimal digits of a SHA-256 over the config's identity: no clock, host or folder in it."""
+    return run_id_of(resolved(config))
+
+
+def run_id_of(config: Mapping[str, Any]) -> str:
+    """Return the run_id of a `resolved` config."""
+    canonical = json.dumps(_hashed_part(config), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+
+def provenance(
+    data_checksums: Mapping[str, str], *, device: str | None = None, threads: int | None = None
+) -> dict[str, Any]:
+    """What it would take to get the same numbers again.
+
+    Args:
+        data_checksums: SHA-256 by file.
+        device: the accelerator's name, which only a caller with torch knows.
+        threads: CPU threads that torch computes with, which only such a caller knows too.
+    """
+    return {
+        "git": _git(),
+        "versions": {"python": platform.python_version()} | {name: _version(name) for name in _PACKAGES},
+        "platform": platform.platform(),
+        "cpu": _cpu(),
+        "cpu_cores": cores(),
+        "threads": threads,
+        "device": device,
+        "data": dict(data_checksums),
+    }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value.name if isinstance(value, Enum) else value
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _git() -> dict[str, Any] | None:
+    """Commit of the checkout that this package runs from, and whether its code differs."""
+    found = _ask_git("rev-parse", "--show-toplevel", "HEAD")
+    if found is None:
+        return None
+    top, commit = found.splitlines()
+    if Path(top).resolve() != _CHECKOUT:  # installed, inside somebody else's repository
+        return None
+    return {"commit": commit, "dirty": bool(_ask_git("status", "--porcelain", "--", "src", "conf"))}
+
+
+def _ask_git(*arguments: str) -> str | None:
+    try:
+        return subprocess.run(
+            ["git", "-C", str(_CHECKOUT), *arguments], capture_output=True, text=True, check=True, timeout=10
+        ).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.processor() or platform.machine())
+
+
+def cores() -> int:
+    """Those this process may use, where the system tells."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

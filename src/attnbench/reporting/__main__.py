@@ -1,0 +1,65 @@
+"""The door to what is made of records beside tables: `python -m attnbench.reporting page multirun/heads`."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from attnbench.process.output import command, leave
+from attnbench.records.record import RecordError
+from attnbench.reporting.page import MAPS_MEGABYTES, write_page
+
+_IMPORT = "import-wandb"  # a door of its own, for it asks W&B; here too, since records are what comes of it
+
+
+@command(is_output_result=False)
+def main(argv: Sequence[str] | None = None) -> int:
+    """Do what is asked, and say where it is; 0, or 2 after one sentence about what is wrong."""
+    given = list(sys.argv[1:] if argv is None else argv)
+    if given[:1] == [_IMPORT]:
+        return int(importlib.import_module("attnbench.import_wandb").main(given[1:]))
+    arguments = _parser().parse_args(given)
+    try:
+        written = write_page(
+            [Path(folder) for folder in arguments.folders],
+            Path(arguments.experiments),
+            Path(arguments.output) if arguments.output else None,
+            arguments.maps_megabytes,
+        )
+    except (RecordError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    for note in written.notes:
+        print(note, file=sys.stderr)
+    size = written.path.stat().st_size / 2**20
+    print(f"{written.path}: {written.runs} runs, {size:.1f} MB; open it in a browser")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m attnbench.reporting", description="What records show, to look at.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands.add_parser(_IMPORT, help="records of runs that W&B has and that are not here", add_help=False)
+    page = commands.add_parser(
+        "page",
+        help="one HTML file to compare runs in",
+        description="Write one HTML file that holds the table, curves, outputs and attention of every run in FOLDERS.",
+    )
+    page.add_argument("folders", nargs="+", metavar="FOLDER", help="a sweep's folder, such as multirun/heads")
+    page.add_argument("--output", help="the file to write (default: FOLDER/report/index.html)")
+    page.add_argument("--experiments", default="experiments", help="where SWEEP/table.yaml lies (default: %(default)s)")
+    page.add_argument(
+        "--maps-megabytes",
+        type=float,
+        default=MAPS_MEGABYTES,
+        metavar="MB",
+        help="the most that attention maps may take of the file (default: %(default)g)",
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    leave(main())

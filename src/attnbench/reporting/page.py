@@ -1,0 +1,445 @@
+"""Write one HTML file in which the runs of sweeps can be compared. It holds all data: no server, no network."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import json
+import math
+import os
+import re
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from attnbench.data.text_files import split_lines
+from attnbench.records.history import HISTORY, count_damaged_lines, read
+from attnbench.records.record import RECORD, Record, RecordError
+from attnbench.reporting.aggregation import Table, default_columns
+from attnbench.reporting.attention_figures import READ_ERRORS
+from attnbench.reporting.cells import is_number, number_text
+from attnbench.reporting.runs import Run, flatten, gather, read_plan_of, read_records
+from attnbench.reporting.tables import load_table
+
+_LOG_LINES, _LOG_BYTES = 60, 2**16  # of the end of a run's log
+_RESULTS = ("metrics.test", "metrics.best", "metrics.final", "parameters", "performance", "time")
+_ABSENT = -1
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Runs, and where each has its folder."""
+
+    runs: list[Run]
+    folders: dict[str, Path]  # by run_id
+    problems: list[str]  # of records that could not be taken
+
+
+def collect(folders: Sequence[Path]) -> Sources:
+    """Every run that was planned or left a record below `folders`; one that several have is taken once.
+
+    Raises:
+        RecordError: a plan that cannot be read.
+    """
+    runs: dict[str, Run] = {}
+    places: dict[str, Path] = {}
+    problems: list[str] = []
+    for folder in folders:
+        records, faults = read_records(folder)
+        plan = read_plan_of(folder)
+        for run in gather(records, plan):
+            if run.run_id not in runs or runs[run.run_id].record is None:
+                runs[run.run_id] = run
+        places = {path.name: path for path in _run_folders(folder)} | places
+        problems += faults
+    return Sources([runs[key] for key in sorted(runs)], places, problems)
+
+
+def _run_folders(folder: Path) -> Iterator[Path]:
+    for parent, below, names in os.walk(folder):
+        if RECORD in names:
+            below.clear()
+            yield Path(parent)
+
+
+def describe_runs(runs: Sequence[Run]) -> dict[str, Any]:
+    """Fields, and which of them a table shows at first: the state, what differs, and what `make table` shows."""
+    rows = [_values(run) for run in runs]
+    keys = {key: None for row in rows for key in row}
+    fields = {key: _field([row.get(key) for row in rows], [key in row for row in rows]) for key in keys}
+    identity = {f"config.{key}": None for run in runs for key in run.identity}
+    differing = [key for key in identity if key != "config.seed" and len(set(fields[key]["index"])) > 1]
+    shown = [column.key for column in default_columns(runs) if column.key in fields]
+    return {
+        "ids": [run.run_id for run in runs],
+        "fields": [{"key": key, **field} for key, field in fields.items()],
+        "differing": differing,
+        "shown": ["state", *differing, "config.seed", *shown, *(["time.train_seconds"] if shown else [])],
+    }
+
+
+def _values(run: Run) -> dict[str, Any]:
+    found: dict[str, Any] = {"state": run.state}
+    found |= {f"config.{key}": _plain(value) for key, value in run.config.items()}
+    if run.record is not None:
+        found |= {key: _plain(value) for key, value in _results(run.record)}
+    return found
+
+
+def _results(record: Record) -> Iterator[tuple[str, Any]]:
+    """Numbers, and short words such as the device's name."""
+    for group in _RESULTS:
+        first, _, second = group.partition(".")
+        content = getattr(record, first)
+        for key, value in flatten(content.get(second, {}) if second else content).items():
+            if is_number(value) or (isinstance(value, str) and first == "performance"):
+                yield f"{group}.{key}", value
+    yield "attempts", record.attempts
+
+
+def _plain(value: Any) -> Any:
+    """What JSON can say."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return json.dumps(value) if isinstance(value, (tuple, list, dict)) else value
+
+
+def _field(values: Sequence[Any], there: Sequence[bool]) -> dict[str, Any]:
+    places: dict[tuple[type, Any], int] = {}
+    index = [
+        places.setdefault((type(value), value), len(places)) if known else _ABSENT
+        for value, known in zip(values, there, strict=True)
+    ]
+    return {"values": [value for _, value in places], "index": index}
+
+
+def describe_table(table: Table, places: Mapping[str, int]) -> dict[str, Any]:
+    """A table as `make table` has it, its cells as text and number, its rows with the places of their runs."""
+    grouped = any(row.group for row in table.rows)
+    return {
+        "title": table.title,
+        "keys": ["group"] * grouped + [key.label or key.key for key in table.keys],
+        "columns": [column.heading for column in table.columns],
+        "rows": [
+            {
+                "labels": [row.group] * grouped + list(row.labels),
+                "cells": [
+                    {
+                        "value": cell.value,
+                        "spread": cell.spread,
+                        "missing": cell.missing,
+                        "mean": cell.summary.mean if cell.summary and math.isfinite(cell.summary.mean) else None,
+                        "best": cell.best,
+                        "published": [f"[{one.mark}: {number_text(one.value, column)}]" for one in published],
+                    }
+                    for cell, column, published in zip(row.cells, table.columns, row.published, strict=True)
+                ],
+                "runs": sorted(places[run_id] for run_id in row.run_ids if run_id in places),
+            }
+            for row in table.rows
+        ],
+        "notes": [*table.notes, *(f"[{mark}] {cited}" for mark, cited in table.marks)],
+    }
+
+
+def describe_failures(sources: Sources) -> list[dict[str, Any]]:
+    """What is known of each run that has no result: its kind, what was raised, the end of its log."""
+    found = []
+    for place, run in enumerate(sources.runs):
+        if run.finished:
+            continue
+        error = (run.record.error if run.record is not None else None) or {}
+        found.append(
+            {
+                "run": place,
+                "state": run.state,
+                "type": error.get("type", ""),
+                "message": error.get("message", ""),
+                "traceback": error.get("traceback", ""),
+                "log": _log(sources.folders.get(run.run_id)),
+            }
+        )
+    return found
+
+
+def _log(folder: Path | None) -> str:
+    """The end of what a run wrote into log files."""
+    if folder is None:
+        return ""
+    said = []
+    for path in sorted(folder.glob("*.log")):
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - _LOG_BYTES))
+            lines = file.read().decode("utf-8", errors="replace").splitlines()[-_LOG_LINES:]
+        said += [f"{path.name}:", *lines] if lines else []
+    return "\n".join(said)
+
+
+ENTRIES = 2000  # of a history; where there are more, evenly spaced ones are kept, and every validation
+OUTPUTS = 50  # sentences of the test set
+_MANTISSA = np.uint32(0xFFFFFC00)  # 13 bits: four digits, and a third of the bytes
+_COUNTS = ("update", "epoch", "units")
+_LEVELS = 255  # steps between nothing and a head's largest weight
+
+
+def pack(content: bytes) -> str:
+    """Compressed, in letters that no HTML is made of: what is in it can break nothing."""
+    return base64.b64encode(zlib.compress(content, 9)).decode("ascii")
+
+
+def pack_json(content: Any) -> str:
+    """`content` as JSON, packed."""
+    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return pack(text.encode("utf-8", errors="replace"))
+
+
+def pack_numbers(header: Mapping[str, Any], body: bytes) -> str:
+    """A line of JSON and the bytes that it describes, packed."""
+    text = json.dumps(header, ensure_ascii=False, allow_nan=False)
+    return pack(text.encode("utf-8", errors="replace") + b"\n" + body)
+
+
+@dataclass(frozen=True)
+class Curves:
+    """A run's history, packed."""
+
+    packed: str
+    metrics: list[str]  # what is logged in it
+    damaged: int  # lines that cannot be read, and are left out
+
+
+def read_curves(folder: Path) -> Curves | None:
+    """Pack the history in a run's folder; None where there is none.
+
+    Its numbers are SE float32, NaN where an entry has none, to four digits; counts are exact, each as what it adds to
+    the one before. First come all lowest bytes, then the next, which compresses better.
+    """
+    found = read(folder)
+    damaged = count_damaged_lines(folder, len(found))
+    entries = _thinned(found)
+    if not entries:
+        return None
+    names = list(dict.fromkeys(name for entry in entries for name in entry if name != "flops"))
+    rows = [np.array([entry.get(name, np.nan) for entry in entries]) for name in names]
+    with np.errstate(over="ignore", invalid="ignore"):  # what is no number stays none
+        numbers_SE = np.stack(
+            [np.diff(row, prepend=0) if n in _COUNTS else _rounded(row) for n, row in zip(names, rows, strict=True)]
+        ).astype("<f4")
+    last = entries[-1]
+    per_unit = last["flops"] / last["units"] if "flops" in last and last.get("units") else math.nan
+    header = {"names": names, "counts": _COUNTS, "entries": len(entries)}
+    header["flops_per_unit"] = per_unit if math.isfinite(per_unit) else None
+    planes = np.ascontiguousarray(numbers_SE.view(np.uint8).reshape(-1, 4).T)
+    return Curves(pack_numbers(header, planes.tobytes()), [name for name in names if "/" in name], damaged)
+
+
+def _rounded(row_E: np.ndarray) -> np.ndarray:
+    numbers_E = row_E.astype("<f4")
+    bits_E = numbers_E.view(np.uint32)
+    return np.where(np.isfinite(numbers_E), ((bits_E + np.uint32(0x200)) & _MANTISSA).view("<f4"), numbers_E)
+
+
+def _thinned(entries: list[dict[str, float]]) -> list[dict[str, float]]:
+    step = -(-len(entries) // ENTRIES)
+    return [
+        entry
+        for place, entry in enumerate(entries)
+        if place % step == 0 or any(name.startswith("val/") for name in entry)
+    ]
+
+
+def read_outputs(folder: Path) -> dict[str, list[str]]:
+    """The first lines of the test set in a run's folder, by column; empty where it has not been tested."""
+    found = {}
+    for column in ("source", "reference", "hypothesis"):
+        path = folder / "outputs" / f"test.{column}.txt"
+        if not path.is_file():
+            return {}
+        # A byte that is not UTF-8 is shown as U+FFFD: it costs a character, not the page.
+        found[column] = split_lines(path.read_bytes().decode("utf-8", errors="replace"))[:OUTPUTS]
+    # A sentence that lacks its reference cannot be shown.
+    return found if len({len(lines) for lines in found.values()}) == 1 else {}
+
+
+@dataclass(frozen=True)
+class Map:
+    """One example's attention, all layers and heads, packed."""
+
+    number: int  # the example's: 0 is the first probe
+    packed: str
+
+
+def read_maps(folder: Path) -> Iterator[Map]:
+    """The attention that a run has left of its probe, in a byte a weight: a 255th of its head's largest."""
+    path = folder / "pictures" / "final" / "arrays.npz"
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            names = {name.rpartition(".")[0]: None for name in arrays.files}
+            for name in names:
+                kind, _, number = name.rpartition("-")
+                found = {key.rpartition(".")[2]: arrays[key] for key in arrays.files if key.startswith(f"{name}.")}
+                if {"weights", "queries", "keys"} <= found.keys():
+                    yield Map(int(number), _of_tokens(kind, int(number), found))
+                elif {"weights", "pixels", "grid", "rollout"} <= found.keys():
+                    yield Map(int(number), _of_patches("patches", found, found["weights"]))
+                    yield Map(int(number), _of_patches("rollout", found, found["rollout"][None, None]))
+    except READ_ERRORS:  # none was drawn, or half of it
+        return
+
+
+def _of_tokens(kind: str, number: int, found: Mapping[str, np.ndarray]) -> str:
+    header = {
+        "kind": kind,
+        "probe": f"validation example {number + 1}",
+        "rows": found["queries"].tolist(),
+        "columns": found["keys"].tolist(),
+    }
+    return _packed(header, found["weights"], b"")
+
+
+def _of_patches(kind: str, found: Mapping[str, np.ndarray], weights_LHP: np.ndarray) -> str:
+    rows, columns = (int(count) for count in found["grid"])
+    pixels_HWC = np.clip(found["pixels"] * 255, 0, 255).round().astype(np.uint8)
+    label, predicted = str(found["label"]), str(found["predicted"])
+    # Which pictures are shown hangs on what a run gets wrong: the same picture is known by its pixels.
+    mark = hashlib.sha256(pixels_HWC.tobytes()).hexdigest()[:6]
+    header = {
+        "kind": kind,
+        "probe": f"{label} {mark}",
+        "rows": _counted("row", rows),
+        "columns": _counted("column", columns),
+        "picture": pixels_HWC.shape,
+        "said": f"{predicted} ({float(found['confidence']):.2f})",
+        "right": label == predicted,
+    }
+    return _packed(header, weights_LHP.reshape(*weights_LHP.shape[:2], rows, columns), pixels_HWC.tobytes())
+
+
+def _counted(word: str, count: int) -> list[str]:
+    return [f"{word} {place + 1}" for place in range(count)]
+
+
+def _packed(header: dict[str, Any], weights_LHRC: np.ndarray, rest: bytes) -> str:
+    weights_LHRC = np.nan_to_num(weights_LHRC.astype(np.float32))
+    most_LH = weights_LHRC.max((2, 3))
+    scale_LH11 = np.where(most_LH > 0, most_LH, 1)[..., None, None]
+    levels = (weights_LHRC.clip(0) / scale_LH11 * _LEVELS).round().astype(np.uint8)
+    header |= {"shape": levels.shape, "most": [[float(f"{most:.5g}") for most in row] for row in most_LH.tolist()]}
+    return pack_numbers(header, levels.tobytes() + rest)
+
+
+def select_maps(found: Sequence[Sequence[Map]], limit: int) -> list[list[str]]:
+    """Of each run's maps, what fits into `limit` letters together: every run's first example before any second."""
+    kept: list[list[str]] = [[] for _ in found]
+    left = limit
+    order = sorted((one.number, run) for run, maps_ in enumerate(found) for one in maps_)
+    for number, run in dict.fromkeys(order):
+        example = [one.packed for one in found[run] if one.number == number]
+        size = sum(map(len, example))
+        if size > left:
+            break
+        left -= size
+        kept[run] += example
+    return kept
+
+
+MAPS_MEGABYTES = 16.0
+_SCRIPTS = ("data", "filters", "rows", "table", "charts", "curves", "compare", "outputs", "maps", "main")
+_NONE = -1
+
+
+@dataclass(frozen=True)
+class Written:
+    """What the page has become, for whoever asked for it."""
+
+    path: Path
+    runs: int
+    notes: list[str]  # what it had no room for, and what could not be read
+
+
+def write_page(
+    folders: Sequence[Path], experiments: Path, output: Path | None = None, maps_megabytes: float = MAPS_MEGABYTES
+) -> Written:
+    """Write the page of every record below `folders`; by default report/index.html where they have their common parent.
+
+    Raises:
+        RecordError: there are no runs, or a plan or layout that cannot be taken.
+        OSError: it cannot be written.
+    """
+    path = output or Path(os.path.commonpath(folders), "report", "index.html")
+    tables = [load_table(folder, experiments) for folder in folders]
+    sources = collect(folders)
+    if not sources.runs:
+        raise RecordError(f"{', '.join(map(str, folders))}: no records of runs here")
+    content, lines = _content(sources, maps_megabytes)
+    places = {run.run_id: place for place, run in enumerate(sources.runs)}
+    content["title"] = ", ".join(table.title for table in tables)
+    content["tables"] = [describe_table(table, places) for table in tables]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(_page(content, lines), encoding="utf-8")
+    return Written(path, len(sources.runs), content["notes"])
+
+
+def _content(sources: Sources, maps_megabytes: float) -> tuple[dict[str, Any], list[str]]:
+    """What the page knows at once, and packed lines that it opens when they are asked for."""
+    lines: list[str] = []
+    folders = [sources.folders.get(run.run_id) for run in sources.runs]
+
+    def keep(packed: str) -> int:
+        lines.append(packed)
+        return len(lines) - 1
+
+    curves = [read_curves(folder) if folder is not None else None for folder in folders]
+    metrics = sorted({name for found in curves if found is not None for name in found.metrics})
+    outputs = [read_outputs(folder) if folder is not None else {} for folder in folders]
+    corpora = {(tuple(said["source"]), tuple(said["reference"])): None for said in outputs if said}
+    of_corpus = {corpus: keep(pack_json(corpus)) for corpus in corpora}
+    drawn = [list(read_maps(folder)) if folder is not None else [] for folder in folders]
+    kept = select_maps(drawn, int(maps_megabytes * 2**20))
+    notes = list(sources.problems)
+    for run, found in zip(sources.runs, curves, strict=True):
+        if found is not None and found.damaged:
+            lines_lost = f"{found.damaged} line{'s' * (found.damaged > 1)}"
+            notes.append(f"{run.run_id}/{HISTORY}: {lines_lost} cannot be read, and the curves are without them.")
+    missing = sum(map(len, drawn)) - sum(map(len, kept))
+    if missing:
+        notes.append(
+            f"{missing} of {sum(map(len, drawn))} attention maps are left out: all would take this page over "
+            f"{maps_megabytes:g} MB of them (--maps-megabytes)."
+        )
+    content = {
+        "runs": describe_runs(sources.runs),
+        "failures": describe_failures(sources),
+        "metrics": metrics,
+        "curves": [_NONE if found is None else keep(found.packed) for found in curves],
+        "outputs": [
+            [of_corpus[tuple(said["source"]), tuple(said["reference"])], keep(pack_json(said["hypothesis"]))]
+            if said
+            else None
+            for said in outputs
+        ],
+        "maps": [[keep(packed) for packed in one] for one in kept],
+        "notes": notes,
+    }
+    return content, lines
+
+
+def _page(content: dict[str, Any], lines: Sequence[str]) -> str:
+    """The template, filled; what runs say is packed, and so cannot end a script or begin a tag."""
+    assets = files("attnbench.reporting") / "assets"
+    parts = {
+        "title": html.escape(content["title"]),
+        "style": (assets / "page.css").read_text(encoding="utf-8"),
+        "script": "\n".join((assets / f"{name}.js").read_text(encoding="utf-8") for name in _SCRIPTS),
+        "content": pack_json(content),
+        "lines": "\n".join(lines),
+        "plotly": pack((files("plotly") / "package_data" / "plotly.min.js").read_bytes()),
+    }
+    template = (assets / "page.html").read_text(encoding="utf-8")
+    return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], template)

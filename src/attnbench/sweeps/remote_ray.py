@@ -1,0 +1,109 @@
+"""Ray: a task each run, on a cluster that is there or one that is started on this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from attnbench.config import ConfigError, Fault
+from attnbench.sweeps.remote import Errand
+
+
+@dataclass
+class RayOptions:
+    """`hydra.launcher` of hydra/launcher=ray."""
+
+    _target_: str = "hydra_plugins.attnbench_launcher.RayLauncher"
+    address: str | None = None  # of a cluster, or auto for the one of this machine; null: one is started here
+    num_cpus: float = 1  # for each run; Ray sees to it that runs at once share what there is
+    num_gpus: float = 0  # for each run; half of one lets two runs share it
+    total_cpus: int | None = None  # of a cluster that is started here; null: all
+    total_gpus: int | None = None
+
+
+@dataclass(frozen=True)
+class RayHandle:
+    """A task of Ray's."""
+
+    reference: Any
+    name: str
+    log: str = "the output of Ray's workers"
+
+    def ended(self) -> str | None:
+        """How it ended, if it has."""
+        import ray
+
+        if not ray.wait([self.reference], timeout=0)[0]:
+            return None
+        try:
+            ray.get(self.reference)
+        except Exception as error:  # the run's own errors are in its record; this is Ray's or the worker's
+            return str(error).strip().partition("\n")[0] or type(error).__name__
+        return "completed"
+
+
+class RayQueue:
+    """A cluster of Ray's."""
+
+    at_once: int | None = None
+    patience = 0.25
+
+    def __init__(self, options: RayOptions) -> None:
+        """Join the cluster, or start one.
+
+        Raises:
+            ConfigError: Ray is not installed, or there is no such cluster.
+        """
+        # Else a run that asks for no device could see none, and a run's own choice were ignored.
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anybody
+        try:
+            import ray
+        except ImportError as error:
+            expected = "Ray is not installed: pip install attnbench[ray]"
+            raise ConfigError([Fault("hydra/launcher", "ray", expected)]) from error
+        own = {"num_cpus": options.total_cpus, "num_gpus": options.total_gpus, "include_dashboard": False}
+        given: dict[str, Any] = own if options.address is None else {}
+        try:
+            ray.init(address=options.address or "local", log_to_driver=False, logging_level=logging.ERROR, **given)
+        except ConnectionError as error:
+            expected = "no cluster of Ray answers there"
+            raise ConfigError([Fault("hydra.launcher.address", str(options.address), expected)]) from error
+        # Retries are the supervisor's. A worker is not used twice: what a run leaves behind ends with it.
+        remote: Any = ray.remote(max_retries=0, max_calls=1, num_cpus=options.num_cpus, num_gpus=options.num_gpus)
+        self._call = remote(_do)
+
+    def submit(self, errands: Sequence[Errand]) -> list[RayHandle]:
+        """Hand them over."""
+        references = [self._call.remote(errand, os.getcwd()) for errand in errands]
+        return [RayHandle(reference, f"Ray task {reference.hex()[:12]}") for reference in references]
+
+    def find(self, name: str) -> RayHandle | None:
+        """An earlier command's: Ray ends tasks with the command that started them."""
+        return None
+
+    def leave(self, handles: Sequence[RayHandle]) -> str:
+        """Have each run stop as by Ctrl-C, and wait for it."""
+        import ray
+
+        for handle in handles:
+            ray.cancel(handle.reference)
+        ray.wait([handle.reference for handle in handles], num_returns=len(handles), timeout=60)
+        return ""
+
+    def close(self) -> None:
+        """Leave the cluster; one that was started here ends."""
+        import ray
+
+        ray.shutdown()
+
+
+def _do(errand: Errand, folder: str) -> None:
+    """In Ray's worker: the errand, from where it was given."""
+    os.chdir(folder)
+    with contextlib.suppress(SystemExit):  # it was told to stop, as its record says; Ray would call that a crash
+        errand()

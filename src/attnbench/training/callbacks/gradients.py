@@ -1,0 +1,51 @@
+"""How strong the gradient of each layer is before anything is learned."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytorch_lightning as pl
+from torch import nn
+
+from attnbench.nn.fsdp import whole
+from attnbench.records.record import Record
+
+_LAYER = re.compile(r"^(\w+)\.(?:\w+\.)*?(\d+)\.")  # the stack, and the layer's number in it
+
+
+class InitialGradients(pl.Callback):
+    """Notes in the record, as `metrics.initial.gradient_norm`, the norm of each layer's gradient at the first update.
+
+    The pre-norm's shrink towards the input, the post-norm's grow towards the output: Xiong et al. 2020, Figure 3.
+    """
+
+    def __init__(self, record: Record) -> None:
+        self.record = record
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run can no longer see."""
+        return {"initial": self.record.metrics.get("initial")}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Keep what was seen."""
+        if state_dict["initial"] is not None:
+            self.record.metrics["initial"] = state_dict["initial"]
+
+    def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Any) -> None:
+        """Before the first update only, and before clipping."""
+        if trainer.global_step == 0:
+            network = pl_module.network
+            assert isinstance(network, nn.Module)
+            self.record.metrics["initial"] = {"gradient_norm": layer_norms(network)}
+
+
+def layer_norms(network: nn.Module) -> dict[str, float]:
+    """The norm of the gradient of each layer of each stack, as "encoder 1", ... in the order of the network."""
+    squares: dict[str, float] = {}
+    for name, parameter in network.named_parameters():
+        layer = _LAYER.match(name)
+        if layer is not None and parameter.grad is not None:
+            key = f"{layer[1]} {int(layer[2]) + 1}"
+            squares[key] = squares.get(key, 0.0) + float(whole(parameter.grad.detach().float().square().sum()))
+    return {key: square**0.5 for key, square in squares.items()}

@@ -1,0 +1,200 @@
+"""Throughput, step time, padding, memory and MFU of training."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from statistics import median
+from typing import Any, Protocol, cast
+
+import pytorch_lightning as pl
+import torch
+
+from attnbench.metrics.mfu import mfu, peak_flops
+from attnbench.metrics.throughput import WARMUP_STEPS, ThroughputMeter
+
+_GIB = 2.0**30
+
+
+def peak_memory(device: torch.device) -> dict[str, float]:
+    """The most memory used so far, in GiB: reserved on a GPU, resident in the process otherwise."""
+    if device.type == "cuda":
+        return {
+            "peak_reserved_gib": torch.cuda.max_memory_reserved(device) / _GIB,
+            "peak_allocated_gib": torch.cuda.max_memory_allocated(device) / _GIB,
+        }
+    # ru_maxrss counts KiB on Linux and bytes on macOS.
+    rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return {"peak_rss_gib": rss / _GIB}
+
+
+class HasCost(Protocol):
+    """What a LightningModule says of its arithmetic."""
+
+    def flops_per_unit(self) -> tuple[float, str]:
+        """Floating-point operations of training on one unit, and how they were counted."""
+        ...
+
+
+class Forward:
+    """How long forward passes of an update take, of one of every so many: what a rank does before it waits for others.
+
+    Those of its batches together, where an update is divided.
+    """
+
+    def __init__(self, every: int) -> None:
+        self.every = every
+        self._ms: list[list[float]] = []  # of each measured update, its batches
+        self._events: list[list[tuple[torch.cuda.Event, torch.cuda.Event]]] = []
+        self._step: int | None = None  # the update that was measured last
+        self._began: float | torch.cuda.Event | None = None
+
+    def start(self, step: int, device: torch.device) -> None:
+        """Begin a batch of update `step`; half-way between two that are logged, since those wait for other ranks."""
+        measured = step % self.every == self.every // 2
+        if measured and step != self._step:
+            self._step = step
+            self._ms.append([])
+            self._events.append([])
+        self._began = _mark(device) if measured else None
+
+    def end(self, device: torch.device) -> None:
+        """Its backward pass begins."""
+        if isinstance(self._began, float):
+            self._ms[-1].append(1000 * (time.perf_counter() - self._began))
+        elif self._began is not None:
+            self._events[-1].append((self._began, cast(torch.cuda.Event, _mark(device))))
+        self._began = None
+
+    def median_ms(self) -> float | None:
+        """Return the median over the updates that were measured; waits for the device."""
+        events = [pair for update in self._events for pair in update]
+        if events:
+            events[-1][1].synchronize()
+        found = [
+            sum(ms) + sum(start.elapsed_time(end) for start, end in pairs)
+            for ms, pairs in zip(self._ms, self._events, strict=True)
+            if ms or pairs
+        ]
+        return median(found) if found else None
+
+
+def _mark(device: torch.device) -> float | torch.cuda.Event:
+    """Now; on a GPU, when it comes to this point of its work."""
+    if device.type != "cuda":
+        return time.perf_counter()
+    event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+    event.record()
+    return event
+
+
+class Performance(pl.Callback):
+    """Measures training through what a batch says of itself: `unit`, `units` and `places`."""
+
+    def __init__(self, window_steps: int = 10, warmup_steps: int = WARMUP_STEPS) -> None:
+        self.window_steps = window_steps
+        self.meter = ThroughputMeter(window_steps, warmup_steps)
+        self.forward = Forward(window_steps)
+        self.unit = "units"
+        self.flops_per_unit: float | None = None
+        self.flops_method: str | None = None
+        self.notes: list[str] = []  # what a reader of `summary` must know
+        self._update = 0  # the last one that is counted
+        self._sums = [0.0] * 3  # units and places of the batches since then
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Learn the device and what a unit costs."""
+        self._update = trainer.global_step
+        self.flops_per_unit, self.flops_method = cast(HasCost, pl_module).flops_per_unit()
+        if pl_module.device.type == "cuda":
+            device = pl_module.device
+            self.meter.synchronise = lambda: torch.cuda.synchronize(device)
+            torch.cuda.reset_peak_memory_stats(device)
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Start the clock, which validation or a checkpoint may have stopped."""
+        self.meter.start_step()
+        if trainer.world_size > 1:
+            self.forward.start(trainer.global_step, pl_module.device)
+
+    def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: torch.Tensor) -> None:
+        """The forward pass is over."""
+        if trainer.world_size > 1:
+            self.forward.end(pl_module.device)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Count the update, once all its batches are done: it is one however it is divided."""
+        self.unit = batch.unit
+        self._sums = [a + b for a, b in zip(self._sums, (batch.units, *batch.places), strict=True)]
+        if trainer.global_step == self._update:
+            return
+        self._update = trainer.global_step
+        self.meter.end_step(*self._sums)
+        self._sums = [0.0] * 3
+        rate = self.meter.latest
+        if rate is not None and trainer.global_step % self.window_steps == 0:
+            pl_module.log(f"performance/{self.unit}_per_sec_per_device", rate, batch_size=1)
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Validation is not training."""
+        self.meter.pause()
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Neither is writing a checkpoint."""
+        self.meter.pause()
+
+    def summary(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
+        """What the record says of this session's training, with the unit in the keys."""
+        self.meter.close_window()
+        found = self.meter.summary()
+        rate = found.pop("units_per_sec")
+        result: dict[str, Any] = {
+            f"{self.unit}_per_sec_per_device": rate,
+            f"{self.unit}_per_sec_global": self._over_ranks(trainer, rate),
+            **found,
+            **peak_memory(pl_module.device),
+            "warmup_steps": self.meter.warmup_steps,
+            "devices": trainer.world_size,
+            "threads": torch.get_num_threads(),
+        }
+        return result | self._spread(trainer) | self._utilisation(pl_module, rate)
+
+    def _spread(self, trainer: pl.Trainer) -> dict[str, Any]:
+        """Each rank's forward pass, and the slowest one over the median: a straggler, for whom all others wait."""
+        if trainer.world_size == 1:
+            return {}
+        told: list[float | None] = [None] * trainer.world_size
+        torch.distributed.all_gather_object(told, self.forward.median_ms())
+        found = [ms for ms in told if ms is not None]
+        slowest = max(found) / median(found) if len(found) == len(told) else None
+        return {"forward_ms_p50_by_rank": told, "slowest_rank": slowest}
+
+    def _over_ranks(self, trainer: pl.Trainer, rate: float | int | None) -> float | None:
+        if rate is None or trainer.world_size == 1:
+            return rate
+        total = trainer.strategy.reduce(torch.tensor(float(rate), device=trainer.strategy.root_device), reduce_op="sum")
+        return float(total)
+
+    def _utilisation(self, pl_module: pl.LightningModule, rate: float | int | None) -> dict[str, Any]:
+        device = pl_module.device
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+        peak = peak_flops(name, str(pl_module.trainer.precision))
+        achieved = None if rate is None or self.flops_per_unit is None else rate * self.flops_per_unit
+        try:
+            share = mfu(achieved, peak)
+        except ValueError as error:  # no reason to lose a run that has ended well
+            share = None
+            self.notes = [f"performance.mfu: left out: {error} ({name}, {self.flops_method})"]
+        return {
+            "device": name,
+            "flops_per_unit": self.flops_per_unit,
+            "flops_method": self.flops_method,
+            "mfu": share,
+        }

@@ -1,0 +1,76 @@
+"""Pictures that a run leaves: what a picture is, and the callback that keeps them as files and in the tracker."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import pytorch_lightning as pl
+
+from attnbench.tasks.results import Picture
+
+
+@runtime_checkable
+class HasPictures(Protocol):
+    """What a LightningModule offers to have pictures kept."""
+
+    def pictures(self, examples: int) -> Sequence[Picture]:
+        """Pictures of the first `examples` validation examples, and of the evaluation that has just ended."""
+        ...
+
+
+class Pictures(pl.Callback):
+    """Keeps a module's pictures in `folder`: after the test, and every `every` validations if that is set.
+
+    A folder holds `<name>.png` for each picture, and `arrays.npz` with the arrays of all as `<name>.<array>`.
+    """
+
+    def __init__(self, folder: Path, examples: int, every: int | None) -> None:
+        self.folder = folder
+        self.examples = examples
+        self.every = every
+        self._validations = 0
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Draw now and then, so that one can see something form."""
+        if trainer.state.fn != "fit" or self.every is None:
+            return
+        self._validations += 1
+        if self._validations % self.every == 0:
+            self.write(trainer, pl_module, f"update-{trainer.global_step:07d}")
+
+    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Draw the weights that were tested."""
+        self.write(trainer, pl_module, "final")
+
+    def write(self, trainer: pl.Trainer, pl_module: pl.LightningModule, name: str) -> None:
+        """Write arrays and pictures to folder/name, and the pictures to the tracker."""
+        if not trainer.is_global_zero or not isinstance(pl_module, HasPictures):
+            return
+        pictures = pl_module.pictures(self.examples)
+        if not pictures:
+            return
+        folder = self.folder / name
+        folder.mkdir(parents=True, exist_ok=True)
+        arrays: dict[str, np.ndarray] = {}
+        for picture in pictures:
+            picture.draw(folder / f"{picture.name}.png")
+            arrays |= {f"{picture.name}.{key}": array for key, array in picture.arrays().items()}
+        np.savez_compressed(folder / "arrays.npz", allow_pickle=False, **arrays)
+        self._track(trainer, {picture.name: folder / f"{picture.name}.png" for picture in pictures})
+
+    def _track(self, trainer: pl.Trainer, paths: dict[str, Path]) -> None:
+        from pytorch_lightning.loggers import TensorBoardLogger, WandbLogger
+
+        for logger in trainer.loggers:
+            for name, path in paths.items():
+                key = f"pictures/{name}"
+                if isinstance(logger, WandbLogger):
+                    logger.log_image(key=key, images=[str(path)])
+                elif isinstance(logger, TensorBoardLogger):
+                    from matplotlib.image import imread
+
+                    image = imread(path)[..., :3]
+                    logger.experiment.add_image(key, image, trainer.global_step, dataformats="HWC")

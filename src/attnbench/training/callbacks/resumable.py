@@ -1,0 +1,97 @@
+"""A run that can be stopped anywhere and gone on with: periodic full checkpoints, and stops at whole updates."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Checkpoint
+
+from attnbench.process import interrupts
+from attnbench.process.interrupts import Interrupted
+
+__all__ = ["Interrupted", "Resumable"]
+
+
+class Resumable(Checkpoint):
+    """Writes `path` after every validation, every `minutes`, and when a signal asks to stop.
+
+    While a run trains or tests, a first signal waits until an update is whole, because a checkpoint taken while weights
+    are being written would be neither of both. A second signal does not wait. As a Checkpoint it comes after every
+    other callback, so that what it saves holds their latest state.
+    """
+
+    def __init__(self, path: Path, minutes: float) -> None:
+        self.path = path
+        self.seconds = 60 * minutes
+        self._saved = time.monotonic()
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Let signals wait for whole updates, and start the clock of periodic checkpoints."""
+        interrupts.wait_for_check(True)
+        self._saved = time.monotonic()
+
+    on_test_start = on_train_start
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Let signals interrupt at once again; one that has waited is acted on before anything is tested."""
+        interrupts.wait_for_check(False)
+
+    on_test_end = on_train_end
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Let signals interrupt at once again."""
+        self.on_train_end(trainer, pl_module)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save between two updates of an epoch if it is time to, and stop if somebody asked.
+
+        Not after an epoch's last update, nor training's: from there Lightning would go on behind a validation that has
+        not been, and count epochs wrongly when it is resumed a second time. A validation or another update is next.
+        """
+        if (batch_idx + 1) % trainer.accumulate_grad_batches:
+            return  # half an update is not a place to stop
+        over = trainer.should_stop or 0 < trainer.max_steps <= trainer.global_step
+        if over or batch_idx + 1 >= trainer.num_training_batches:
+            if trainer.num_training_batches <= trainer.accumulate_grad_batches:  # every update is an epoch's last
+                self._stop_if_asked(trainer)
+            return
+        due = interrupts.requested() is not None or time.monotonic() - self._saved >= self.seconds
+        if trainer.strategy.reduce_boolean_decision(due, all=False):
+            self._save(trainer)
+            self._stop_if_asked(trainer)
+
+    def on_validation_batch_start(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Validation is cheap to do again: nothing to save."""
+        self._stop_if_asked(trainer)
+
+    on_test_batch_start = on_validation_batch_start
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save what validation decided: best checkpoint, patience, learning curves."""
+        if trainer.state.fn == "fit" and not trainer.sanity_checking:
+            self._save(trainer)
+
+    def _stop_if_asked(self, trainer: pl.Trainer) -> None:
+        number = interrupts.requested() or 0
+        if trainer.world_size > 1:  # all ranks stop at the same update, and each knows the signal that one of them got
+            mine = torch.tensor(float(number), device=trainer.strategy.root_device)
+            number = int(trainer.strategy.reduce(mine, reduce_op="max"))
+        if number:
+            interrupts.interrupt(number, f"after update {trainer.global_step}")
+
+    def _save(self, trainer: pl.Trainer) -> None:
+        trainer.save_checkpoint(self.path)
+        self._saved = time.monotonic()

@@ -1,0 +1,138 @@
+"""Keeps run.json true while a run goes on, and tells how far it has come."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import pytorch_lightning as pl
+
+from attnbench.records.record import Record, write, write_progress
+from attnbench.tasks.results import Tested
+from attnbench.training.callbacks.performance import Performance
+
+_PROGRESS_SECONDS = 2.0  # between two words of it
+
+
+class Reporting(Protocol):
+    """What a LightningModule says: its last evaluation, its test sets, and which metric decides."""
+
+    report: dict[str, Any]
+    tested: list[Tested]
+    monitor: str
+    monitor_mode: str
+
+
+class RunRecord(pl.Callback):
+    """Writes metrics and performance into the record after each validation and at the end.
+
+    `metrics.final` is the last validation, `metrics.best` the one that the monitored metric chose, `metrics.test` the
+    test set; further ones stand under their names. Time spent in earlier sessions of a resumed run travels in the
+    checkpoint.
+    """
+
+    def __init__(self, record: Record, folder: Path, performance: Performance) -> None:
+        self.record = record
+        self.folder = folder
+        self.performance = performance
+        self._best: dict[str, Any] = {}
+        self._best_value: float | None = None  # as the trainer has it, by which weights are kept
+        self._before = 0.0
+        self._started: float | None = None
+        self._steps: int | None = None  # of all training, if that is known
+        self._told = -math.inf
+
+    @property
+    def train_seconds(self) -> float:
+        """Seconds of training and validation so far, all sessions of this run together."""
+        return self._before + (0.0 if self._started is None else time.monotonic() - self._started)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run must know."""
+        return {
+            "train_seconds": self.train_seconds,
+            "final": self.record.metrics["final"],
+            "best": self._best,
+            "best_value": self._best_value,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on counting."""
+        self._before, self._best = state_dict["train_seconds"], state_dict["best"]
+        self._best_value = state_dict.get("best_value")
+        self.record.metrics |= {"final": state_dict["final"], "best": self._best}
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock."""
+        self._started = time.monotonic()
+        steps = trainer.estimated_stepping_batches
+        self._steps = int(steps) if math.isfinite(steps) else None
+        self._progress(trainer)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Tell how far training has come."""
+        self._progress(trainer)
+
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """The same word anew: a sign that the run goes on."""
+        self._progress(trainer)
+
+    on_test_batch_end = on_validation_batch_end
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop the clock."""
+        self._before, self._started = self.train_seconds, None
+        self.record.performance = self.performance.summary(trainer, pl_module)
+        self.record.notes += [note for note in self.performance.notes if note not in self.record.notes]
+        self._write(trainer)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """A validation is the last one until there is another, and the best one if it is better."""
+        if trainer.state.fn != "fit":
+            return
+        module = cast(Reporting, pl_module)
+        found: dict[str, Any] = {
+            "update": trainer.global_step,
+            "epoch": trainer.current_epoch + 1,
+            **module.report,
+        }
+        self.record.metrics["final"] = found
+        # The number that chooses weights: a rounding apart, the record's best could be another update than theirs.
+        value, best = float(trainer.callback_metrics[module.monitor]), self._best_value
+        better = max if module.monitor_mode == "max" else min
+        if not self._best or best is None or (value != best and better(value, best) == value):
+            self._best, self._best_value = dict(found), value
+        self.record.metrics["best"] = self._best
+        self._write(trainer)
+
+    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Each test set, once: what was said of it, and then its scores."""
+        for tested in cast(Reporting, pl_module).tested:
+            self.record.metrics[tested.name] = dict(tested.report)
+            if trainer.is_global_zero:
+                tested.write(self.folder)
+        self._write(trainer)
+
+    def _progress(self, trainer: pl.Trainer) -> None:
+        if trainer.is_global_zero and time.monotonic() - self._told >= _PROGRESS_SECONDS:
+            self._told = time.monotonic()
+            with contextlib.suppress(OSError):  # no reason to end a run
+                write_progress(self.folder, trainer.global_step, self._steps)
+
+    def _write(self, trainer: pl.Trainer) -> None:
+        self.record.time["train_seconds"] = self.train_seconds
+        if trainer.is_global_zero:
+            write(self.record, self.folder)

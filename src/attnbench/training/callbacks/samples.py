@@ -1,0 +1,54 @@
+"""What the model says: a table of sample outputs at each validation."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import pytorch_lightning as pl
+
+from attnbench.records.history import read_lines, rewind
+from attnbench.tasks.results import Sample
+
+
+@runtime_checkable
+class HasOutputs(Protocol):
+    """What a LightningModule offers: the outputs of the evaluation that has just ended, in corpus order."""
+
+    outputs: Sequence[Sample]
+
+
+class Samples(pl.Callback):
+    """Appends the first `count` outputs of each validation to samples.jsonl and the tracker's table."""
+
+    def __init__(self, folder: Path, count: int) -> None:
+        self.folder = folder
+        self.count = count
+        self._file = folder / "samples.jsonl"
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Forget what a session before this one said beyond its last checkpoint."""
+        if trainer.is_global_zero:
+            rewind(self._file, trainer.global_step)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Keep the first few."""
+        if trainer.state.fn != "fit" or not trainer.is_global_zero or not isinstance(pl_module, HasOutputs):
+            return
+        chosen = pl_module.outputs[: self.count]
+        with self._file.open("a", encoding="utf-8") as file:
+            for sample in chosen:
+                file.write(json.dumps({"update": trainer.global_step, **asdict(sample)}, ensure_ascii=False) + "\n")
+
+    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Hand the table over."""
+        if not trainer.is_global_zero or not isinstance(pl_module, HasOutputs):
+            return
+        from pytorch_lightning.loggers import WandbLogger
+
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger) and (said := read_lines(self._file)):
+                logger.log_table("samples", columns=list(said[0]), data=[list(one.values()) for one in said])

@@ -1,0 +1,237 @@
+"""The tracker of a run: Weights & Biases, CSV, TensorBoard or none, opened, filled in and closed."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import pytorch_lightning as pl
+from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger, WandbLogger
+from pytorch_lightning.loggers import Logger as LightningLogger
+from pytorch_lightning.loggers.csv_logs import ExperimentWriter
+
+from attnbench.config import Config, ConfigError, Fault
+from attnbench.config.tracking import Logger
+from attnbench.records.history import AXES, read
+from attnbench.records.ranks import rank
+from attnbench.records.record import Record
+from attnbench.tracking.runs import begin, describe, finish, first_line, teardown
+
+
+class WholeRun(WandbLogger):
+    """A W&B run that is told first what sessions before this one logged, so that it is whole by itself.
+
+    W&B cannot go on with an offline run: its next session would begin at step 0, in the place of the first.
+    """
+
+    def __init__(self, run: Any, folder: Path) -> None:
+        super().__init__(experiment=run, save_dir=folder)
+        self._folder = folder
+        self._told = False
+        self.lost: dict[str, str] = {}  # what W&B did not take, and why
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Hand on what Lightning logs at `step`, and before the first of it what is older."""
+        self.tell_before(math.inf if step is None else step)
+        self._mirror(super().log_metrics, metrics, step)
+
+    def tell_before(self, step: float) -> None:
+        """Log what history.jsonl has of before `step`, once: not earlier, since training that begins cuts it back."""
+        if self._told:
+            return
+        self._told = True
+        for entry in read(self._folder):
+            at = int(entry["update"]) - 1  # updates and epochs are counted from 1, Lightning's from 0
+            if at < step:
+                metrics = {key: value for key, value in entry.items() if key not in AXES}
+                self._mirror(super().log_metrics, metrics | {"epoch": entry["epoch"] - 1}, at)
+
+    def summarize(self, values: Mapping[str, Any]) -> None:
+        """Hand on the results of the run."""
+        self._mirror(lambda metrics, _: self.experiment.summary.update(dict(metrics)), values, None)
+
+    def _mirror(
+        self, log: Callable[[Mapping[str, Any], int | None], None], metrics: Mapping[str, Any], step: int | None
+    ) -> None:
+        """Log numbers or media: what goes wrong in the mirror must not cost the run, which has all of it in files.
+
+        Online W&B asks its server before it takes a table, and that may no longer answer.
+        """
+        try:
+            log(metrics, step)
+        except Exception as error:
+            what = ", ".join(metrics)
+            if what not in self.lost:
+                self.lost[what] = f"{type(error).__name__}: {error}"
+                print(f"attnbench: W&B did not take {what}: {self.lost[what]}", file=sys.stderr, flush=True)
+
+
+class _ResumedWriter(ExperimentWriter):
+    """Lightning's writer of metrics.csv, which keeps the rows of earlier sessions in place of deleting them."""
+
+    def _check_log_dir_exists(self) -> None:
+        self.metrics_keys = sorted(set().union(*_read_rows(Path(self.metrics_file_path))[:1]))
+
+
+class ResumableCSVLogger(CSVLogger):
+    """Writes metrics.csv so that a run that was stopped and gone on with leaves the file of one that was not."""
+
+    @property
+    def experiment(self) -> ExperimentWriter:
+        """The writer; there is one in each rank, of which Lightning lets the first alone write."""
+        if self._experiment is None:
+            os.makedirs(self.log_dir, exist_ok=True)
+            self._experiment = _ResumedWriter(self.log_dir)
+        return cast(ExperimentWriter, self._experiment)
+
+    def rewind(self, update: float) -> None:
+        """Take out the rows that an earlier session wrote after `update`, and those of a test, which is done again."""
+        path = Path(self.log_dir, ExperimentWriter.NAME_METRICS_FILE)
+        rows = _read_rows(path)
+        # Lightning counts updates from 0.
+        kept = [
+            row
+            for row in rows
+            if float(row["step"]) < update and not any(value for key, value in row.items() if key.startswith("test/"))
+        ]
+        if not rows or len(kept) == len(rows):
+            return
+        draft = path.with_name(f".{path.name}.tmp")
+        keys = sorted({key for row in kept for key, value in row.items() if value})
+        with draft.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, keys, extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(kept)
+        if kept:
+            os.replace(draft, path)
+        else:
+            draft.unlink()
+            path.unlink()
+        self._experiment = None  # it would go on with the old columns
+
+
+def _read_rows(path: Path) -> list[dict[str, str]]:
+    """Read the rows of a metrics.csv; a row that is cut short or has no step is left out."""
+    try:
+        with path.open(encoding="utf-8", errors="replace", newline="") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, csv.Error):
+        return []
+    return [row for row in rows if None not in row and None not in row.values() and _is_number(row.get("step", ""))]
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
+class RewindCSV(pl.Callback):
+    """Takes out of metrics.csv what a session before this one logged beyond its last checkpoint."""
+
+    def __init__(self, logger: ResumableCSVLogger) -> None:
+        self.logger = logger
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Go back to where training goes on."""
+        if trainer.is_global_zero:
+            self.logger.rewind(trainer.global_step)
+
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Go back to the end of training."""
+        if trainer.is_global_zero:
+            self.logger.rewind(math.inf)
+
+
+@dataclass(frozen=True)
+class Tracker:
+    """A logger for Lightning, and what the record says of it."""
+
+    logger: LightningLogger | None
+    describe: dict[str, Any] | None
+
+    @property
+    def callbacks(self) -> list[pl.Callback]:
+        """What keeps the logger's files true where a run goes on."""
+        return [RewindCSV(self.logger)] if isinstance(self.logger, ResumableCSVLogger) else []
+
+    def summarise(self, record: Record) -> None:
+        """The record's results, where the tracker shows a run's summary."""
+        if self.logger is None:
+            return
+        flat = {f"test/{key}": value for key, value in record.metrics["test"].items()}
+        flat |= {f"best/{key}": value for key, value in record.metrics["best"].items()}
+        flat |= {f"performance/{key}": value for key, value in record.performance.items()}
+        flat |= {f"parameters/{key}": value for key, value in record.parameters.items()}
+        if isinstance(self.logger, WholeRun):
+            self.logger.summarize(flat)
+        elif isinstance(self.logger, TensorBoardLogger):
+            numbers = {key: value for key, value in flat.items() if isinstance(value, (int, float))}
+            self.logger.log_hyperparams(record.config, numbers)
+
+
+def build_logger(config: Config, record: Record, folder: Path) -> Tracker:
+    """The configured tracker, writing under `folder`.
+
+    Raises:
+        ConfigError: the tracker's package is missing.
+    """
+    chosen = config.logger
+    if chosen.name is Logger.none:
+        return Tracker(None, None)
+    if chosen.name is Logger.wandb:
+        return _wandb(config, record, folder)
+    described = {"kind": chosen.name.name, "folder": chosen.name.name}
+    if chosen.name is Logger.csv:
+        return Tracker(ResumableCSVLogger(folder, name=chosen.name.name, version=""), described)
+    try:
+        logger = TensorBoardLogger(folder, name=chosen.name.name, version="", default_hp_metric=False)
+    except ModuleNotFoundError as error:
+        fault = Fault("logger", "tensorboard", "needs a package: pip install 'attnbench[tensorboard]'")
+        raise ConfigError([fault]) from error
+    return Tracker(logger, described)
+
+
+def _wandb(config: Config, record: Record, folder: Path) -> Tracker:
+    if rank() != 0:
+        return Tracker(WandbLogger(save_dir=folder, offline=True), None)
+    try:
+        run, why = begin(
+            config.logger,
+            folder,
+            run_id=record.run_id,
+            name=f"{config.name}-{record.run_id}",
+            group=config.sweep.name,
+            job_type=config.task.family,
+            tags=[config.model.family, config.data.family, *config.logger.tags],
+            config=record.config,
+            git=record.provenance["git"],
+        )
+    except Exception as error:  # such as a WANDB_... variable that it does not take
+        note = f"W&B did not start: {first_line(error)}; this run has no mirror at W&B, and all of its files here"
+        print(f"attnbench: {note}", file=sys.stderr, flush=True)
+        with suppress(Exception):
+            teardown()
+        return Tracker(None, {"kind": Logger.none.name, "fallback": note})
+    described = describe(run, folder) | ({"fallback": why} if why else {})
+    return Tracker(WholeRun(run, folder), described)
+
+
+def close_logger(tracker: Tracker, failed: bool) -> None:
+    """Flush and close; W&B shows a run that failed as failed."""
+    if isinstance(tracker.logger, WholeRun):
+        tracker.logger.tell_before(math.inf)  # where this session ended before it logged anything
+        unsent = finish(tracker.logger.experiment, failed=failed)
+        if tracker.describe is not None:
+            found = {"unsent": unsent, "lost": tracker.logger.lost}
+            tracker.describe.update({key: value for key, value in found.items() if value})
+    elif tracker.logger is not None:
+        tracker.logger.finalize("failed" if failed else "success")

@@ -1,0 +1,74 @@
+"""One run's side of an Optuna study: the journal file in the sweep's folder, and reports to it. No torch.
+
+Akiba et al., "Optuna: a next-generation hyperparameter optimization framework", KDD 2019. The journal's lock is a
+symbolic link, which is safe on NFS.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from attnbench.config import ConfigError, Fault
+
+if TYPE_CHECKING:
+    from optuna.storages import BaseStorage
+
+_JOURNAL = "optuna.journal"  # in the sweep's folder
+
+
+class Pruner(Enum):
+    """Which trials are ended early."""
+
+    median = "median"  # whose best validation so far is worse than the median of the others' at this epoch
+    none = "none"
+
+
+def reporter(folder: Path, name: str, number: int) -> tuple[str | None, Callable[[int, float], bool]]:
+    """For a run: which metric its study asks for (None: the task's), and how it is told of one.
+
+    The function takes the epoch and the value, and says whether the run is to end.
+    """
+    optuna = import_optuna()
+    study = optuna.load_study(study_name=name, storage=journal_storage(folder))
+    told = study.user_attrs
+    pruner: Any = optuna.pruners.NopPruner()
+    if told["pruner"] == Pruner.median.name:
+        pruner = optuna.pruners.MedianPruner(told["prune_after_trials"], told["prune_after_epochs"])
+    storage = study._storage
+    trial = storage.get_trial_id_from_study_id_trial_number(study._study_id, number)
+
+    def report(epoch: int, value: float) -> bool:
+        found = storage.get_trial(trial)
+        if found.state.is_finished():  # the run is done again, since its record is gone
+            return False
+        if epoch not in found.intermediate_values:
+            storage.set_trial_intermediate_value(trial, epoch, value)
+        return bool(pruner.prune(study, storage.get_trial(trial)))
+
+    return told["metric"], report
+
+
+def journal_storage(folder: Path) -> BaseStorage:
+    """Open the journal of the studies in a sweep's folder; create it where there is none."""
+    storages = import_optuna().storages
+    folder.mkdir(parents=True, exist_ok=True)
+    found: BaseStorage = storages.JournalStorage(storages.journal.JournalFileBackend(str(folder / _JOURNAL)))
+    return found
+
+
+def import_optuna() -> Any:
+    """Import Optuna, which reports warnings only.
+
+    Raises:
+        ConfigError: Optuna is not installed.
+    """
+    try:
+        import optuna
+    except ImportError as error:
+        expected = "Optuna is not installed: pip install attnbench[optuna]"
+        raise ConfigError([Fault("hydra/sweeper", "optuna", expected)]) from error
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna

@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from attnbench.benchmarks import device as device_module
+from attnbench.benchmarks import scaling
+from attnbench.benchmarks.measurement import measure
+from attnbench.benchmarks.results import Settings
+from attnbench.benchmarks.scaling import AXES, Model, plan, update_of
+
+
+def test_every_axis_has_a_row_and_holds_what_theory_says(
+    asked: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device_module, "SAMPLE_MS", 0.001)
+    monkeypatch.setattr(scaling, "_TIMES", (1, 2))
+    rows = measure(plan(asked()), repeats=1, tell=lambda said: None)
+    assert [(row.name, row.error) for row in rows] == [
+        (f"{name} {axis.start} to {2 * axis.start}", None) for name, axis in AXES.items()
+    ]
+    for row in rows:
+        assert all(row.values[f"target_tokens_per_sec_at_{times}_times_p50"] > 0 for times in (1, 2))
+        assert "target_tokens_per_sec_exponent_p50" in row.values
+        expected = 0.0 if row.texts["memory"] == "O(1)" else 1.0
+        assert row.values["peak_mib_exponent"] == pytest.approx(expected, abs=0.2), row.name
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_an_update_is_one_of_training(
+    asked: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch, dtype: str
+) -> None:
+    losses: list[float] = []
+    backward = torch.autograd.backward
+    monkeypatch.setattr(torch.autograd, "backward", lambda loss: (losses.append(loss.item()), backward(loss)))
+    update = update_of(Model(depth=1, d_model=16, num_heads=2, length=4), asked(dtype=dtype))
+    for _ in range(10):
+        update()
+    assert losses[-1] < losses[0]

@@ -1,0 +1,167 @@
+"""Runs that submitit does, on this machine and on as much of Slurm as it sees: their records, and what goes wrong."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from attnbench.config import ConfigError
+from attnbench.records.lifecycle import last_record
+from attnbench.records.record import Kind, Status
+from attnbench.sweeps.display import Outcome
+from attnbench.sweeps.lease import holder_of
+from attnbench.sweeps.remote import hand_over
+from attnbench.sweeps.remote_submitit import LocalOptions, SlurmOptions, SubmititQueue
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(autouse=True)
+def _findable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")])))
+
+
+@pytest.fixture
+def fakes(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(HERE))
+    import remote_fakes
+
+    return remote_fakes
+
+
+@pytest.fixture
+def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    import slurm_fake
+
+    folder = tmp_path / "bin"
+    slurm_fake.install(folder)
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    return folder
+
+
+def local(folder: Path, at_once: int = 2) -> SubmititQueue:
+    return SubmititQueue(folder, "small", LocalOptions(), at_once)
+
+
+def status(folder: Path) -> tuple[Status, int]:
+    record = last_record(folder)
+    assert record is not None
+    return record.status, record.attempts
+
+
+def test_records_tell_what_became_of_jobs(tmp_path: Path, fakes: ModuleType) -> None:
+    told: list[str] = []
+    jobs = fakes.jobs(tmp_path, fakes.finish, fakes.fail, fakes.killed_once, retries=1)
+    found = hand_over(jobs, 3, local(tmp_path), tell=told.append)
+    assert found == [Outcome.finished, Outcome.failed, Outcome.finished]
+    assert [status(job.folder) for job in jobs] == [(Status.finished, 1), (Status.failed, 2), (Status.finished, 2)]
+    assert any(line.startswith("[2/3] failed after") and "RuntimeError: boom" in line for line in told)
+    told.clear()
+    assert hand_over(jobs[:1], 1, local(tmp_path), tell=told.append) == [Outcome.skipped]
+    assert told == ["[1/1] 0 seed=0: skipped: finished"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM])
+def test_a_preempted_run_stops_and_goes_on(number: signal.Signals, tmp_path: Path, fakes: ModuleType) -> None:
+    (tmp_path / "signal").write_text(str(int(number)))
+    jobs = fakes.jobs(tmp_path, fakes.preempted)
+    assert hand_over(jobs, 1, local(tmp_path), tell=lambda _: None) == [Outcome.finished]
+    assert status(jobs[0].folder) == (Status.finished, 2)
+
+
+def test_a_job_that_vanishes_is_said_so_and_tried_again(tmp_path: Path, fakes: ModuleType) -> None:
+    told: list[str] = []
+    jobs = fakes.jobs(tmp_path, fakes.bereaved_once)
+    assert hand_over(jobs, 1, local(tmp_path), tell=told.append) == [Outcome.failed]
+    record = last_record(jobs[0].folder)
+    assert record is not None
+    assert record.error is not None
+    assert record.state == Kind.killed
+    assert "without a word; its output: " in record.error["message"]
+    (jobs[0].folder / "run.json").unlink()
+    jobs = fakes.jobs(tmp_path, fakes.bereaved_once, retries=1)
+    assert hand_over(jobs, 1, local(tmp_path), tell=told.append) == [Outcome.finished]
+
+
+def test_a_command_that_is_stopped_stops_its_jobs_here(tmp_path: Path, fakes: ModuleType) -> None:
+    told: list[str] = []
+    (tmp_path / "command").write_text(str(os.getpid()))
+    jobs = fakes.jobs(tmp_path, fakes.stop_command)
+    with pytest.raises(SystemExit) as stopped:
+        hand_over(jobs, 1, local(tmp_path), tell=told.append)
+    assert stopped.value.code == 128 + signal.SIGINT
+    assert told[-1] == "stopped by SIGINT; the same command goes on from there"
+    assert status(jobs[0].folder) == (Status.interrupted, 1)
+    assert holder_of(jobs[0].folder) is None
+
+
+def test_slurm_gets_one_array_and_requeues(tmp_path: Path, slurm: Path, fakes: ModuleType) -> None:
+    (tmp_path / "signal").write_text(str(int(signal.SIGTERM)))
+    options = SlurmOptions(partition="gpu", gpus_per_node=1, mem_gb=2, array_parallelism=3, setup=["true"])
+    jobs = fakes.jobs(tmp_path, fakes.finish, fakes.preempted, fakes.fail)
+    queue = SubmititQueue(tmp_path, "small", options, None)
+    queue.patience = 0.2
+    told: list[str] = []
+    assert hand_over(jobs, 3, queue, tell=told.append) == [Outcome.finished, Outcome.finished, Outcome.failed]
+    assert status(jobs[1].folder) == (Status.finished, 2)
+    assert told[1] == "[2/3] 1 seed=1: handed over as Slurm job 77_1"
+    said = (slurm / "script").read_text().splitlines()
+    for flag in ("array=0-2%3", "gpus-per-node=1", "job-name=small", "mem=2GB", "partition=gpu", "time=240"):
+        assert f"#SBATCH --{flag}" in said
+    assert "#SBATCH --signal=USR2@120" in said
+
+
+def test_a_job_that_slurm_has_is_waited_for_and_not_submitted_again(
+    tmp_path: Path, slurm: Path, fakes: ModuleType
+) -> None:
+    jobs = fakes.jobs(tmp_path, fakes.stop_command)
+    (tmp_path / "command").write_text(str(os.getpid()))
+    told: list[str] = []
+    queue = SubmititQueue(tmp_path, "small", SlurmOptions(), None)
+    with pytest.raises(SystemExit):
+        hand_over(jobs, 1, queue, tell=told.append)
+    assert "what is submitted goes on (scancel 77 ends it); the same command goes on from there" in told[-1]
+    holder = holder_of(jobs[0].folder)
+    assert holder is not None
+    queue = SubmititQueue(tmp_path, "small", SlurmOptions(), None)
+
+    def tell(line: str) -> None:
+        told.append(line)
+        if "waited for" in line:  # what scancel does
+            (slurm / "state_77").write_text("CANCELLED")
+            os.kill(next(iter(holder.processes)), signal.SIGTERM)
+
+    found = hand_over(jobs, 1, queue, tell=tell)
+    assert "[1/1] 0 seed=0: handed over before as Slurm job 77: waited for" in told
+    assert found == [Outcome.interrupted]
+    assert status(jobs[0].folder) == (Status.interrupted, 1)
+
+
+def test_without_slurm_one_sentence_says_what_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ConfigError, match="hydra/launcher=slurm: no sbatch here"):
+        SubmititQueue(tmp_path, "small", SlurmOptions(), None)
+
+
+def test_hydra_s_own_launcher_skips_what_is_finished_and_outlives_a_failure(tmp_path: Path) -> None:
+    command = [sys.executable, str(HERE / "sweep_command.py"), "-m", "seed=1,2,3", "sweep.name=small"]
+
+    def train(*more: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([*command, *more], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+
+    (tmp_path / "2.fail").touch()
+    done = train("hydra/launcher=basic")
+    assert done.returncode == 1, done.stderr
+    assert "failed: RuntimeError: boom\n" in done.stdout
+    assert done.stderr.splitlines()[-1].endswith(" seed=2: boom")
+    (tmp_path / "2.fail").unlink()
+    done = train("hydra/launcher=basic")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count(": skipped: finished\n") == 2
+    assert train("hydra/launcher=basic", "trainer.devices=2", "trainer.strategy=ddp").returncode == 2

@@ -1,0 +1,255 @@
+"""A sweep ends as a whole table, or says of each missing cell why: retries, memory, hung runs, other commands."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from attnbench.config.tracking import OnMemory
+from attnbench.process.interrupts import Interrupted
+from attnbench.records.lifecycle import death, error_of, new_record
+from attnbench.records.record import RECORD, Kind, Plan, PlannedRun, Status, read, write, write_progress
+from attnbench.sweeps import retries
+from attnbench.sweeps.display import Board, Counts, Outcome, Running, why
+from attnbench.sweeps.lease import Lease, take
+from attnbench.sweeps.status import table
+
+from .test_supervise import assert_gone, run, supervisor
+
+DOOR = Path(__file__).with_name("sweep_command.py")
+
+
+def test_whatever_befalls_a_run_the_table_says_and_the_same_command_mends(tmp_path: Path) -> None:
+    fates = ("2.fail", "3.killed", "4.diverge", "5.hungry", "6.refuse")
+    for fate in fates:
+        (tmp_path / fate).touch()
+    command = [
+        sys.executable,
+        str(DOOR),
+        "-m",
+        "seed=range(1,7)",
+        "sweep.name=small",
+        "sweep.workers=2",
+        "sweep.retries=1",
+    ]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 1, done.stderr
+    said = (tmp_path / "multirun" / "small" / "table.md").read_text()
+    assert "5 of 6 runs do not count: 1 diverged, 1 failed, 1 killed, 1 out of memory, 1 refused." in said
+    told = [line.split()[1:3] for line in done.stderr.splitlines()]
+    assert [" ".join(words).partition(":")[0] for words in told] == [
+        "failed", "killed", "diverged", "out of", "refused"
+    ]  # fmt: skip
+    assert done.stdout.count("again, attempt 2 of 2") == 2, "what raised and what was killed, and nothing else"
+    for fate in fates:
+        (tmp_path / fate).unlink()
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count("skipped: finished") == 1
+    assert done.stdout.count(": again; it failed: ") == 5
+
+
+def test_a_retry_counts_and_shows_what_the_run_had_said(tmp_path: Path, fakes: ModuleType) -> None:
+    outcomes, lines = run(tmp_path, fakes, "killed_once", "killed", retries=1)
+    assert outcomes == [Outcome.finished, Outcome.failed]
+    assert [read(tmp_path / str(n) / RECORD).attempts for n in (0, 1)] == [2, 2]
+    assert "so far so good" in lines
+    (tmp_path / "again").mkdir()
+    assert "    so far so good" in run(tmp_path / "again", fakes, "killed_once")[1], "the last lines of its log"
+
+
+def test_a_batch_is_halved_until_it_fits(tmp_path: Path, fakes: ModuleType) -> None:
+    outcomes, lines = run(tmp_path, fakes, "hungry", on_oom=OnMemory.halve_batch)
+    assert outcomes == [Outcome.finished]
+    size = fakes.jobs(tmp_path, fakes.hungry)[0].config.data.update_size
+    tried = [line.rpartition("=")[2] for line in lines if "again with trainer.micro_batch=" in line]
+    assert tried == [str(-(-size // 2**n)) for n in range(1, len(tried) + 1)]
+    assert read(tmp_path / "0" / RECORD).overrides == [f"trainer.micro_batch={tried[-1]}"]
+    assert int(tried[-1]) <= 1000 < 2 * int(tried[-1])
+
+
+def test_what_a_run_had_come_down_to_is_where_the_next_command_begins(tmp_path: Path, fakes: ModuleType) -> None:
+    (job,) = fakes.jobs(tmp_path, fakes.finish, on_oom=OnMemory.halve_batch)
+    record = new_record(job.config, [*job.overrides, "trainer.micro_batch=7"])
+    assert retries.halved_before(job, record) == 7
+    assert retries.halved_before(job, new_record(job.config, job.overrides)) is None
+    record.status, record.error = Status.failed, {"kind": Kind.memory}
+    task, tried = retries.Task(1, "", job, micro_batch=7), []
+    while (again := retries.once_more(task, record)) is not None:
+        tried.append(again.micro_batch)
+        task.micro_batch = again.micro_batch
+    assert tried == [4, 2, 1]
+
+
+def test_runs_at_once_leave_the_records_that_runs_in_turn_do(tmp_path: Path, fakes: ModuleType) -> None:
+    for workers, name in ((1, "finish"), (2, "meet")):
+        folder = tmp_path / str(workers)
+        folder.mkdir()
+        os.mkfifo(folder / "pipe")
+        assert run(folder, fakes, name, name, workers=workers)[0] == [Outcome.finished] * 2
+    one, two = ([read(tmp_path / w / str(n) / RECORD) for n in (0, 1)] for w in ("1", "2"))
+    for alone, beside in zip(one, two, strict=True):
+        assert (alone.run_id, alone.metrics, alone.status) == (beside.run_id, beside.metrics, beside.status)
+
+
+@pytest.mark.parametrize(("set_by", "given"), [(None, ["trainer.threads=3"]), ("1", [])])
+def test_cores_are_divided_unless_somebody_has_said_how_many(
+    tmp_path: Path, fakes: ModuleType, monkeypatch: pytest.MonkeyPatch, set_by: str | None, given: list[str]
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    if set_by is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", set_by)
+    (job,) = fakes.jobs(tmp_path, fakes.finish, workers=2)
+    assert retries.added(retries.Task(1, "", job), cores=7) == given
+
+
+def test_a_signal_reaches_every_run_once(tmp_path: Path) -> None:
+    with supervisor(tmp_path, "wait", "wait", "finish", workers=2) as (process, child):
+        assert process.stdout is not None
+        other = int(next(line for line in process.stdout if "ready" in line).split()[-1])
+        process.send_signal(signal.SIGTERM)
+        said, _ = process.communicate(timeout=30)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "stopped by SIGTERM in runs 1, 2 of 3" in said or "stopped by SIGTERM in runs 2, 1 of 3" in said
+    for pid in (child, other):
+        assert_gone(pid)
+    for n in ("0", "1"):
+        assert read(tmp_path / n / RECORD).status is Status.interrupted
+    assert not (tmp_path / "2").exists()
+
+
+def test_two_commands_on_one_folder_do_each_run_once(tmp_path: Path, fakes: ModuleType) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    names = ("hold", "finish_once", "fail")
+    with supervisor(tmp_path, *names) as (first, _):
+        second = subprocess.Popen(first.args, stdout=subprocess.PIPE, text=True)
+        assert second.stdout is not None
+        with second.stdout:
+            said = [next(second.stdout) for _ in range(3)]
+            assert "[1/3] 0 seed=0: running elsewhere: host" in said[0]
+            assert f"pid {first.pid}; left for the end" in said[0]
+            said.append(next(line for line in second.stdout if "[3/3] failed" in line))
+            with (tmp_path / "pipe").open("wb"):
+                pass
+            told, _ = first.communicate(timeout=30)
+            said += second.stdout
+        assert second.wait() == first.returncode == 0
+    assert "[1/3] finished" in told
+    assert "[2/3] 1 seed=1: skipped: finished" in told
+    assert "[3/3] 2 seed=2: failed elsewhere: boom" in told, "a command does not retry what another has just tried"
+    assert "[1/3] 0 seed=0: skipped: finished elsewhere" in said[-1]
+    assert {read(tmp_path / str(n) / RECORD).attempts for n in range(3)} == {1}
+
+
+def test_a_run_does_not_outlive_the_fork_server_that_alone_knew_of_its_end(tmp_path: Path) -> None:
+    with supervisor(tmp_path, "wait", "finish") as (process, child):
+        server = int(Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[1])
+        os.kill(server, signal.SIGKILL)
+        process.communicate(timeout=30)
+    assert_gone(child)
+    assert [read(tmp_path / n / RECORD).state for n in ("0", "1")] == ["killed", "finished"]
+
+
+def test_a_run_that_goes_nowhere_is_killed(tmp_path: Path, fakes: ModuleType) -> None:
+    assert run(tmp_path, fakes, "deaf", hung_minutes=0.002)[0] == [Outcome.failed]
+    error = read(tmp_path / "0" / RECORD).error
+    assert error is not None
+    assert error["kind"] == Kind.hung
+    assert error["message"] == "no progress for 0.002 minutes (sweep.hung_minutes)"
+
+
+class OutOfMemoryError(RuntimeError):
+    """As torch names its own."""
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "message"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), Kind.disk_full, "here: no space left on device; make room"),
+        (PermissionError(errno.EACCES, "Permission denied", "/x"), Kind.not_writable, "/x: permission denied; see to"),
+        (OutOfMemoryError("CUDA out of memory. Tried\nmore"), Kind.memory, "out of memory: CUDA out of memory. Tried;"),
+        (MemoryError(), Kind.memory, "out of memory: MemoryError; with -m, sweep.on_oom=halve_batch"),
+        (RuntimeError("Function 'MulBackward0' returned nan values in its 0th output."), Kind.diverged, "Function"),
+        (KeyboardInterrupt(), Kind.interrupted, "stopped by SIGINT"),
+        (Interrupted(signal.SIGHUP, "after update 3"), Kind.interrupted, "stopped by SIGHUP after update 3"),
+        (SystemExit(1), Kind.interrupted, "a library has ended the process, with status 1"),
+        (
+            OSError(errno.EFBIG, "File too large", "/x"),
+            Kind.disk_full,
+            "/x: file too large; raise the limit on the size",
+        ),
+        (FileNotFoundError(errno.ENOENT, "No such file"), Kind.raised, "[Errno 2] No such file"),
+    ],
+)
+def test_an_exception_has_a_kind(error: BaseException, kind: Kind, message: str) -> None:
+    found = error_of(error, Path("here"))
+    assert found["kind"] == kind
+    assert found["message"].startswith(message)
+
+
+def test_a_sentence_that_says_all_has_no_traceback_below_it() -> None:
+    for kind in Kind:
+        error = {"kind": kind.value, "message": "said", "traceback": "one\ntwo"}
+        says_all = kind in (Kind.disk_full, Kind.not_writable, Kind.refused)
+        assert why(error) == ([] if says_all else ["    one", "    two"])
+
+
+def test_a_full_disk_is_found_behind_what_it_led_to() -> None:
+    error = RuntimeError("unexpected pos 704 vs 598")  # as torch.save does
+    error.__context__ = OSError(errno.ENOSPC, "No space left on device")
+    assert error_of(error, Path("here"))["kind"] == Kind.disk_full
+
+
+def test_a_kill_when_memory_is_short_is_told_apart() -> None:
+    assert death(-signal.SIGKILL, short=True)["kind"] == Kind.perhaps_memory
+    assert death(-signal.SIGSEGV, short=True)["kind"] == death(3)["kind"] == Kind.killed
+
+
+def test_status_tells_what_became_of_each_run(tmp_path: Path, fakes: ModuleType) -> None:
+    run(tmp_path, fakes, "finish", "killed", "finish", "finish", retries=1)
+    cut_off = read(tmp_path / "2" / RECORD)
+    cut_off.status = Status.running
+    write(cut_off, tmp_path / "2")
+    runs = [PlannedRun(str(n), [f"seed={n}"], {}) for n in range(5)]
+    write(Plan(2, "small", [], runs), tmp_path)
+    assert isinstance(take(tmp_path / "3", 60.0), Lease)
+    write_progress(tmp_path / "3", 30, 120)
+    said = table(tmp_path).splitlines()
+    assert said[0].split() == ["1", "0", "finished", "seed=0", "trained", "0", "s"]
+    assert said[1].split()[2:4] == ["killed", "seed=1"]
+    assert said[1].endswith("killed by signal 9 (Killed); 2 attempts")
+    assert said[2].split()[2:5] == ["cut", "off", "seed=2"]
+    assert said[3].split(maxsplit=2)[2].startswith("running   seed=3  update 30 of 120 (25%); host ")
+    assert said[4].endswith("not run   seed=4")
+    assert said[5].startswith("sweep small: 5 runs: ")
+
+
+def test_status_is_a_door_that_opens_at_once(tmp_path: Path) -> None:
+    command = [sys.executable, "-X", "importtime", "-m", "attnbench.sweeps", "status", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith(f"error: {tmp_path / 'plan.json'}: cannot be read")
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert not imported & {"torch", "hydra", "omegaconf", "numpy", "yaml"}
+
+
+def test_a_live_table_is_drawn_over_and_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "60")
+    board, counts = Board(), Counts(5, {1: Outcome.pruned, 2: Outcome.failed}, [10.0, 20.0])
+    write_progress(tmp_path, 3, 4)
+    board.draw(counts.line([5.0], workers=2), [Running("[2/5]", "seed=2", tmp_path, 5.0)])
+    board.line("said")
+    board.draw()
+    totals = "5 runs: 1 done, 1 running, 1 failed, 2 left; about 20 s to "  # cut to the width
+    rows = f"{totals[:59]}\n[2/5]  seed=2  update 3 of 4 (75%)  5 s\n"
+    assert capsys.readouterr().out == f"{rows}\x1b[2F\x1b[Jsaid\n{rows}\x1b[2F\x1b[J"

@@ -1,0 +1,5 @@
+"""Small runs of each task."""
+
+from ..tasks.conftest import SMALL, Small, small
+
+__all__ = ["SMALL", "Small", "small"]
