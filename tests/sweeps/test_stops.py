@@ -19,7 +19,7 @@ from attnbench.records.lifecycle import close, new_record, stop
 from attnbench.records.record import RECORD, Kind, Status, read
 from attnbench.sweeps.display import Outcome
 
-from .test_supervise import assert_gone, run
+from .test_supervisor import assert_gone, run
 
 HERE = Path(__file__).parent
 DOOR = [sys.executable, str(HERE / "sweep_command.py")]

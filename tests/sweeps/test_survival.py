@@ -21,7 +21,7 @@ from attnbench.sweeps.display import Board, Counts, Outcome, Running, why
 from attnbench.sweeps.lease import Lease, take
 from attnbench.sweeps.status import table
 
-from .test_supervise import assert_gone, run, supervisor
+from .test_supervisor import assert_gone, run, supervisor
 
 DOOR = Path(__file__).with_name("sweep_command.py")
 
