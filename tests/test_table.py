@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from attnbench.records.record import SCHEMA_VERSION, Record, Status, write
+from attnbench.records.record import SCHEMA_VERSION, Record, Status, write_record
 from attnbench.reporting.formats import FORMATS
 from attnbench.table import main
 
@@ -26,7 +26,7 @@ def fill(folder: Path, depths: int) -> None:
                 SCHEMA_VERSION, run_id, "demo", "demo", Status.finished, config, [], seed, {}, {"total": 5},
                 {"test": test}, {}, [], None, None, {},
             )  # fmt: skip
-            write(record, folder / "demo" / run_id)
+            write_record(record, folder / "demo" / run_id)
 
 
 @pytest.mark.parametrize("kind", FORMATS)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from attnbench.records.record import RECORD, Status, read, read_plan
+from attnbench.records.record import RECORD_FILE, Status, read_plan, read_record
 from attnbench.sweeps.lease import Lease, take
 
 COMMAND = Path(__file__).parent / "sweeps" / "sweep_command.py"
@@ -86,7 +86,7 @@ def test_a_sweep_from_plan_to_table_and_again(tmp_path: Path) -> None:
     done = train(*command, cwd=tmp_path, script=COMMAND)
     plan = read_plan(folder / "plan.json")
     assert [run.overrides for run in plan.runs] == [[f"seed={n}", "sweep.name=small"] for n in (1, 2, 3)]
-    assert [read(folder / run.run_id / RECORD).status for run in plan.runs] == [
+    assert [read_record(folder / run.run_id / RECORD_FILE).status for run in plan.runs] == [
         Status.finished, Status.failed, Status.finished
     ]  # fmt: skip
     assert done.returncode == 1
@@ -101,7 +101,7 @@ def test_a_sweep_from_plan_to_table_and_again(tmp_path: Path) -> None:
     assert done.returncode == 0
     assert done.stderr == ""
     assert done.stdout.count("skipped: finished") == 2
-    assert read(folder / plan.runs[1].run_id / RECORD).status is Status.finished
+    assert read_record(folder / plan.runs[1].run_id / RECORD_FILE).status is Status.finished
 
 
 def test_a_batch_of_the_sweeper_that_failed_does_not_stop_the_next(tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_a_batch_of_the_sweeper_that_failed_does_not_stop_the_next(tmp_path: Pat
     done = train("-m", "seed=2,3", "sweep.name=small", "hydra.sweeper.max_batch_size=1", cwd=tmp_path, script=COMMAND)
     assert done.returncode == 1
     plan = read_plan(tmp_path / "multirun" / "small" / "plan.json")
-    assert read(tmp_path / "multirun" / "small" / plan.runs[1].run_id / RECORD).status is Status.finished
+    assert read_record(tmp_path / "multirun" / "small" / plan.runs[1].run_id / RECORD_FILE).status is Status.finished
 
 
 def test_a_finished_run_is_not_run_again(tmp_path: Path) -> None:
@@ -122,7 +122,7 @@ def test_a_finished_run_is_not_run_again(tmp_path: Path) -> None:
 
 def test_a_record_of_another_version_stops_a_single_run(tmp_path: Path) -> None:
     assert train("-m", "seed=1", cwd=tmp_path, script=COMMAND).returncode == 0
-    (record,) = tmp_path.rglob(RECORD)
+    (record,) = tmp_path.rglob(RECORD_FILE)
     record.write_text('{"schema_version": 99}')
     done = train("seed=1", cwd=tmp_path)
     assert done.returncode == 2
@@ -132,7 +132,7 @@ def test_a_record_of_another_version_stops_a_single_run(tmp_path: Path) -> None:
 
 def test_a_run_that_goes_on_elsewhere_is_left_alone(tmp_path: Path) -> None:
     assert train("-m", "seed=1", cwd=tmp_path, script=COMMAND).returncode == 0
-    (record,) = tmp_path.rglob(RECORD)
+    (record,) = tmp_path.rglob(RECORD_FILE)
     record.unlink()
     assert isinstance(take(record.parent, 60.0), Lease)
     done = train("seed=1", "logger=none", cwd=tmp_path)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from attnbench.sweeps.compose import Composer
-from attnbench.training.runner import execute
+from attnbench.training.runner import run_training
 from attnbench.translate import main
 
 from .tasks.conftest import SMALL
@@ -23,7 +23,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     parsed, _ = composer.parse([*SMALL["translation"], "callbacks.samples=1", f"paths.cache={folder}/cache"])
     config, faults = composer.compose(parsed)
     assert config is not None, faults
-    execute(config, folder, [])
+    run_training(config, folder, [])
     return folder
 
 

@@ -31,8 +31,8 @@ from attnbench.config import Config, ConfigError, Fault
 from attnbench.data.errors import DataError
 from attnbench.data.text_files import write_atomically
 from attnbench.process.interrupts import Interrupted
-from attnbench.process.output import command, leave
-from attnbench.records.identity import provenance
+from attnbench.process.output import exit_process, make_command
+from attnbench.records.identity import collect_provenance
 from attnbench.records.record import RecordError
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ _OF = f"of {', '.join(SUITES)}, or {PEERS}: the last {len(CONTESTS)}"
 Configs = dict[str, dict[str, Config]]  # by suite, then by model
 
 
-@command(is_output_result=True)
+@make_command(is_output_result=True)
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, or with --render read; print the tables.
 
@@ -104,7 +104,7 @@ def run(settings: Settings, configs: Configs, output: Path) -> Benchmark:
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     device = torch.cuda.get_device_name() if gpu else "cpu"
-    where = provenance({}, device=device, threads=torch.get_num_threads())
+    where = collect_provenance({}, device=device, num_threads=torch.get_num_threads())
     benchmark = Benchmark(SCHEMA_VERSION, settings, where, [])
     for name in settings.suites:
         _tell(f"{name} ...")
@@ -229,4 +229,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    leave(main())
+    exit_process(main())

@@ -7,13 +7,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from attnbench.process.output import command, leave
-from attnbench.records.record import RECORD, RecordError, write
+from attnbench.process.output import exit_process, make_command
+from attnbench.records.record import RECORD_FILE, RecordError, write_record
 from attnbench.tracking.importing import from_folder, from_project, record_of
 from attnbench.tracking.summary import JOB_TYPE
 
 
-@command(is_output_result=False)
+@make_command(is_output_result=False)
 def main(argv: Sequence[str] | None = None) -> int:
     """Write what is missing; 0, 1 if a run could not be taken, or 2 after one sentence about what is wrong."""
     arguments = _parser().parse_args(argv)
@@ -32,10 +32,10 @@ def main(argv: Sequence[str] | None = None) -> int:
                 print(f"error: {error}", file=sys.stderr)
                 continue
             folder = Path(arguments.output, record.sweep, record.run_id)
-            if (folder / RECORD).exists():
+            if (folder / RECORD_FILE).exists():
                 had += 1
                 continue
-            write(record, folder)
+            write_record(record, folder)
             made += 1
     except RecordError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -55,4 +55,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    leave(main())
+    exit_process(main())

@@ -7,14 +7,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from attnbench.process.output import command, leave
-from attnbench.records.record import PLAN, RecordError, read_plan
+from attnbench.process.output import exit_process, make_command
+from attnbench.records.record import PLAN_FILE, RecordError, read_plan
 from attnbench.tracking.sessions import is_sent, sessions
 from attnbench.tracking.upload import NoServer, refuse_unreachable, upload
 from attnbench.tracking.workspace import save_workspace, write_workspace
 
 
-@command(is_output_result=False)
+@make_command(is_output_result=False)
 def main(argv: Sequence[str] | None = None) -> int:
     """Upload; 0, 1 if something could not be, or 2 after one sentence about a login or a server that is missing."""
     arguments = _parser().parse_args(argv)
@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not folder.is_dir():
         return _complain(f"{folder}: no such folder; runs write to multirun/, or where paths.output says")
     try:
-        plan = read_plan(folder / PLAN) if arguments.workspace else None
+        plan = read_plan(folder / PLAN_FILE) if arguments.workspace else None
         if plan is not None:
             path = write_workspace(plan, folder)
             print(f"{path}: the workspace, which this command saves at W&B where somebody is logged in")
@@ -63,4 +63,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    leave(main())
+    exit_process(main())

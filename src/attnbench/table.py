@@ -7,14 +7,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from attnbench.process.output import command, leave
-from attnbench.records.record import PLAN, RecordError
+from attnbench.process.output import exit_process, make_command
+from attnbench.records.record import PLAN_FILE, RecordError
 from attnbench.reporting.exports import trace
 from attnbench.reporting.formats import FORMATS
 from attnbench.reporting.tables import read_source, save
 
 
-@command(is_output_result=True)
+@make_command(is_output_result=True)
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the table, write it in every format and its figures; 0, or 2 after one sentence about what is wrong."""
     arguments = _parser().parse_args(argv)
@@ -47,7 +47,9 @@ def _one(arguments: argparse.Namespace, sweep: str) -> int:
 def _all(arguments: argparse.Namespace) -> int:
     """Every sweep that has a plan or a run; the worst status."""
     output = Path(arguments.output)
-    found = [path.name for path in sorted(output.glob("*")) if (path / PLAN).is_file() or any(path.glob("*/run.json"))]
+    found = [
+        path.name for path in sorted(output.glob("*")) if (path / PLAN_FILE).is_file() or any(path.glob("*/run.json"))
+    ]
     if not found:
         print(f"error: {output}: no sweep has left records here", file=sys.stderr)
         return 2
@@ -82,4 +84,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    leave(main())
+    exit_process(main())

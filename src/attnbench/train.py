@@ -22,12 +22,28 @@ from omegaconf import DictConfig, OmegaConf
 
 from attnbench.config import ConfigError, Fault
 from attnbench.config.folder import CONFIG_FOLDER
-from attnbench.data.checksums import check
+from attnbench.data.checksums import validate_config
 from attnbench.process import interrupts
-from attnbench.process.output import command, complain, leave, report_interruption
-from attnbench.records.lifecycle import error_of, folder_fault, is_finished, last_record, prepare_folder, tidy
-from attnbench.records.ranks import fault_of, rank, started
-from attnbench.records.record import PLAN, Kind, Plan, Record, RecordError, Status, read_plan, write
+from attnbench.process.output import exit_process, make_command, print_error, report_interruption
+from attnbench.records.lifecycle import (
+    build_exception_error,
+    create_run_folder,
+    describe_folder_error,
+    is_finished,
+    load_previous_record,
+    remove_temporary_files,
+)
+from attnbench.records.ranks import check_rank_count, get_rank, get_world_size
+from attnbench.records.record import (
+    PLAN_FILE,
+    FailureReason,
+    Plan,
+    Record,
+    RecordError,
+    Status,
+    read_plan,
+    write_record,
+)
 from attnbench.reporting.tables import check_layout, write_tables
 from attnbench.sweeps.command_line import faults_of_arguments, parse_arguments, to_argv
 from attnbench.sweeps.compose import CONFIG_NAME, VERSION_BASE, register
@@ -40,7 +56,7 @@ from attnbench.sweeps.supervisor import supervise
 from attnbench.tracking.summary import log_summary
 
 
-@command(is_output_result=False)
+@make_command(is_output_result=False)
 def main() -> int:
     """Run the command; returns the exit status: 2 for what a user said wrongly, 1 if a run failed, 128 + signal."""
     arguments = parse_arguments()
@@ -66,7 +82,7 @@ def main() -> int:
             raise ConfigError(refused)
     except ConfigError as error:
         for fault in error.faults:
-            complain(fault)
+            print_error(fault)
         return 2
     return _run_plan(app, plan, arguments)
 
@@ -74,7 +90,11 @@ def main() -> int:
 def _placement_faults(plan: Plan, arguments: argparse.Namespace) -> list[Fault]:
     """Return why runs cannot have the devices that they ask for."""
     asked = {(run.config["trainer"]["devices"], run.config["trainer"]["num_nodes"]) for run in plan.runs}
-    refused = [found for each in sorted(asked) if (found := fault_of(*each, multirun=arguments.multirun)) is not None]
+    refused = [
+        found
+        for each in sorted(asked)
+        if (found := check_rank_count(*each, is_multirun=arguments.multirun)) is not None
+    ]
     if _is_in_turn(arguments) and any(devices > 1 for devices, _ in asked):
         expected = "runs are in this process, and so have one device: leave it out"
         refused.append(Fault("hydra/launcher", "basic", expected))
@@ -91,22 +111,24 @@ def _run_plan(app: Callable[[Callable[[DictConfig], None]], Callable[[], Any]], 
     folder = sweep_folder(plan.runs[0].config)
     try:
         if arguments.multirun:
-            write(plan, folder)
+            write_record(plan, folder)
             print(f"sweep {plan.sweep}: {len(plan.runs)} runs in {folder}", flush=True)
         else:
-            prepare_folder(folder / plan.runs[0].run_id)
+            create_run_folder(folder / plan.runs[0].run_id)
     except OSError as error:
-        complain(folder_fault(error, folder))
+        print_error(describe_folder_error(error, folder))
         return 2
     try:
         app((run_in_turn if _is_in_turn(arguments) else run) if arguments.multirun else run_alone)()
     except Exception as error:  # Hydra's own, such as a log that cannot be written; a run's is in its record
-        if error_of(error, folder)["kind"] == Kind.raised:
+        if build_exception_error(error, folder)["kind"] == FailureReason.raised:
             traceback.print_exception(error)
             return 1
-        complain(error_of(error, folder)["message"])
-        return 2 if error_of(error, folder)["kind"] == Kind.refused else 1
-    return conclude(read_plan(folder / PLAN), folder) if arguments.multirun else 0  # a search has added to the plan
+        print_error(build_exception_error(error, folder)["message"])
+        return 2 if build_exception_error(error, folder)["kind"] == FailureReason.refused else 1
+    return (
+        conclude(read_plan(folder / PLAN_FILE), folder) if arguments.multirun else 0
+    )  # a search has added to the plan
 
 
 def layout_faults(plan: Plan, experiments: Path) -> list[Fault]:
@@ -124,10 +146,10 @@ def layout_faults(plan: Plan, experiments: Path) -> list[Fault]:
 def run(cfg: DictConfig) -> None:
     """Hydra's task function: one run, in the folder that Hydra made for it."""
     from attnbench.process import lightning_import  # noqa: F401  # before anything else that imports Lightning
-    from attnbench.training.runner import execute  # imports torch
+    from attnbench.training.runner import run_training  # imports torch
 
     hydra_config = HydraConfig.get()
-    execute(check(cfg), Path(hydra_config.runtime.output_dir), _overrides(hydra_config))
+    run_training(validate_config(cfg), Path(hydra_config.runtime.output_dir), _overrides(hydra_config))
 
 
 def _overrides(hydra: HydraConf) -> list[str]:
@@ -140,7 +162,7 @@ def run_alone(cfg: DictConfig) -> None:
     """Do a single run in this process: what a person did is said in a line, not in a traceback."""
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
-    if check(cfg).trainer.devices > 1 and started() == 1:
+    if validate_config(cfg).trainer.devices > 1 and get_world_size() == 1:
         run_on_ranks(cfg, folder, _overrides(hydra_config))
         return
     try:
@@ -148,7 +170,7 @@ def run_alone(cfg: DictConfig) -> None:
             remove_void(folder)
             print(f"finished before: {folder}\nTo run it anew, delete that folder.")
             return
-        with _lease(folder, check(cfg).sweep.lease_seconds):
+        with _lease(folder, validate_config(cfg).sweep.lease_seconds):
             run(cfg)
     except BaseException as error:
         _explain(error, folder)
@@ -157,76 +179,76 @@ def run_alone(cfg: DictConfig) -> None:
 def run_in_turn(cfg: DictConfig) -> None:
     """Do one of several runs in this process, for Hydra's own launcher: what one does not survive, none does."""
     folder = Path(HydraConfig.get().runtime.output_dir)
-    interrupts.reset()
-    interrupts.check()  # a signal that came when the run before was over
+    interrupts.reset_state()
+    interrupts.raise_if_requested()  # a signal that came when the run before was over
     try:
         if is_finished(folder):
             print(f"{folder.name}: skipped: finished", flush=True)
             return
-        with _lease(folder, check(cfg).sweep.lease_seconds):
+        with _lease(folder, validate_config(cfg).sweep.lease_seconds):
             run(cfg)
     except Exception as error:  # it is in the record, and told of at the end
-        said = error_of(error, folder)
-        if said["kind"] == Kind.interrupted:
-            raise interrupts.reason_of(error) from error
+        said = build_exception_error(error, folder)
+        if said["kind"] == FailureReason.interrupted:
+            raise interrupts.find_interruption(error) from error
         print(f"{folder.name}: failed: {said['type']}: {said['message']}", flush=True)
 
 
 def run_on_ranks(cfg: DictConfig, folder: Path, overrides: list[str]) -> None:
     """A single run on several devices: a sweep of one, whose supervisor starts a process for each."""
-    job = Job("", overrides, check(cfg), folder, run_rank, (cfg, folder, overrides))
+    job = Job("", overrides, validate_config(cfg), folder, run_rank, (cfg, folder, overrides))
     outcomes = supervise([job], 1, preload=("attnbench.process.lightning_import", "attnbench.training.runner"))
     if outcomes == [Outcome.failed]:
         raise SystemExit(1)
     if outcomes == [Outcome.interrupted]:  # one of its ranks got a signal, and all have stopped
-        record = last_record(folder)
+        record = load_previous_record(folder)
         reason = record.error["message"] if record is not None and record.error else ""
-        number = interrupts.number_in(reason) or signal.SIGTERM
-        complain(f"{reason}; the same command goes on from there")
-        interrupts.interrupt(number, is_reported=True)
+        number = interrupts.parse_signal_number(reason) or signal.SIGTERM
+        print_error(f"{reason}; the same command goes on from there")
+        interrupts.raise_interrupted(number, is_reported=True)
 
 
 def run_rank(cfg: DictConfig, folder: Path, overrides: list[str], added: list[str]) -> None:
     """One rank of it, in a process of its own."""
     from attnbench.process import lightning_import  # noqa: F401
-    from attnbench.training.runner import execute
+    from attnbench.training.runner import run_training
 
     register()
     place(cfg, added)
-    execute(check(cfg), folder, [*overrides, *added])
+    run_training(validate_config(cfg), folder, [*overrides, *added])
 
 
 @contextlib.contextmanager
 def _lease(folder: Path, term: float) -> Iterator[None]:
     """Nobody else in a run's folder meanwhile; of several ranks, the first one sees to it."""
-    if rank() > 0:
+    if get_rank() > 0:
         yield
         return
     lease: Lease | Holder | None = None
     try:
-        with interrupts.held():
+        with interrupts.delay_signals():
             lease = take(folder, term)
         if isinstance(lease, Holder):
             raise RecordError(f"{folder}: running elsewhere: {lease}")
-        tidy(folder)
+        remove_temporary_files(folder)
         with lease.kept():
             yield
     finally:
-        interrupts.ignore_from_now()
+        interrupts.ignore_signals()
         if isinstance(lease, Lease):
             lease.release()
 
 
 def _explain(error: BaseException, folder: Path) -> NoReturn:
     """End the command with a sentence where one says all; other errors show where they come from."""
-    reason = interrupts.reason_of(error)
+    reason = interrupts.find_interruption(error)
     if isinstance(reason, interrupts.Interrupted):
         raise SystemExit(report_interruption(reason)) from None
-    said = error_of(error, folder)
-    status = {Kind.refused: 2, Kind.raised: None}.get(Kind(said["kind"]), 1)
+    said = build_exception_error(error, folder)
+    status = {FailureReason.refused: 2, FailureReason.raised: None}.get(FailureReason(said["kind"]), 1)
     if status is None:
         raise error
-    complain(said["message"])
+    print_error(said["message"])
     raise SystemExit(status) from error
 
 
@@ -237,17 +259,17 @@ def conclude(plan: Plan, folder: Path) -> int:
         print(f"\n{write_tables(folder, Path('experiments'))}", flush=True)
         log_summary(plan, folder)
     except (RecordError, OSError) as error:
-        complain(error_of(error, folder)["message"])
+        print_error(build_exception_error(error, folder)["message"])
         status = 2
     for planned, title in zip(plan.runs, titles([run.overrides for run in plan.runs]), strict=True):
         try:
-            record = last_record(folder / planned.run_id)
+            record = load_previous_record(folder / planned.run_id)
         except RecordError as error:
-            complain(error)
+            print_error(error)
             status = 1
             continue
-        if record is None or (record.status is not Status.finished and record.state != Kind.pruned):
-            complain(f"{_state_of(record)[0]}: {planned.run_id} {title}: {_state_of(record)[1]}")
+        if record is None or (record.status is not Status.finished and record.status_label != FailureReason.pruned):
+            print_error(f"{_state_of(record)[0]}: {planned.run_id} {title}: {_state_of(record)[1]}")
             status = 1
     return status
 
@@ -264,8 +286,8 @@ def _state_of(record: Record | None) -> tuple[str, str]:
         return "not run", "it has no record"
     if record.status is Status.running:  # here no more: all processes of this command have ended
         return "cut off", "how it ended could not be written to its record; the same command goes on"
-    return record.state, (record.error or {}).get("message", "it gave no reason")
+    return record.status_label, (record.error or {}).get("message", "it gave no reason")
 
 
 if __name__ == "__main__":
-    leave(main())
+    exit_process(main())

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from attnbench.config.task import MOST_BEAMS
-from attnbench.process.output import command, is_stdin_closed, leave, protect_output
+from attnbench.config.task import MAX_BEAM_SIZE
+from attnbench.process.output import exit_process, is_stdin_closed, make_command, protect_output
 
 if TYPE_CHECKING:
     import torch
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from attnbench.tasks.translation import Translation
 
 
-@command(is_output_result=True)
+@make_command(is_output_result=True)
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     args = _arguments().parse_intermixed_args(argv)
@@ -45,7 +45,7 @@ def _arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m attnbench.translate", description=__doc__)
     parser.add_argument("checkpoint", type=Path, help="model.ckpt of a run, or the run's folder")
     parser.add_argument("input", nargs="?", default="-", help="a file of sentences, a line each; - or nothing: stdin")
-    parser.add_argument("--beam-size", type=_count(MOST_BEAMS), help="1: greedy; default: as the run was tested")
+    parser.add_argument("--beam-size", type=_count(MAX_BEAM_SIZE), help="1: greedy; default: as the run was tested")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 (default: cpu)")
     parser.add_argument(
         "--moses",
@@ -85,20 +85,20 @@ def _users_fault(error: Exception) -> bool:
 def _read(name: str) -> list[str]:
     """Read the lines of a file, or of stdin for `-`: UTF-8 whatever the locale, and the same line ends for both."""
     from attnbench.data.errors import DataError
-    from attnbench.data.text_files import decode, read_lines, split_lines
+    from attnbench.data.text_files import decode_utf8, read_lines, split_lines
 
     if name != "-":
         return read_lines(Path(name))
     if is_stdin_closed():
         raise DataError("stdin: closed; expected sentences there, or a file")
     binary = getattr(sys.stdin, "buffer", None)  # a replaced stdin may be text alone
-    return split_lines(sys.stdin.read() if binary is None else decode(binary.read(), "stdin"))
+    return split_lines(sys.stdin.read() if binary is None else decode_utf8(binary.read(), "stdin"))
 
 
 def _bleu(hypothesis: str, reference: str, k: int) -> str:
-    from attnbench.metrics.text import bleu_k
+    from attnbench.metrics.text import compute_bleu_k
 
-    return f"{bleu_k(hypothesis, reference, k):.3f}"
+    return f"{compute_bleu_k(hypothesis, reference, k):.3f}"
 
 
 def load(path: Path, device: str) -> Translation:
@@ -145,11 +145,11 @@ def translate(
     import torch
 
     from attnbench.data.tokenizer import PAD
-    from attnbench.metrics.text import detokenise, tokenise
+    from attnbench.metrics.text import detokenize, tokenize
 
     beams = beam_size or task.task_config.beam_size
     if moses:
-        lines = [line.lower() for line in tokenise(lines, moses[0])]
+        lines = [line.lower() for line in tokenize(lines, moses[0])]
     found = [""] * len(lines)
     with torch.inference_mode():
         for numbers, source_BS in batches(task, lines, beams):
@@ -158,9 +158,9 @@ def translate(
                 found[number] = task.codec.target.decode(ids)
                 if pictures is not None:
                     real = [token for token in source if token != PAD]
-                    for picture in task.attention_maps(number, real, ids):
-                        picture.draw(pictures / f"{picture.name}.png")
-    return detokenise(found, moses[1]) if moses else found
+                    for picture in task.build_attention_maps(number, real, ids):
+                        picture.save(pictures / f"{picture.name}.png")
+    return detokenize(found, moses[1]) if moses else found
 
 
 def batches(task: Translation, lines: list[str], beam_size: int) -> Iterator[tuple[list[int], torch.Tensor]]:
@@ -180,8 +180,8 @@ def batches(task: Translation, lines: list[str], beam_size: int) -> Iterator[tup
         size = max(1, task.task_config.decode_tokens // (int(lengths_N[order_N[start]]) * beam_size))
         numbers = order_N[start : start + size]
         start += size
-        yield numbers.tolist(), torch.from_numpy(encoded.padded(numbers))
+        yield numbers.tolist(), torch.from_numpy(encoded.pad_rows(numbers))
 
 
 if __name__ == "__main__":
-    leave(main())
+    exit_process(main())

@@ -10,7 +10,7 @@ from attnbench.benchmarks.attention import Case, Core, Inputs, NaiveAdditive, ca
 from attnbench.benchmarks.device import MIB, peak_bytes
 from attnbench.benchmarks.measurement import measure
 from attnbench.benchmarks.results import Settings
-from attnbench.config.attention import AttentionConfig, Normaliser, Score
+from attnbench.config.attention import AttentionConfig, Normalizer, Score
 from attnbench.config.position import Position
 from attnbench.nn.positions import POSITIONS, RelativePosition
 from attnbench.nn.scoring import SCORES, Additive
@@ -32,12 +32,12 @@ def test_every_registry_entry_has_a_row_with_numbers(
     assert len(names) == len(rows)
     assert {row.baseline for row in rows} <= names
     relative = [p.name for p, kind in POSITIONS.items() if issubclass(kind, RelativePosition)]
-    others = [n.name for n in Normaliser if n is not Normaliser.softmax] + relative
+    others = [n.name for n in Normalizer if n is not Normalizer.softmax] + relative
     assert {name.rpartition(" ")[0] for name in names} == {s.name for s in Score} | {
         f"scaled_dot {other}" for other in others
     }
     for score, kind in SCORES.items():
-        paths = ["fused", "explicit"] if kind.fusable else ["explicit"]
+        paths = ["fused", "eager"] if kind.is_fusable else ["eager"]
         assert {f"{score.name} {path}" for path in paths} <= names
 
 
@@ -45,7 +45,7 @@ def test_the_naive_score_is_the_chunked_one() -> None:
     naive, chunked = (kind(6, 6, AttentionConfig(score=Score.additive)) for kind in (NaiveAdditive, Additive))
     naive.load_state_dict(chunked.state_dict())
     q, k = torch.randn(2, 3, 2, 5, 6).unbind()
-    torch.testing.assert_close(naive(q, naive.prepare(k)), chunked(q, chunked.prepare(k)))
+    torch.testing.assert_close(naive(q, naive.prepare_keys(k)), chunked(q, chunked.prepare_keys(k)))
 
 
 def test_chunks_keep_the_peak_far_below_that_of_the_naive_score(asked: Callable[..., Settings]) -> None:
@@ -79,7 +79,7 @@ def test_a_row_too_large_is_left_out_and_said_so(asked: Callable[..., Settings])
     )
     stay = {subject.name for subject in plan(asked(lengths=[1024], max_gib=0.01)).subjects}
     # What holds a number for each query and key, in weights or in a bias, does not.
-    kernels = [f"{score.name} fused" for score, kind in SCORES.items() if kind.fusable]
+    kernels = [f"{score.name} fused" for score, kind in SCORES.items() if kind.is_fusable]
     assert stay == {*kernels, "scaled_dot rotary fused"}
 
 
@@ -90,7 +90,7 @@ def test_what_is_left_out_is_judged_by_what_the_others_hold(asked: Callable[...,
         held, peak = case.held(2, 4, CPU) * pairs, Core(case, inputs).once()["peak_mib"]
         if held == 0:
             assert peak < 2 * pairs, case
-        elif case.config.normaliser is Normaliser.softmax and case.position is None:
+        elif case.config.normalizer is Normalizer.softmax and case.position is None:
             assert held <= peak < 2 * held + 8, case
 
 

@@ -9,7 +9,7 @@ from attnbench.bench import main
 from attnbench.benchmarks.figures import by_length, draw
 from attnbench.benchmarks.measurement import spread
 from attnbench.benchmarks.results import SCHEMA_VERSION, Benchmark, Row, Settings, Suite, write
-from attnbench.records.identity import provenance
+from attnbench.records.identity import collect_provenance
 
 
 def benchmark(settings: Settings, *lengths: int) -> Benchmark:
@@ -26,7 +26,7 @@ def benchmark(settings: Settings, *lengths: int) -> Benchmark:
         Suite("demo", "length", ["Two cats."], rows),
         Suite("other", "model", [], [Row("rnn", "a", "a", {"b": 1.0})]),
     ]
-    return Benchmark(SCHEMA_VERSION, settings, provenance({}, device="cpu", threads=1), suites)
+    return Benchmark(SCHEMA_VERSION, settings, collect_provenance({}, device="cpu", num_threads=1), suites)
 
 
 def test_medians_stand_at_their_lengths_and_what_failed_breaks_the_line(

@@ -19,8 +19,8 @@ def test_every_score_and_every_cell_has_a_row_with_numbers(
     monkeypatch.setattr(device_module, "SAMPLE_MS", 0.001)
     rows = {row.name: row for row in measure(plan(asked(lengths=[6, 4, 8])), repeats=2, tell=lambda said: None)}
     assert [row.error for row in rows.values()] == [None] * len(rows)
-    assert {name.rpartition(" ")[0] for name in rows if name.endswith(("fused", "explicit"))} == {s.name for s in Score}
-    assert {"scaled_dot fused", "scaled_dot explicit", "convolution of 3"} | {cell.name for cell in Cell} <= set(rows)
+    assert {name.rpartition(" ")[0] for name in rows if name.endswith(("fused", "eager"))} == {s.name for s in Score}
+    assert {"scaled_dot fused", "scaled_dot eager", "convolution of 3"} | {cell.name for cell in Cell} <= set(rows)
     for row in rows.values():
         assert set(row.texts) == {"operations", "memory", "sequential", "path"}
         assert {"step_ms_exponent_p50", "peak_mib_exponent"} < set(row.values)
@@ -57,8 +57,8 @@ def test_a_length_too_large_is_left_out_and_said_so(asked: Callable[..., Setting
     found = plan(asked(lengths=[4, 1024], max_gib=0.02))
     left_out = [note for note in found.notes if "left out" in note]
     assert left_out == [
-        f"{name} explicit is left out at length 1024: it would hold 0.023 GiB, more than --max-gib 0.02."
+        f"{name} eager is left out at length 1024: it would hold 0.023 GiB, more than --max-gib 0.02."
         for name in ("scaled_dot", "additive", "concat")
     ]
-    explicit = next(subject for subject in found.subjects if subject.name == "scaled_dot explicit")
+    explicit = next(subject for subject in found.subjects if subject.name == "scaled_dot eager")
     assert list(explicit.sample()) == ["step_ms_at_4_tokens"]

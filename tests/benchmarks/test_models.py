@@ -82,7 +82,7 @@ def test_startup_waits_for_the_first_update(asked: Callable[..., Settings]) -> N
 def test_devices_are_doubled_until_all_are_there(
     asked: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch, there: int, counts: list[int]
 ) -> None:
-    monkeypatch.setattr(device_scaling, "cores", lambda: there)
+    monkeypatch.setattr(device_scaling, "count_cores", lambda: there)
     found = device_scaling.plan(asked(models=["toy", "small"], threads=None)).subjects
     names = [f"{count} x CPU, 1 thread a process" for count in counts]
     assert [(subject.group, subject.name) for subject in found] == [
@@ -98,7 +98,7 @@ def test_devices_refuses_what_training_would(asked: Callable[..., Settings]) -> 
 
 @pytest.mark.slow
 def test_devices_share_an_update(asked: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(device_scaling, "cores", lambda: 2)
+    monkeypatch.setattr(device_scaling, "count_cores", lambda: 2)
     for model, rate in {"toy": "target_tokens", "small": "images"}.items():
         for subject in device_scaling.plan(asked(models=[model])).subjects:
             found = subject.sample()

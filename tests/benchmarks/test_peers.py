@@ -26,9 +26,9 @@ from attnbench.benchmarks.peers.recurrent import StepByStep
 from attnbench.benchmarks.peers.serving import KINDS
 from attnbench.benchmarks.results import CONTESTS, Settings
 from attnbench.config import Config, ConfigError
-from attnbench.config.root import revive
+from attnbench.config.root import config_from_dict
 from attnbench.models.build import build_model
-from attnbench.records.identity import resolved
+from attnbench.records.identity import config_to_dict
 from attnbench.sweeps.plan import compose
 
 Job = dict[str, Any]
@@ -38,7 +38,8 @@ Answers = Callable[[str, Job], list[dict[str, Any]]]
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
     return compose([
-        "model.depth=1", "model.d_model=16", "model.d_ff=32", "model.num_heads=2", "model.norm=post", "model.tie=all",
+        "model.depth=1", "model.d_model=16", "model.d_ff=32", "model.num_heads=2", "model.norm_placement=post",
+        "model.tie_embeddings=all",
         "data.joint_vocabulary=true", "data.train_pairs=60", "data.val_pairs=3", "data.test_pairs=5",
         "data.batch_tokens=128", "trainer.max_steps=1000", "trainer.max_epochs=null", "trainer.accelerator=cpu",
         "callbacks.progress_bar=false", f"paths.cache={tmp_path_factory.mktemp('cache')}",
@@ -95,14 +96,29 @@ def test_decoding_says_what_it_found(sentences: Sentences, answers: Answers) -> 
 def test_recurrent_contenders_take_turns(answers: Answers, how: str) -> None:
     chosen = compose(["model=bahdanau_d2l", "attention=additive", "model.d_embedding=4", "model.d_hidden=4"])
     size = {"d_hidden": 4, "depth": 2, "dropout": 0.1}
-    job = {"config": resolved(chosen), "model": size, "vocab": 9, "length": 3, "batch_size": 2, "lr": 0.1, "how": how}
+    job = {
+        "config": config_to_dict(chosen),
+        "model": size,
+        "vocab": 9,
+        "length": 3,
+        "batch_size": 2,
+        "lr": 0.1,
+        "how": how,
+    }
     check_turns(answers("recurrent", job))
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16_mixed"])
 def test_pictures_are_learned_from_in_turns(answers: Answers, precision: str) -> None:
     chosen = compose(["experiment=vit_synthetic_garments", f"trainer.precision={precision}"])
-    job = {"config": resolved(chosen), "image_size": 28, "batch_size": 3, "lr": 0.1, "clip": 1.0, "optimiser": "adamw"}
+    job = {
+        "config": config_to_dict(chosen),
+        "image_size": 28,
+        "batch_size": 3,
+        "lr": 0.1,
+        "clip": 1.0,
+        "optimiser": "adamw",
+    }
     check_turns(answers("vision", job | {"how": "ours"}))
 
 
@@ -168,9 +184,9 @@ def test_every_row_has_its_script(suite: str, asked: Callable[..., Settings]) ->
 
 
 def test_a_row_changes_its_own_config(config: Config) -> None:
-    job = {"config": resolved(config)}
+    job = {"config": config_to_dict(config)}
     for contender in itertools.chain(*peer_suites.CONTENDERS.values()):
-        changed = resolved(revive(told(contender, job)["config"]))
+        changed = config_to_dict(config_from_dict(told(contender, job)["config"]))
         for key, value in contender.changes.items():
             group, name = key.split(".")
             assert changed[group].pop(name) == value != job["config"][group][name], contender.name

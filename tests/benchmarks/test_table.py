@@ -10,7 +10,7 @@ import pytest
 from attnbench.benchmarks.measurement import spread
 from attnbench.benchmarks.results import SCHEMA_VERSION, Benchmark, Row, Settings, Suite, read, write
 from attnbench.benchmarks.table import render
-from attnbench.records.identity import provenance
+from attnbench.records.identity import collect_provenance
 from attnbench.records.record import RecordError
 
 
@@ -23,7 +23,10 @@ def benchmark(asked: Callable[..., Settings]) -> Benchmark:
         Row("64", "alone", "absent", spread("wait_ms", [1.0])),
     ]
     return Benchmark(
-        SCHEMA_VERSION, asked(), provenance({}, device="cpu", threads=1), [Suite("demo", "length", ["Two cats."], rows)]
+        SCHEMA_VERSION,
+        asked(),
+        collect_provenance({}, device="cpu", num_threads=1),
+        [Suite("demo", "length", ["Two cats."], rows)],
     )
 
 

@@ -11,59 +11,59 @@ from typing import Any
 
 import pytest
 
-from attnbench.config import Config, ConfigError, Fault, check
-from attnbench.config.fields import Bounds, faults_of, number
+from attnbench.config import Config, ConfigError, Fault, validate_config
+from attnbench.config.fields import Bounds, bounded_field, find_faults
 from attnbench.config.model import TransformerConfig
-from attnbench.config.root import revive
-from attnbench.records.identity import resolved
+from attnbench.config.root import config_from_dict
+from attnbench.records.identity import config_to_dict
 from attnbench.sweeps.plan import compose
 
 
 @dataclass
 class Inner:
-    depth: int = number(1, at_least=1)
-    width: int | None = number(None, above=0)
+    depth: int = bounded_field(1, minimum=1)
+    width: int | None = bounded_field(None, greater_than=0)
 
-    def faults(self) -> Iterator[Fault]:
+    def find_faults(self) -> Iterator[Fault]:
         if 10 % self.depth:
             yield Fault("depth", f"{self.depth}", "expected a divisor of 10")
 
 
 @dataclass
 class Outer:
-    rate: float = number(0.5, at_least=0, below=1)
+    rate: float = bounded_field(0.5, minimum=0, less_than=1)
     inner: Inner = field(default_factory=Inner)
 
 
 @pytest.mark.parametrize(
     ("bounds", "inside", "outside"),
     [
-        (Bounds(at_least=1), [1, 2], [0, 0.99, math.nan, math.inf]),
-        (Bounds(above=0), [1e-9], [0, -1, math.nan]),
-        (Bounds(at_least=0, below=1), [0, 0.99], [1, -0.1, math.nan]),
-        (Bounds(at_most=2), [2, -5], [2.1, math.nan]),
+        (Bounds(minimum=1), [1, 2], [0, 0.99, math.nan, math.inf]),
+        (Bounds(greater_than=0), [1e-9], [0, -1, math.nan]),
+        (Bounds(minimum=0, less_than=1), [0, 0.99], [1, -0.1, math.nan]),
+        (Bounds(maximum=2), [2, -5], [2.1, math.nan]),
     ],
 )
 def test_bounds(bounds: Bounds, inside: list[float], outside: list[float]) -> None:
-    assert all(bounds.admits(value) for value in inside)
-    assert not any(bounds.admits(value) for value in outside)
+    assert all(bounds.contains(value) for value in inside)
+    assert not any(bounds.contains(value) for value in outside)
 
 
 def test_every_fault_is_found_with_its_full_key() -> None:
     wrong = Outer(rate=1.0, inner=Inner(depth=3, width=0))
-    assert [str(fault) for fault in faults_of(wrong)] == [
+    assert [str(fault) for fault in find_faults(wrong)] == [
         "rate=1.0: expected a number at least 0 and below 1",
         "inner.width=0: expected a number above 0",
     ]
-    assert [fault.key for fault in faults_of(Outer(inner=Inner(depth=3)))] == ["inner.depth"]
+    assert [fault.key for fault in find_faults(Outer(inner=Inner(depth=3)))] == ["inner.depth"]
 
 
 def test_a_pair_is_not_judged_when_one_of_it_is_out_of_bounds() -> None:
-    assert [fault.expected for fault in faults_of(Inner(depth=0))] == ["expected a number at least 1"]
+    assert [fault.expected for fault in find_faults(Inner(depth=0))] == ["expected a number at least 1"]
 
 
 def test_null_passes_where_it_is_allowed() -> None:
-    assert not list(faults_of(Outer()))
+    assert not list(find_faults(Outer()))
 
 
 DEFAULT = compose([])
@@ -88,27 +88,27 @@ def test_no_number_of_the_schema_takes_nan_or_minus_one(key: str) -> None:
     for value in (math.nan, -1):
         setattr(node, leaf, value)
         with pytest.raises(ConfigError) as caught:
-            check(config)
+            validate_config(config)
         assert key in {fault.key for fault in caught.value.faults}
 
 
 def test_only_a_config_is_checked() -> None:
     with pytest.raises(TypeError, match="expected a composed Config"):
-        check({"seed": 1})
+        validate_config({"seed": 1})
 
 
 def test_a_record_of_an_unknown_family_or_key_is_refused() -> None:
     assert isinstance(DEFAULT.model, TransformerConfig)
-    stored = resolved(DEFAULT)
+    stored = config_to_dict(DEFAULT)
     stored["model"]["family"] = "perceiver"
     with pytest.raises(
         ConfigError, match=r"model.family=perceiver: expected one of cnn, mlp, recurrent, resnet18, transformer, vit"
     ):
-        revive(stored)
-    stored = resolved(DEFAULT)
+        config_from_dict(stored)
+    stored = config_to_dict(DEFAULT)
     stored["model"]["latents"] = 4
     with pytest.raises(ConfigError, match="latents"):
-        revive(stored)
+        config_from_dict(stored)
 
 
 def test_a_fault_without_a_value_reads_well() -> None:
@@ -131,8 +131,10 @@ def test_a_fault_without_a_value_reads_well() -> None:
             "model=luong model.bidirectional=true model.bridge=linear attention.score=dot",
             "attention.score=dot: expected one of general, additive, concat, uniform: with model.bidirectional=true",
         ),
-        ("model=luong data.joint_vocabulary=false", "model.tie=all: expected none or target: data.joint_vocabulary"),
-        ("model=rnn model.input_feeding=true", "model.input_feeding=true: expected false for model.attend=none"),
+        ("model=luong data.joint_vocabulary=false",
+         "model.tie_embeddings=all: expected none or target: data.joint_vocabulary"),
+        ("model=rnn model.input_feeding=true",
+         "model.input_feeding=true: expected false for model.decoder_context=fixed"),
         ("experiment=vit_fashion_mnist metrics.tokenize=zh", "metrics.tokenize=zh: expected auto: task=classification"),
         ("metrics.tokenize=ja", "metrics.tokenize=ja: expected one of 13a"),
         ("task.monitor=accuracy", "task.monitor=accuracy: expected one of bleu, chrf, loss"),
@@ -140,7 +142,8 @@ def test_a_fault_without_a_value_reads_well() -> None:
          "data.batch_size=1: expected at least 2, two a device: batch norm has no variance of one image"),
         ("experiment=vit_fashion_mnist model=resnet18 data.batch_size=3 trainer.devices=2",
          "data.batch_size=3: expected at least 4, two a device"),
-        ("experiment=vit_fashion_mnist model=resnet18 trainer.micro_batch=1", "trainer.micro_batch=1: expected at"),
+        ("experiment=vit_fashion_mnist model=resnet18 trainer.micro_batch_size=1",
+         "trainer.micro_batch_size=1: expected at"),
         ("experiment=vit_fashion_mnist model=cnn model.widths=[8,8,8] data.image_size=4 data.batch_size=1",
          "data.batch_size=1: expected at least 2"),
         ("experiment=vit_fashion_mnist model=cnn model.widths=[8,0]", "model.widths=[8,0]: expected numbers"),
@@ -161,7 +164,7 @@ def test_the_error_carries_every_fault() -> None:
 
 def test_the_defaults_of_the_dataclasses_alone_are_not_a_run() -> None:
     with pytest.raises(ConfigError, match=r"model.family=none: not to be set by hand: choose model=<name>"):
-        check(Config())
+        validate_config(Config())
 
 
 @pytest.mark.parametrize(
@@ -192,10 +195,10 @@ def test_what_wandb_would_refuse_is_a_fault_of_the_config(override: str, said: s
         ("trainer.max_minutes=1e308", "expected a number above 0 and at most 527040"),
         ("trainer.save_every_minutes=inf", "expected a number above 0 and at most 527040"),
         ("trainer.devices=1000", "expected a number at least 1 and at most 64"),
-        ("trainer.threads=100000", "expected a number at least 1 and at most 1024"),
+        ("trainer.num_threads=100000", "expected a number at least 1 and at most 1024"),
         ("trainer.max_steps=100000000000000000000", "expected a number at most 2147483647"),
         ("sweep.lease_seconds=inf", "expected a number above 0 and at most 86400"),
-        ("sweep.hung_minutes=inf", "expected a number above 0 and at most 527040"),
+        ("sweep.hang_timeout_minutes=inf", "expected a number above 0 and at most 527040"),
         ("task.length_penalty=1e308", "expected a number at least 0 and at most 5"),
         ("task.max_ratio=inf", "expected a number above 0 and at most 100"),
         ("task.max_extra=100000000000000000000", "expected a number at least 1 and at most 10000"),
@@ -234,7 +237,7 @@ def test_text_that_a_terminal_acts_on_is_refused(key: str, text: str) -> None:
     *groups, leaf = key.split(".")
     setattr(getattr(config, groups[0]) if groups else config, leaf, text)
     with pytest.raises(ConfigError) as caught:
-        check(config)
+        validate_config(config)
     assert f"{key}=" in str(caught.value)
     assert "expected text without control characters" in str(caught.value)
     assert not set(str(caught.value)) & set("\x1b\x00\u2028\udc80")

@@ -14,12 +14,12 @@ from attnbench.data.image_batches import (
     NO_LABEL,
     Augmentation,
     ImageBatch,
-    Preparation,
-    crop,
-    evaluation_sampler,
-    loader,
-    prepare,
-    update_sampler,
+    ImageTransform,
+    build_evaluation_sampler,
+    build_loader,
+    build_update_sampler,
+    crop_images,
+    fit_image_transform,
 )
 from attnbench.data.images import Images
 
@@ -31,10 +31,10 @@ def make(count: int = 50, channels: int = 1, size: int = 8) -> Images:
 
 
 def epoch_of(images: Images, epoch: int = 0, augmented: bool = True, **where: int) -> list[ImageBatch]:
-    sampler = update_sampler(len(images), 16, seed=1, **where)
+    sampler = build_update_sampler(len(images), 16, seed=1, **where)
     sampler.set_epoch(epoch)
     augmentation = Augmentation(len(images), 2, True, seed=1) if augmented else None
-    return list(loader(images, prepare(images, 8), sampler, augmentation))
+    return list(build_loader(images, fit_image_transform(images, 8), sampler, augmentation))
 
 
 def by_index(batches: list[ImageBatch]) -> dict[int, torch.Tensor]:
@@ -50,7 +50,7 @@ def test_every_picture_once_an_epoch_in_updates_of_one_size() -> None:
     batches = epoch_of(make())
     assert sorted(len(batch.labels_B) for batch in batches) == [12, 12, 13, 13]
     assert sorted(torch.cat([batch.indices_B for batch in batches]).tolist()) == list(range(50))
-    assert all(batch.update_images == batch.num_images == batch.units for batch in batches)
+    assert all(batch.num_update_images == batch.num_images == batch.num_units for batch in batches)
     assert [b.indices_B.tolist() for b in epoch_of(make(), 1)] != [b.indices_B.tolist() for b in batches]
 
 
@@ -64,12 +64,15 @@ def test_labels_stay_with_their_pictures() -> None:
 def test_shares_are_the_same_pictures_however_an_update_is_cut(world_size: int, accumulate: int) -> None:
     images = make()
     whole = epoch_of(images, 3)
-    ranks = [epoch_of(images, 3, rank=rank, world_size=world_size, accumulate=accumulate) for rank in range(world_size)]
+    ranks = [
+        epoch_of(images, 3, rank=rank, world_size=world_size, num_micro_batches=accumulate)
+        for rank in range(world_size)
+    ]
     assert {len(batches) for batches in ranks} == {len(whole) * accumulate}
     for number, update in enumerate(whole):
         shares = list(itertools.chain.from_iterable(r[number * accumulate : (number + 1) * accumulate] for r in ranks))
         assert sum(share.num_images for share in shares) == len(update.labels_B)
-        assert {share.update_images for share in shares} == {update.update_images}
+        assert {share.num_update_images for share in shares} == {update.num_update_images}
         alone, together = by_index([update]), by_index(shares)
         assert alone.keys() == together.keys()
         assert all(torch.equal(alone[index], together[index]) for index in alone)
@@ -87,7 +90,7 @@ def test_augmentation_is_drawn_anew_each_epoch_and_the_same_when_resumed() -> No
 def test_a_crop_is_a_window_of_the_padded_picture(channels: int) -> None:
     pixels = make(25, channels).pixels_NCHW
     shifts = torch.cartesian_prod(torch.arange(5), torch.arange(5))
-    found = crop(pixels, shifts, 2)
+    found = crop_images(pixels, shifts, 2)
     for picture, (row, column), window in zip(pixels, shifts.tolist(), found, strict=True):
         assert torch.equal(window, F.pad(picture, (2, 2, 2, 2))[:, row : row + 8, column : column + 8])
     assert torch.equal(found[12], pixels[12])
@@ -106,18 +109,18 @@ def test_mirrors_and_crops_are_drawn_for_each_picture() -> None:
 
 def test_training_pictures_come_out_normalised() -> None:
     images = make(200, channels=3)
-    seen = prepare(images, 8)(images.pixels_NCHW)
+    seen = fit_image_transform(images, 8)(images.pixels_NCHW)
     torch.testing.assert_close(seen.mean((0, 2, 3)), torch.zeros(3), atol=1e-5, rtol=0)
     torch.testing.assert_close(seen.std((0, 2, 3), correction=0), torch.ones(3), atol=1e-5, rtol=0)
 
 
 def test_pictures_of_one_colour_are_no_division_by_zero() -> None:
     flat = Images("train", torch.full((4, 1, 8, 8), 7, dtype=torch.uint8), torch.zeros(4, dtype=torch.int64))
-    assert prepare(flat, 8)(flat.pixels_NCHW).isfinite().all()
+    assert fit_image_transform(flat, 8)(flat.pixels_NCHW).isfinite().all()
 
 
 def test_other_sizes_are_resized() -> None:
-    assert Preparation(12, [0.5], [0.5])(make().pixels_NCHW).shape == (50, 1, 12, 12)
+    assert ImageTransform(12, [0.5], [0.5])(make().pixels_NCHW).shape == (50, 1, 12, 12)
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3])
@@ -126,7 +129,9 @@ def test_evaluation_sees_each_picture_once_over_all_ranks(world_size: int) -> No
     seen = [
         index
         for rank in range(world_size)
-        for batch in loader(images, prepare(images, 8), evaluation_sampler(50, 16, rank=rank, world_size=world_size))
+        for batch in build_loader(
+            images, fit_image_transform(images, 8), build_evaluation_sampler(50, 16, rank=rank, world_size=world_size)
+        )
         for index in batch.indices_B.tolist()
     ]
     assert sorted(seen) == list(range(50))
@@ -134,9 +139,13 @@ def test_evaluation_sees_each_picture_once_over_all_ranks(world_size: int) -> No
 
 def test_workers_change_nothing() -> None:
     images = make(20)
-    sampler = update_sampler(20, 8, seed=1)
+    sampler = build_update_sampler(20, 8, seed=1)
     plain, worked = (
-        list(loader(images, prepare(images, 8), sampler, Augmentation(20, 2, True, seed=1), workers=workers))
+        list(
+            build_loader(
+                images, fit_image_transform(images, 8), sampler, Augmentation(20, 2, True, seed=1), num_workers=workers
+            )
+        )
         for workers in (0, 2)
     )
     assert all(torch.equal(a.images_BCHW, b.images_BCHW) for a, b in zip(plain, worked, strict=True))
@@ -145,13 +154,15 @@ def test_workers_change_nothing() -> None:
 def test_a_batch_moves_and_says_its_size() -> None:
     batch = epoch_of(make())[0]
     assert batch.to("cpu").images_BCHW.equal(batch.images_BCHW)
-    assert batch.places == (len(batch.labels_B),) * 2
-    assert batch.unit == "images"
+    assert batch.token_counts == (len(batch.labels_B),) * 2
+    assert batch.unit_name == "images"
 
 
 def test_a_share_of_one_image_is_refused_where_batch_norm_needs_two() -> None:
-    assert update_sampler(17, 16, seed=1, accumulate=4, smallest_share=2)
-    with pytest.raises(DataError, match=r"17 training images make updates of 8, .* trainer\.micro_batch to at least 4"):
-        update_sampler(17, 16, seed=1, accumulate=8, smallest_share=2)
+    assert build_update_sampler(17, 16, seed=1, num_micro_batches=4, min_micro_batch_size=2)
+    with pytest.raises(
+        DataError, match=r"17 training images make updates of 8, .* trainer\.micro_batch_size to at least 4"
+    ):
+        build_update_sampler(17, 16, seed=1, num_micro_batches=8, min_micro_batch_size=2)
     with pytest.raises(DataError, match=r"set another data\.batch_size, or fewer trainer\.devices"):
-        update_sampler(3, 2, seed=1, smallest_share=2)
+        build_update_sampler(3, 2, seed=1, min_micro_batch_size=2)

@@ -33,14 +33,14 @@ from attnbench.config.images import (
 from attnbench.config.tracking import PathsConfig
 from attnbench.data import images, synthetic_garments
 from attnbench.data.errors import DataError
-from attnbench.data.images import FASHION_MNIST_SHA256, Images, ImageSet, load
+from attnbench.data.images import FASHION_MNIST_SHA256, Images, ImageSet, load_image_set
 
 TRAIN, TEST = 20, 7
 RAW = "FashionMNIST/raw"
 
 
 def load_in(data: Path, config: ImagesConfig) -> ImageSet:
-    return load(config, PathsConfig(data=str(data)))
+    return load_image_set(config, PathsConfig(data=str(data)))
 
 
 def refusal(data: Path, config: ImagesConfig) -> str:
@@ -365,7 +365,7 @@ def test_a_split_may_lack_a_class(folder: Path) -> None:
 
 
 def test_grey(folder: Path) -> None:
-    found = load_in(folder, own(folder, Channels.grey))
+    found = load_in(folder, own(folder, Channels.gray))
     assert found.train.pixels_NCHW.shape == (4, 1, 4, 4)
     assert colours(found.train) == [(76,), (150,), (255,), (29,)]  # 0.299 R + 0.587 G + 0.114 B: ITU-R 601-2
 
@@ -380,7 +380,7 @@ def test_resized_by_means_of_all_the_pixels(folder: Path) -> None:
     stripes[:, ::2] = 200  # without antialiasing, every pixel were 0, 200 or one fixed mean
     stripes[32:] = 50
     Image.fromarray(stripes).save(folder / "test" / "b" / "1.png")
-    found = load_in(folder, own(folder, Channels.grey, size=8))
+    found = load_in(folder, own(folder, Channels.gray, size=8))
     assert found.train.pixels_NCHW.shape == (4, 1, 8, 8)
     last = found.test.pixels_NCHW[-1, 0].int()
     assert (last[:3, 1:-1] - 100).abs().max() <= 3
@@ -470,7 +470,7 @@ def test_what_is_no_folder_of_pictures(tmp_path: Path, spoil: Callable[[Path], o
 @pytest.mark.parametrize("dtype", [np.float32, np.uint16])
 def test_levels_that_eight_bits_hold_are_read_however_they_are_stored(folder: Path, dtype: type) -> None:
     levels(folder / "train" / "b" / "1.png", [200.0] * 4, dtype)
-    assert colours(load_in(folder, own(folder, Channels.grey)).train)[-1] == (200,)
+    assert colours(load_in(folder, own(folder, Channels.gray)).train)[-1] == (200,)
 
 
 # ---- drawn garments
@@ -485,7 +485,7 @@ def test_garments_are_drawn_a_generator_a_split(garments: SyntheticGarmentsConfi
     found = load_in(tmp_path, garments)
     assert found.classes == list(synthetic_garments.CLASSES)
     for number, (split, count) in enumerate(((found.train, 30), (found.val, 10), (found.test, 20))):
-        pixels_NHW, labels_N = synthetic_garments.draw(count, np.random.default_rng((0, number)))
+        pixels_NHW, labels_N = synthetic_garments.draw_garments(count, np.random.default_rng((0, number)))
         assert torch.equal(split.pixels_NCHW, torch.from_numpy(pixels_NHW)[:, None])
         assert torch.equal(split.labels_N, torch.from_numpy(labels_N))
     assert found.notes == []
@@ -518,7 +518,7 @@ def test_every_set_is_checked(
     labels_N: npt.NDArray[np.generic],
     message: str,
 ) -> None:
-    monkeypatch.setattr(synthetic_garments, "draw", lambda count, random: (pixels_NHW, labels_N))
+    monkeypatch.setattr(synthetic_garments, "draw_garments", lambda count, random: (pixels_NHW, labels_N))
     assert refusal(tmp_path, garments).startswith(message)
 
 
@@ -640,7 +640,7 @@ def test_frames_after_the_first_are_noted(folder: Path) -> None:
 
 def test_levels_of_more_bits_are_noted(folder: Path) -> None:
     levels(folder / "train" / "b" / "1.png", [200.0] * 4, np.uint16)
-    assert load_in(folder, own(folder, Channels.grey)).notes == [
+    assert load_in(folder, own(folder, Channels.gray)).notes == [
         "train: 1 of 4 pictures hold levels of more than eight bits, none above 255: 255 is read as white, where a"
         " viewer may show black"
     ]

@@ -14,14 +14,14 @@ from attnbench.config.data import (
     ParallelTextConfig,
     SyntheticTranslationConfig,
     TatoebaConfig,
-    TextForm,
+    TextVariant,
     Wmt14Config,
 )
 from attnbench.config.tracking import PathsConfig
 from attnbench.data.errors import DataError
 from attnbench.data.overlap import count_overlap
-from attnbench.data.pairs import DETOKENISED, TOKENISED, ParallelText, Preparation
-from attnbench.data.parallel_text import load
+from attnbench.data.pairs import DETOKENIZED, TOKENIZED, ParallelText, Preprocessing
+from attnbench.data.parallel_text import load_parallel_text
 
 
 def write(path: Path, *lines: str) -> str:
@@ -31,7 +31,7 @@ def write(path: Path, *lines: str) -> str:
 
 
 def load_in(folder: Path, config: ParallelTextConfig) -> ParallelText:
-    return load(config, PathsConfig(data=str(folder)))
+    return load_parallel_text(config, PathsConfig(data=str(folder)))
 
 
 def test_own_files(tmp_path: Path) -> None:
@@ -45,11 +45,11 @@ def test_own_files(tmp_path: Path) -> None:
     text = load_in(tmp_path, config)
     assert (text.train.source, text.train.target) == (["one two", "three"], ["eins zwei", "drei"])
     assert (text.val.source, text.val.target) == (["four"], ["vier !"])
-    assert text.val.references == {DETOKENISED: ["vier  !"]}  # scored as it stands in the file
+    assert text.val.references == {DETOKENIZED: ["vier  !"]}  # scored as it stands in the file
     assert (text.test.source, text.test.target) == (["five"], ["fünf"])
-    assert (text.tokenised, text.notes) == (False, [])
+    assert (text.is_tokenized, text.notes) == (False, [])
     assert len(text.checksums) == 5
-    assert text.train.where(1, 1) == f"{config.train_target}:2"
+    assert text.train.describe_location(1, 1) == f"{config.train_target}:2"
 
 
 def test_without_a_test_set_the_validation_set_stands_in_and_is_named(tmp_path: Path) -> None:
@@ -65,21 +65,21 @@ def test_own_files_of_unequal_length(tmp_path: Path) -> None:
         load_in(tmp_path, config)
 
 
-@pytest.mark.parametrize("form", TextForm)
-def test_multi30k(tmp_path: Path, form: TextForm) -> None:
+@pytest.mark.parametrize("form", TextVariant)
+def test_multi30k(tmp_path: Path, form: TextVariant) -> None:
     for split, noun in (("train", "Haus"), ("val", "Hund"), ("test_2017_flickr", "Kind")):
         folder = tmp_path / "multi30k"
         write(folder / f"{split}.en", "A  Thing.")
         write(folder / f"{split}.de", f"Ein  {noun}.")
         write(folder / f"{split}.lc.norm.tok.en", "a thing .")
         write(folder / f"{split}.lc.norm.tok.de", f"ein {noun.lower()} .")
-    text = load_in(tmp_path, Multi30kConfig(form=form, test_set="test_2017_flickr"))
-    raw = form is TextForm.raw
+    text = load_in(tmp_path, Multi30kConfig(variant=form, test_set="test_2017_flickr"))
+    raw = form is TextVariant.raw
     assert text.train.source == ["A Thing." if raw else "a thing ."]
     assert text.test.target == ["Ein Kind." if raw else "ein kind ."]
-    both = {TOKENISED: ["ein hund ."], DETOKENISED: ["Ein  Hund."]}
-    assert text.val.references == ({DETOKENISED: both[DETOKENISED]} if raw else both)
-    assert text.tokenised is not raw
+    both = {TOKENIZED: ["ein hund ."], DETOKENIZED: ["Ein  Hund."]}
+    assert text.val.references == ({DETOKENIZED: both[DETOKENIZED]} if raw else both)
+    assert text.is_tokenized is not raw
     assert (text.source_language, text.target_language) == (Language.en, Language.de)
     assert len(text.checksums) == (6 if raw else 9)
     assert "multi30k/train.de: not the published file" in text.notes
@@ -95,7 +95,7 @@ def test_wmt14(tmp_path: Path) -> None:
         "newstest2013 source",
         "newstest2014 source",
     ]
-    assert text.test.references == {TOKENISED: ["newstest2014 target"]}
+    assert text.test.references == {TOKENIZED: ["newstest2014 target"]}
     with pytest.raises(DataError, match=r"newstest2013\.fr: no such file; expected newstest2013\.fr of https"):
         load_in(tmp_path, Wmt14Config(target=Language.fr))
 
@@ -111,7 +111,7 @@ def book(text: str, count: int) -> tuple[list[list[str]], list[list[str]]]:
 
 @pytest.mark.parametrize("line", ["Go.", "Wow!", "I'm  home , ok?!", "\u202fÇa alors\u202f!", "!a\u2009b\xa0."])
 def test_preparation_is_the_books(line: str) -> None:
-    assert Preparation.d2l(line).split(" ") == book(f"{line}\t{line}", 1)[0][0]
+    assert Preprocessing.d2l(line).split(" ") == book(f"{line}\t{line}", 1)[0][0]
 
 
 def test_tatoeba_is_cut_as_in_the_book(tmp_path: Path) -> None:
@@ -121,11 +121,11 @@ def test_tatoeba_is_cut_as_in_the_book(tmp_path: Path) -> None:
     assert text.train.source == [f"word{i} , yes !" for i in range(4)]
     assert text.val.target == text.test.target == ["mot4 !", "mot5 !"]
     assert text.val.references == {
-        TOKENISED: ["mot4 !", "mot5 !"],
-        DETOKENISED: ["Mot4\u202f!", "Mot5\u202f!"],
+        TOKENIZED: ["mot4 !", "mot5 !"],
+        DETOKENIZED: ["Mot4\u202f!", "Mot5\u202f!"],
     }
-    assert text.vocabulary_from == (text.train, text.val)
-    assert text.val.where(0, 0).endswith("fra.txt:5")
+    assert text.vocabulary_splits == (text.train, text.val)
+    assert text.val.describe_location(0, 0).endswith("fra.txt:5")
     assert text.notes[0] == "test: the validation pairs"
     back = load_in(tmp_path, TatoebaConfig(train_pairs=4, val_pairs=2, source=Language.fr, target=Language.en))
     assert (back.train.source, back.train.target) == (text.train.target, text.train.source)
@@ -175,7 +175,7 @@ def test_synthetic(tmp_path: Path) -> None:
     text = load_in(tmp_path, SyntheticTranslationConfig(train_pairs=30, val_pairs=5, test_pairs=6))
     assert [len(s) for s in (text.train, text.val, text.test)] == [30, 5, 6]
     assert text.test.alignment is not None
-    assert text.test.references == {DETOKENISED: text.test.target}
+    assert text.test.references == {DETOKENIZED: text.test.target}
     other = SyntheticTranslationConfig(train_pairs=30, val_pairs=5, test_pairs=6, grammar_seed=1)
     assert load_in(tmp_path, other).checksums != text.checksums
 
@@ -186,7 +186,7 @@ def test_real_multi30k(real_data: Path) -> None:
         assert [len(s) for s in (text.train, text.val, text.test)] == [29_000, 1_014, 1_000]
         assert text.notes == []
         published = (real_data / f"multi30k/test_2016_flickr.{target}").read_text("utf-8").split("\n")
-        assert text.test.references[DETOKENISED] == published[:-1]
+        assert text.test.references[DETOKENIZED] == published[:-1]
 
 
 def test_real_tatoeba_is_the_books(real_data: Path) -> None:
@@ -194,6 +194,6 @@ def test_real_tatoeba_is_the_books(real_data: Path) -> None:
     source, target = book((real_data / "fra-eng/fra.txt").read_text("utf-8"), 640)
     assert [line.split(" ") for line in text.train.source + text.val.source] == source
     assert [line.split(" ") for line in text.train.target + text.val.target] == target
-    assert Counter(w for s in text.vocabulary_from for line in s.target for w in line.split(" ")) == Counter(
+    assert Counter(w for s in text.vocabulary_splits for line in s.target for w in line.split(" ")) == Counter(
         w for words in target for w in words
     )

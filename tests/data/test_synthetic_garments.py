@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from attnbench.data.synthetic_garments import CLASSES, draw
+from attnbench.data.synthetic_garments import CLASSES, draw_garments
 
 Drawn = tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]
 
@@ -17,7 +17,7 @@ TRAIN = 4000  # of the 5,000 drawn below; the rest is the test set
 
 @pytest.fixture(scope="module")
 def drawn() -> Drawn:
-    return draw(5000, np.random.default_rng((0, 0)))
+    return draw_garments(5000, np.random.default_rng((0, 0)))
 
 
 def logistic_regression(
@@ -40,23 +40,23 @@ def test_the_classes_are_those_of_fashion_mnist() -> None:
 
 
 def test_a_seed_says_everything() -> None:
-    pixels_NHW, labels_N = draw(50, np.random.default_rng((3, 1)))
-    again_NHW, labels_again_N = draw(50, np.random.default_rng((3, 1)))
+    pixels_NHW, labels_N = draw_garments(50, np.random.default_rng((3, 1)))
+    again_NHW, labels_again_N = draw_garments(50, np.random.default_rng((3, 1)))
     np.testing.assert_array_equal(again_NHW, pixels_NHW)
     np.testing.assert_array_equal(labels_again_N, labels_N)
 
 
 @pytest.mark.parametrize("seed", [(3, 2), (4, 1)], ids=["another split", "another drawing"])
 def test_another_seed_gives_other_pictures(seed: tuple[int, int]) -> None:
-    pixels_NHW, labels_N = draw(50, np.random.default_rng((3, 1)))
-    others_NHW, other_labels_N = draw(50, np.random.default_rng(seed))
+    pixels_NHW, labels_N = draw_garments(50, np.random.default_rng((3, 1)))
+    others_NHW, other_labels_N = draw_garments(50, np.random.default_rng(seed))
     assert (labels_N != other_labels_N).any()
     assert not {picture.tobytes() for picture in pixels_NHW} & {picture.tobytes() for picture in others_NHW}
 
 
 @pytest.mark.parametrize("count", [0, 1, 10, 37, 503])
 def test_shapes_and_balance(count: int) -> None:
-    pixels_NHW, labels_N = draw(count, np.random.default_rng(0))
+    pixels_NHW, labels_N = draw_garments(count, np.random.default_rng(0))
     assert (pixels_NHW.shape, labels_N.shape) == ((count, 28, 28), (count,))
     assert (str(pixels_NHW.dtype), str(labels_N.dtype)) == ("uint8", "int64")
     of_class_K = np.bincount(labels_N, minlength=len(CLASSES))

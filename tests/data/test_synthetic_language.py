@@ -10,7 +10,7 @@ import pytest
 
 from attnbench.config.data import SyntheticTranslationConfig
 from attnbench.data.errors import DataError
-from attnbench.data.synthetic_language import Grammar, Pair, generate
+from attnbench.data.synthetic_language import Grammar, Pair, generate_pairs
 
 SMALL = SyntheticTranslationConfig(train_pairs=250, val_pairs=20, test_pairs=30, clauses=3)
 SWITCHES = ("reordering", "agreement", "drop_insert")
@@ -95,7 +95,7 @@ class Translator:
 
 
 def everything(config: SyntheticTranslationConfig) -> list[Pair]:
-    return [pair for pairs in generate(config).values() for pair in pairs]
+    return [pair for pairs in generate_pairs(config).values() for pair in pairs]
 
 
 @pytest.mark.parametrize("config", VARIANTS)
@@ -150,8 +150,8 @@ def test_agreement_can_be_switched_off() -> None:
 def test_no_sentence_twice_and_the_same_for_the_same_config() -> None:
     pairs = everything(SMALL)
     assert len({pair.source for pair in pairs}) == len(pairs) == 300
-    assert generate(SMALL) == generate(SMALL)
-    assert generate(replace(SMALL, grammar_seed=1)) != generate(SMALL)
+    assert generate_pairs(SMALL) == generate_pairs(SMALL)
+    assert generate_pairs(replace(SMALL, grammar_seed=1)) != generate_pairs(SMALL)
 
 
 def test_the_language_stays_what_it_is() -> None:
@@ -161,7 +161,7 @@ def test_the_language_stays_what_it_is() -> None:
 
 
 def test_validation_and_test_do_not_depend_on_the_size_of_training() -> None:
-    few, many = generate(SMALL), generate(replace(SMALL, train_pairs=400))
+    few, many = generate_pairs(SMALL), generate_pairs(replace(SMALL, train_pairs=400))
     assert (few["val"], few["test"]) == (many["val"], many["test"])
     assert few["train"] == many["train"][:250]
 
@@ -179,16 +179,18 @@ def test_more_sentences_than_there_are_is_one_clear_error() -> None:
     tiny = SyntheticTranslationConfig(nouns=1, verbs=1, adjectives=1, clauses=1, train_pairs=300)
     # 8 subjects x 8 objects x 2 tenses x with or without `not`
     with pytest.raises(DataError, match=r"gave 256 different sentences and then no more; expected .*=700"):
-        generate(tiny)
+        generate_pairs(tiny)
     assert len(everything(replace(tiny, train_pairs=200, val_pairs=28, test_pairs=28))) == 256
 
 
 def test_more_words_than_there_are_is_one_clear_error() -> None:
     with pytest.raises(DataError, match=r"43,2.. words; expected .* of at most 43,200"):
-        generate(replace(SMALL, nouns=43_200))
+        generate_pairs(replace(SMALL, nouns=43_200))
 
 
 def test_test_sentences_may_be_longer_than_those_of_training() -> None:
-    pairs = generate(SyntheticTranslationConfig(clauses=1, test_clauses=4, train_pairs=60, val_pairs=20, test_pairs=40))
+    pairs = generate_pairs(
+        SyntheticTranslationConfig(clauses=1, test_clauses=4, train_pairs=60, val_pairs=20, test_pairs=40)
+    )
     longest = {name: max(len(pair.source.split()) for pair in found) for name, found in pairs.items()}
     assert longest["test"] > 2 * max(longest["train"], longest["val"])

@@ -9,11 +9,11 @@ import pytest
 
 from attnbench.data.errors import DataError
 from attnbench.data.text_files import (
-    columns,
+    check_same_length,
     is_blank,
-    read,
     read_lines,
-    same_length,
+    read_text_file,
+    split_columns,
     split_lines,
     write_atomically,
     write_lines,
@@ -35,13 +35,13 @@ def write(path: Path, content: bytes) -> Path:
     ],
 )
 def test_lines(tmp_path: Path, content: bytes) -> None:
-    file = read(write(tmp_path / "a.txt", content))
+    file = read_text_file(write(tmp_path / "a.txt", content))
     assert file.lines == ["one", "two é"]
     assert file.sha256 == hashlib.sha256(content).hexdigest()
 
 
 def test_only_line_feeds_end_lines(tmp_path: Path) -> None:
-    assert read(write(tmp_path / "a", "a\u2028b\x0bc\x85d\ne".encode())).lines == ["a\u2028b\x0bc\x85d", "e"]
+    assert read_text_file(write(tmp_path / "a", "a\u2028b\x0bc\x85d\ne".encode())).lines == ["a\u2028b\x0bc\x85d", "e"]
 
 
 # Everything that str.splitlines or universal newlines would split at, inside a line.
@@ -94,36 +94,39 @@ def test_a_line_that_shows_something_is_not(line: str) -> None:
 def test_refused_with_file_and_line(tmp_path: Path, content: bytes, message: str) -> None:
     path = write(tmp_path / "bad.txt", content)
     with pytest.raises(DataError) as error:
-        read(path)
+        read_text_file(path)
     assert str(error.value) == f"{path}{message}"
 
 
 def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"none\.txt: No such file or directory; expected a file of text"):
-        read(tmp_path / "none.txt")
+        read_text_file(tmp_path / "none.txt")
     with pytest.raises(DataError, match="Is a directory"):
-        read(tmp_path)
+        read_text_file(tmp_path)
 
 
 def test_unequal_line_counts(tmp_path: Path) -> None:
-    one, two = read(write(tmp_path / "a.en", b"1\n2\n3\n")), read(write(tmp_path / "a.de", b"1\n2\n"))
-    same_length(one, one)
+    one, two = (
+        read_text_file(write(tmp_path / "a.en", b"1\n2\n3\n")),
+        read_text_file(write(tmp_path / "a.de", b"1\n2\n")),
+    )
+    check_same_length(one, one)
     with pytest.raises(DataError, match=r"a\.en:3: has no counterpart: .*a\.en has 3 lines and .*a\.de has 2"):
-        same_length(one, two)
+        check_same_length(one, two)
 
 
 def test_columns(tmp_path: Path) -> None:
-    file = read(write(tmp_path / "a.tsv", b"a\tb\nc\td\te\n"))
-    assert list(columns(file, exactly=False)) == [("a", "b"), ("c", "d")]
+    file = read_text_file(write(tmp_path / "a.tsv", b"a\tb\nc\td\te\n"))
+    assert list(split_columns(file, is_exact=False)) == [("a", "b"), ("c", "d")]
     with pytest.raises(DataError, match=r"a\.tsv:2: 3 columns; expected source, tab, target"):
-        list(columns(file, exactly=True))
+        list(split_columns(file, is_exact=True))
     for content, message in (
         (b"a\tb\nc\n", ":2: 1 columns"),
         (b"a\tb\n \td\n", ":2: an empty column"),
         ("a\t\u200b\n".encode(), ":1: an empty column"),
     ):
         with pytest.raises(DataError, match=message):
-            list(columns(read(write(tmp_path / "b.tsv", content)), exactly=True))
+            list(split_columns(read_text_file(write(tmp_path / "b.tsv", content)), is_exact=True))
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

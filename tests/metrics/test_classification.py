@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from attnbench.metrics.classification import score
+from attnbench.metrics.classification import score_predictions
 
 
 def naive_calibration_error(probabilities_NK: Tensor, labels_N: Tensor, bins: int) -> float:
@@ -30,7 +30,7 @@ def test_scores_are_the_naive_loops(n: int, k: int, bins: int, dtype: torch.dtyp
     generator = torch.Generator().manual_seed(n)
     log_p_NK = (3 * torch.randn(n, k, generator=generator, dtype=dtype)).log_softmax(-1)
     labels_N = torch.randint(k, (n,), generator=generator)
-    found = score(log_p_NK, labels_N, bins=bins)
+    found = score_predictions(log_p_NK, labels_N, num_bins=bins)
 
     rows, labels = log_p_NK.tolist(), labels_N.tolist()
     guesses = [row.index(max(row)) for row in rows]
@@ -48,7 +48,7 @@ def test_scores_are_the_naive_loops(n: int, k: int, bins: int, dtype: torch.dtyp
 
 def test_a_perfect_predictor() -> None:
     labels_N = torch.tensor([0, 1, 2, 2])
-    found = score(torch.eye(3)[labels_N].log(), labels_N, bins=15)
+    found = score_predictions(torch.eye(3)[labels_N].log(), labels_N, num_bins=15)
     assert (found.accuracy, found.calibration_error, found.loss) == (100, pytest.approx(0), 0)
     assert found.per_class == [100, 100, 100]
     assert found.confusion == [[1, 0, 0], [0, 1, 0], [0, 0, 2]]
@@ -59,16 +59,16 @@ def test_a_uniform_predictor(bins: int) -> None:
     """Says the first class of equals, with the confidence of chance; calibrated where the classes are balanced."""
     labels_N = torch.tensor([0, 1, 2, 3, 0, 0, 0, 0])
     log_p_NK = torch.full((8, 4), 0.25, dtype=torch.float64).log()
-    found = score(log_p_NK, labels_N, bins=bins)
+    found = score_predictions(log_p_NK, labels_N, num_bins=bins)
     assert found.accuracy == 62.5
     assert found.per_class == [100, 0, 0, 0]
     assert found.loss == pytest.approx(math.log(4))
     assert found.calibration_error == pytest.approx(62.5 - 25)
-    assert score(log_p_NK[:4], labels_N[:4], bins=bins).calibration_error == pytest.approx(0)
+    assert score_predictions(log_p_NK[:4], labels_N[:4], num_bins=bins).calibration_error == pytest.approx(0)
 
 
 def test_a_class_without_examples_has_no_accuracy() -> None:
-    found = score(torch.zeros(2, 3).log_softmax(-1), torch.tensor([0, 2]), bins=10)
+    found = score_predictions(torch.zeros(2, 3).log_softmax(-1), torch.tensor([0, 2]), num_bins=10)
     assert found.per_class == [100, None, 0]
     assert found.confusion == [[1, 0, 0], [0, 0, 0], [1, 0, 0]]
 
@@ -79,11 +79,11 @@ def test_bins_are_closed_on_the_right() -> None:
     labels_N = torch.tensor([0, 1, 1, 0])
     expected = naive_calibration_error(p_NK, labels_N, bins=2)
     assert expected == pytest.approx(100 * (0.5 * abs(0.5 - 0.45) + 0.5 * abs(0.5 - 0.95)))
-    assert score(p_NK.log(), labels_N, bins=2).calibration_error == pytest.approx(expected)
+    assert score_predictions(p_NK.log(), labels_N, num_bins=2).calibration_error == pytest.approx(expected)
 
 
 def test_a_wrong_certainty_costs_without_end() -> None:
-    assert score(torch.tensor([[1.0, 0.0]]).log(), torch.tensor([1]), bins=15).loss == math.inf
+    assert score_predictions(torch.tensor([[1.0, 0.0]]).log(), torch.tensor([1]), num_bins=15).loss == math.inf
 
 
 @pytest.mark.parametrize(
@@ -100,11 +100,11 @@ def test_what_cannot_be_scored_is_refused_in_a_sentence(
     shape: tuple[int, ...], labels: list[int], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message) as error:
-        score(torch.zeros(shape), torch.tensor(labels, dtype=torch.int64), bins=15)
+        score_predictions(torch.zeros(shape), torch.tensor(labels, dtype=torch.int64), num_bins=15)
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(("value", "message"), [(0.5, "at most 0: got 0.5"), (math.nan, "at most 0: got nan")])
 def test_logits_and_nan_are_no_log_probabilities(value: float, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        score(torch.tensor([[value, -1.0], [-0.7, -0.7]]), torch.tensor([0, 1]), bins=15)
+        score_predictions(torch.tensor([[value, -1.0], [-0.7, -0.7]]), torch.tensor([0, 1]), num_bins=15)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from attnbench.metrics.mfu import mfu, peak_flops
+from attnbench.metrics.mfu import compute_mfu, get_peak_flops
 
 
 @pytest.mark.parametrize(
@@ -36,13 +36,13 @@ from attnbench.metrics.mfu import mfu, peak_flops
     ],
 )
 def test_peak(device: str, precision: str, teraflops: float | None) -> None:
-    found = peak_flops(device, precision)
+    found = get_peak_flops(device, precision)
     assert found == (None if teraflops is None else pytest.approx(teraflops * 1e12))
 
 
 def test_mfu() -> None:
-    assert mfu(2e12, 8e12) == 0.25
-    assert mfu(None, 8e12) is None
-    assert mfu(2e12, None) is None
+    assert compute_mfu(2e12, 8e12) == 0.25
+    assert compute_mfu(None, 8e12) is None
+    assert compute_mfu(2e12, None) is None
     with pytest.raises(ValueError, match="MFU of 150%"):
-        mfu(12e12, 8e12)
+        compute_mfu(12e12, 8e12)

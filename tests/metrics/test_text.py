@@ -9,7 +9,14 @@ from pathlib import Path
 import pytest
 import sacrebleu
 
-from attnbench.metrics.text import bleu, bleu_by_length, bleu_k, chrf, detokenise, tokenise
+from attnbench.metrics.text import (
+    compute_bleu,
+    compute_bleu_by_length,
+    compute_bleu_k,
+    compute_chrf,
+    detokenize,
+    tokenize,
+)
 
 
 def plain_bleu(hypotheses: list[str], references: list[str]) -> float:
@@ -39,7 +46,7 @@ LINES = [f"the {a} dog sees {b} cats near the {c} house today ." for a in "xyz" 
 
 def test_bleu_agrees_with_the_formula() -> None:
     hypotheses = corrupted(LINES, 0)
-    found = bleu(hypotheses, LINES, tokenize="none")
+    found = compute_bleu(hypotheses, LINES, tokenize="none")
     assert found.score == pytest.approx(plain_bleu(hypotheses, LINES), rel=1e-9)
     assert found.hypothesis_length == sum(len(line.split()) for line in hypotheses)
     assert found.reference_length == sum(len(line.split()) for line in LINES)
@@ -50,26 +57,26 @@ def test_bleu_agrees_with_the_formula() -> None:
 
 def test_signatures_say_how() -> None:
     upper = [line.upper() for line in LINES]
-    assert bleu(upper, LINES).score < 30
-    assert "case:mixed" in bleu(upper, LINES).signature
-    folded = bleu(upper, LINES, lowercase=True)
+    assert compute_bleu(upper, LINES).score < 30
+    assert "case:mixed" in compute_bleu(upper, LINES).signature
+    folded = compute_bleu(upper, LINES, lowercase=True)
     assert folded.score == pytest.approx(100)
     assert "case:lc|eff:no|tok:13a|smooth:exp" in folded.signature
-    assert "tok:none" in bleu(upper, LINES, tokenize="none").signature
-    assert "case:lc" in chrf(upper, LINES, lowercase=True).signature
+    assert "tok:none" in compute_bleu(upper, LINES, tokenize="none").signature
+    assert "case:lc" in compute_chrf(upper, LINES, lowercase=True).signature
 
 
 def test_chrf_knows_parts_of_words() -> None:
-    assert chrf(LINES, LINES).score == pytest.approx(100)
+    assert compute_chrf(LINES, LINES).score == pytest.approx(100)
     near = [line.replace("cats", "cat") for line in LINES]
     far = [line.replace("cats", "zzzz") for line in LINES]
-    assert 100 > chrf(near, LINES).score > chrf(far, LINES).score
+    assert 100 > compute_chrf(near, LINES).score > compute_chrf(far, LINES).score
 
 
 def test_each_length_is_scored_alone_and_none_is_lost() -> None:
     words = [0, 1, 5, 6, 10, 11, 29, 30, 31, 99] + [14] * (len(LINES) - 10)
     hypotheses = corrupted(LINES, 1)
-    found = bleu_by_length(hypotheses, LINES, words)
+    found = compute_bleu_by_length(hypotheses, LINES, words)
     bins = {"1-5": (0, 5), "6-10": (6, 10), "11-15": (11, 15), "26-30": (26, 30), "31+": (31, 999)}
     assert list(found) == list(bins)
     for name, (low, high) in bins.items():
@@ -78,18 +85,18 @@ def test_each_length_is_scored_alone_and_none_is_lost() -> None:
         expected = sacrebleu.corpus_bleu(said, [meant], force=True).score
         assert found[name] == {"bleu": pytest.approx(expected, rel=1e-12), "sentences": len(chosen)}
     with pytest.raises(ValueError, match="zip"):
-        bleu_by_length(hypotheses, LINES, words[1:])
+        compute_bleu_by_length(hypotheses, LINES, words[1:])
 
 
 def test_many_tokenised_lines_raise_no_warning() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert bleu(LINES * 10, LINES * 10, tokenize="none").score == pytest.approx(100)
+        assert compute_bleu(LINES * 10, LINES * 10, tokenize="none").score == pytest.approx(100)
 
 
 @pytest.mark.parametrize(("hypotheses", "references"), [([], []), (["a"], []), (["a"], ["a", "b"])])
 def test_each_hypothesis_needs_its_reference(hypotheses: list[str], references: list[str]) -> None:
-    for metric in (bleu, chrf):
+    for metric in (compute_bleu, compute_chrf):
         with pytest.raises(ValueError, match="a reference for each hypothesis"):
             metric(hypotheses, references)
 
@@ -107,31 +114,31 @@ def test_each_hypothesis_needs_its_reference(hypotheses: list[str], references: 
     ],
 )
 def test_the_books_bleu(hypothesis: str, reference: str, score: float) -> None:
-    assert bleu_k(hypothesis, reference, 2) == pytest.approx(score)
+    assert compute_bleu_k(hypothesis, reference, 2) == pytest.approx(score)
 
 
 def test_the_books_bleu_counts_longer_orders() -> None:
-    assert bleu_k("a b c d", "a b c e", 3) == pytest.approx((3 / 4) ** 0.5 * (2 / 3) ** 0.25 * (1 / 2) ** 0.125)
+    assert compute_bleu_k("a b c d", "a b c e", 3) == pytest.approx((3 / 4) ** 0.5 * (2 / 3) ** 0.25 * (1 / 2) ** 0.125)
 
 
 def test_moses_is_undone() -> None:
     line = "two dogs don &apos;t run &quot; fast &quot; , &amp; he &apos;s a well @-@ known cat ."
-    assert detokenise([line], "en") == ["two dogs don't run \"fast\", & he's a well-known cat."]
-    assert detokenise(["l&apos; homme va , « bien » ?"], "fr") == ["l'homme va, « bien » ?"]
+    assert detokenize([line], "en") == ["two dogs don't run \"fast\", & he's a well-known cat."]
+    assert detokenize(["l&apos; homme va , « bien » ?"], "fr") == ["l'homme va, « bien » ?"]
 
 
 def test_detokenised_multi30k_is_the_published_text(real_data: Path) -> None:
     stem = real_data / "multi30k" / "test_2016_flickr"
     tokenised = stem.with_name(stem.name + ".lc.norm.tok.de").read_text(encoding="utf-8").splitlines()
     published = stem.with_name(stem.name + ".de").read_text(encoding="utf-8").splitlines()
-    found = bleu(detokenise(tokenised, "de"), published, lowercase=True)
+    found = compute_bleu(detokenize(tokenised, "de"), published, lowercase=True)
     assert found.score == pytest.approx(99.93, abs=0.005)
-    assert bleu(tokenised, tokenised, tokenize="none").reference_length == 12103
+    assert compute_bleu(tokenised, tokenised, tokenize="none").reference_length == 12103
 
 
 def test_tokenise_makes_what_published_tokenised_text_looks_like(real_data: Path) -> None:
     folder = real_data / "multi30k"
     raw = (folder / "val.en").read_text().splitlines()
     published = (folder / "val.lc.norm.tok.en").read_text().splitlines()
-    found = [line.lower() for line in tokenise(raw, "en")]
+    found = [line.lower() for line in tokenize(raw, "en")]
     assert sum(a == b for a, b in zip(found, published, strict=True)) > 0.97 * len(raw)

@@ -9,14 +9,14 @@ import pytest
 
 from attnbench.config.metrics import BleuTokenizer
 from attnbench.metrics import tokenization
-from attnbench.metrics.text import bleu
+from attnbench.metrics.text import compute_bleu
 from attnbench.metrics.tokenization import (
-    BY_LANGUAGE,
+    TOKENIZER_BY_LANGUAGE,
     TokenizerError,
     check_tokenizer,
     choose_tokenizer,
     guess_language,
-    tokenizer_of,
+    parse_tokenizer,
 )
 
 TEXTS = {
@@ -40,7 +40,7 @@ TEXTS = {
 
 @pytest.mark.parametrize("name", TEXTS)
 def test_languages_without_spaces_are_known_by_their_script(name: str) -> None:
-    assert guess_language([TEXTS[name]] * 3) == (name if name in BY_LANGUAGE else None)
+    assert guess_language([TEXTS[name]] * 3) == (name if name in TOKENIZER_BY_LANGUAGE else None)
 
 
 @pytest.fixture
@@ -130,9 +130,9 @@ def test_a_model_file_that_cannot_be_fetched_is_named(
 @pytest.mark.parametrize("tokenizer", ["13a", "zh", "char", "intl", "none"])
 def test_a_perfect_translation_scores_100_and_its_signature_names_the_tokenizer(tokenizer: str) -> None:
     references = [TEXTS["zh"], TEXTS["zh"][3:]] if tokenizer in ("zh", "char") else [TEXTS["en"]]
-    found = bleu(references, references, tokenize=tokenizer)
+    found = compute_bleu(references, references, tokenize=tokenizer)
     assert found.score == pytest.approx(100)
-    assert tokenizer_of(found.signature) == tokenizer
+    assert parse_tokenizer(found.signature) == tokenizer
 
 
 @pytest.mark.parametrize(
@@ -140,8 +140,8 @@ def test_a_perfect_translation_scores_100_and_its_signature_names_the_tokenizer(
     [("ja-mecab-0.996-IPA", "ja-mecab"), ("ko-mecab-0.996/ko-0.9.2-KO", "ko-mecab"), ("flores101",) * 2],
 )
 def test_a_signature_names_its_tokenizer(tok: str, expected: str) -> None:
-    assert tokenizer_of(f"nrefs:1|case:lc|eff:no|tok:{tok}|smooth:exp|version:2.6.0") == expected
-    assert tokenizer_of("nrefs:1|case:lc|eff:yes|nc:6|nw:0|space:no|version:2.6.0") is None
+    assert parse_tokenizer(f"nrefs:1|case:lc|eff:no|tok:{tok}|smooth:exp|version:2.6.0") == expected
+    assert parse_tokenizer("nrefs:1|case:lc|eff:yes|nc:6|nw:0|space:no|version:2.6.0") is None
 
 
 def test_every_choice_is_one_that_sacrebleu_has() -> None:

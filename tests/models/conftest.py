@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from attnbench.nn.loss import linear_cross_entropy
-from attnbench.nn.normalizers import choice_loss, choices, greedy_choices
+from attnbench.nn.normalizers import choose_greedily, collect_choices, compute_choice_loss
 
 BOS, EOS, WORDS = 1, 2, range(3, 13)
 Reverse = Callable[..., float]
@@ -34,12 +34,12 @@ def accuracy_after(model: nn.Module, updates: int, lr: float, length: int = 6, s
     for step in range(updates):
         optimiser.param_groups[0]["lr"] = lr * min(1, (step + 1) / 30) * (1 - step / updates)
         source, target = reversed_words(size, length, generator)
-        with choices() as made:
+        with collect_choices() as made:
             loss, nll_B = losses(source, target)
         if made:
-            with torch.no_grad(), greedy_choices():
+            with torch.no_grad(), choose_greedily():
                 _, greedy_B = losses(source, target)
-            loss = loss + choice_loss(made, nll_B, greedy_B)
+            loss = loss + compute_choice_loss(made, nll_B, greedy_B)
         if nll_B.mean() < 0.1 * (length + 1):  # of sequences that it has not seen: there is no more to learn
             break
         optimiser.zero_grad()

@@ -12,7 +12,7 @@ from attnbench.config.model import (
     CnnConfig,
     MlpConfig,
     ModelConfig,
-    NormKind,
+    NormType,
     ResNet18Config,
     TransformerConfig,
     VitConfig,
@@ -21,7 +21,7 @@ from attnbench.config.recurrent import RecurrentConfig
 from attnbench.config.trainer import TrainerConfig
 from attnbench.models.build import build_classifier, build_model
 from attnbench.models.transformer import Transformer
-from attnbench.records.identity import resolved, uses_batch_norm
+from attnbench.records.identity import config_to_dict, uses_batch_norm
 
 
 def test_builds_what_the_config_says() -> None:
@@ -36,13 +36,13 @@ def test_refuses_what_is_no_translation_model() -> None:
         build_model(Config(model=ModelConfig()), source_vocab=11, target_vocab=11)
 
 
-@pytest.mark.parametrize("kind", NormKind)
+@pytest.mark.parametrize("kind", NormType)
 @pytest.mark.parametrize("model", [TransformerConfig, VitConfig, CnnConfig, ResNet18Config, MlpConfig, RecurrentConfig])
-def test_a_config_knows_whether_its_model_has_batch_norm(model: type[ModelConfig], kind: NormKind) -> None:
+def test_a_config_knows_whether_its_model_has_batch_norm(model: type[ModelConfig], kind: NormType) -> None:
     """Identity hangs on it: with batch norm, results depend on how an update is divided."""
     config = Config(model=model(), trainer=TrainerConfig(max_steps=1))
     if isinstance(config.model, BlocksConfig):
-        config.model.depth, config.model.d_model, config.model.d_ff, config.model.norm_kind = 1, 16, 16, kind
+        config.model.depth, config.model.d_model, config.model.d_ff, config.model.norm_type = 1, 16, 16, kind
     with torch.device("meta"):
         if isinstance(config.model, (TransformerConfig, RecurrentConfig)):
             network: Any = build_model(config, source_vocab=9, target_vocab=9)
@@ -50,4 +50,4 @@ def test_a_config_knows_whether_its_model_has_batch_norm(model: type[ModelConfig
             network = build_classifier(config, channels=1, image_size=28, classes=3)
     has = any(isinstance(module, _BatchNorm) for module in network.modules())
     assert config.model.uses_batch_norm is has
-    assert uses_batch_norm(resolved(config)) is has
+    assert uses_batch_norm(config_to_dict(config)) is has

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from attnbench.config.attention import AttentionConfig, Score
-from attnbench.config.model import Init, Norm, NormKind, Tie, TransformerConfig
+from attnbench.config.model import Init, NormPlacement, NormType, TiedEmbeddings, TransformerConfig
 from attnbench.config.position import Position, PositionConfig
 from attnbench.config.task import LengthPenalty
-from attnbench.models.decoding import Hypothesis, beam_search, top
+from attnbench.models.decoding import Hypothesis, beam_search, find_top_k
 from attnbench.models.transformer import Transformer
 
 PAD, BOS, EOS = 0, 1, 2
@@ -28,7 +28,14 @@ def build(
     **options: Any,
 ) -> Transformer:
     torch.manual_seed(seed)
-    shape = {"depth": 2, "d_model": 16, "d_ff": 16, "num_heads": 2, "init": Init.torch, "tie": Tie.none}
+    shape = {
+        "depth": 2,
+        "d_model": 16,
+        "d_ff": 16,
+        "num_heads": 2,
+        "init": Init.torch,
+        "tie_embeddings": TiedEmbeddings.none,
+    }
     model = Transformer(
         TransformerConfig(**(shape | options)),
         AttentionConfig(score=score),
@@ -139,7 +146,7 @@ class TwoTranslations:
     LOG_P = (-5.0, -5.45)
     max_length = None
 
-    def start(self, source_BS: Tensor) -> TwoTranslations:
+    def start_decoding(self, source_BS: Tensor) -> TwoTranslations:
         self.prefix_NT = torch.zeros(len(source_BS), 0, dtype=torch.long)
         return self
 
@@ -192,10 +199,10 @@ def test_a_wide_beam_finds_the_best_of_all(seed: int, penalty: float) -> None:
 
 # Every part that a model can be made of, one at a time.
 PARTS: list[dict[str, Any]] = [
-    *({"norm": norm} for norm in Norm),
+    *({"norm_placement": norm} for norm in NormPlacement),
     *({"score": score} for score in Score),
     *({"position": position} for position in Position),
-    *({"norm_kind": kind} for kind in NormKind),
+    *({"norm_type": kind} for kind in NormType),
 ]
 
 
@@ -203,7 +210,7 @@ PARTS: list[dict[str, Any]] = [
 @pytest.mark.parametrize("part", PARTS, ids=lambda part: "-".join(value.value for value in part.values()))
 def test_the_cache_changes_nothing(part: dict[str, Any], beam_size: int) -> None:
     model, source = build(**part), sources(12)
-    assert_same(search(model, source, beam_size), search(model, source, beam_size, cached=False))
+    assert_same(search(model, source, beam_size), search(model, source, beam_size, use_cache=False))
 
 
 def test_greedy_takes_the_likeliest_token_each_time() -> None:
@@ -256,7 +263,7 @@ def test_learned_positions_bound_the_length() -> None:
     model.output.weight.data[EOS] = -model.output.weight.data.sum(0)
     found = search(model, source, 3, max_lengths_B=torch.full((8,), 100))
     assert max(len(hypothesis.tokens) for hypothesis in found) <= 5  # BOS has the sixth place
-    assert_same(found, search(model, source, 3, max_lengths_B=torch.full((8,), 100), cached=False))
+    assert_same(found, search(model, source, 3, max_lengths_B=torch.full((8,), 100), use_cache=False))
 
 
 def test_no_sentences() -> None:
@@ -284,6 +291,6 @@ def test_the_largest_are_found_by_blocks(vocabulary: int, count: int) -> None:
     torch.manual_seed(vocabulary)
     values = torch.randn(3, 2, vocabulary).masked_fill(torch.rand(3, 2, vocabulary) < 0.2, -torch.inf)
     expected = values.topk(count)
-    found, places = top(values, count)
+    found, places = find_top_k(values, count)
     assert torch.equal(found, expected.values)
     assert torch.equal(places, expected.indices)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from attnbench.data.batching import evaluation_sampler, loader
+from attnbench.data.batching import build_evaluation_sampler, build_loader
 from attnbench.data.tokenizer import BOS, EOS, PAD
 from attnbench.models.decoding import beam_search
 from attnbench.sweeps.plan import compose
@@ -23,12 +23,12 @@ def test_a_cache_changes_no_token_of_test_2016_flickr(real_data: Path, tmp_path:
     assert isinstance(task, Translation)
     pairs = data.pairs["test"]
     assert len(pairs) == 1000
-    for batch in loader(pairs, evaluation_sampler(pairs, 2048)):
+    for batch in build_loader(pairs, build_evaluation_sampler(pairs, 2048)):
         limits_B = torch.from_numpy(np.minimum(pairs.source_lengths_N[batch.indices_B.numpy()], 12))
         cached, uncached = (
             beam_search(
-                task.eval().model, batch.source_BS, beam_size=5, max_lengths_B=limits_B, length_penalty=1.0,
-                bos=BOS, eos=EOS, pad=PAD, cached=cached,
+                task.eval().sequence_model, batch.source_BS, beam_size=5, max_lengths_B=limits_B, length_penalty=1.0,
+                bos=BOS, eos=EOS, pad=PAD, use_cache=cached,
             )
             for cached in (True, False)
         )  # fmt: skip

@@ -7,36 +7,40 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from attnbench.config.attention import AttentionConfig, Backend, Normaliser, Score
-from attnbench.config.fields import faults_of
-from attnbench.config.model import Init, Tie
-from attnbench.config.recurrent import Attend, Bridge, Cell, RecurrentConfig, Window
-from attnbench.models.decoding import Hypothesis, Recomputing, beam_search
+from attnbench.config.attention import AttentionConfig, Backend, Normalizer, Score
+from attnbench.config.fields import find_faults
+from attnbench.config.model import Init, TiedEmbeddings
+from attnbench.config.recurrent import Bridge, Cell, DecoderContext, RecurrentConfig, Window
+from attnbench.models.decoding import Hypothesis, UncachedDecoder, beam_search
 from attnbench.models.recurrent import Recurrent
-from attnbench.models.recurrent_cells import Stack
+from attnbench.models.recurrent_cells import RecurrentStack
 from attnbench.nn.dropout import Dropout
 from attnbench.nn.loss import linear_cross_entropy
 
 PAD, BOS, EOS = 0, 1, 2
 B, S, T, V, E, H = 4, 7, 6, 13, 5, 8
 LENGTHS = [(7, 6), (4, 5), (2, 3), (7, 1)]  # of sources and targets
-ATTENDING = [Attend.bahdanau, Attend.luong]
+ATTENDING = [DecoderContext.bahdanau, DecoderContext.luong]
 ONE_WIDTH = {Score.scaled_dot, Score.dot, Score.cosine, Score.distance}
 
-LUONG: dict[str, Any] = {"attend": Attend.luong}
+LUONG: dict[str, Any] = {"decoder_context": DecoderContext.luong}
 BOTH: dict[str, Any] = {"bidirectional": True, "bridge": Bridge.linear, "score": Score.general}
 VARIANTS: dict[str, dict[str, Any]] = (
-    {f"{cell.name}-{attend.name}": {"cell": cell, "attend": attend} for cell in Cell for attend in Attend}
+    {
+        f"{cell.name}-{attend.name}": {"cell": cell, "decoder_context": attend}
+        for cell in Cell
+        for attend in DecoderContext
+    }
     | {
-        f"{attend.name}-{score.name}": {"attend": attend, "score": score}
+        f"{attend.name}-{score.name}": {"decoder_context": attend, "score": score}
         for attend, score in [
-            *((Attend.luong, score) for score in Score),
-            *((Attend.bahdanau, score) for score in (Score.scaled_dot, Score.additive, Score.concat)),
+            *((DecoderContext.luong, score) for score in Score),
+            *((DecoderContext.bahdanau, score) for score in (Score.scaled_dot, Score.additive, Score.concat)),
         ]
     }
     | {
-        f"{cell.name}-both-{attend.name}": {"cell": cell, "attend": attend} | BOTH
-        for cell, attend in zip([*Cell, Cell.lstm], Attend, strict=True)
+        f"{cell.name}-both-{attend.name}": {"cell": cell, "decoder_context": attend} | BOTH
+        for cell, attend in zip([*Cell, Cell.lstm], DecoderContext, strict=True)
     }
     | {f"{cell.name}-fed": LUONG | {"cell": cell, "input_feeding": True} for cell in Cell}
     | {
@@ -47,10 +51,10 @@ VARIANTS: dict[str, dict[str, Any]] = (
     | {
         "everything": LUONG | BOTH | {"cell": Cell.lstm, "window": Window.local_p, "input_feeding": True},
         "shallow": LUONG | {"depth": 1, "input_feeding": True},
-        "zero-bahdanau": {"attend": Attend.bahdanau, "bridge": Bridge.zero, "cell": Cell.lstm},
-        "zero-cosine": {"attend": Attend.bahdanau, "bridge": Bridge.zero, "score": Score.cosine},
-        "zero-none": {"attend": Attend.none, "bridge": Bridge.zero},
-        "linear-initial": {"attend": Attend.initial, "bridge": Bridge.linear, "cell": Cell.lstm},
+        "zero-bahdanau": {"decoder_context": DecoderContext.bahdanau, "bridge": Bridge.zero, "cell": Cell.lstm},
+        "zero-cosine": {"decoder_context": DecoderContext.bahdanau, "bridge": Bridge.zero, "score": Score.cosine},
+        "zero-none": {"decoder_context": DecoderContext.fixed, "bridge": Bridge.zero},
+        "linear-initial": {"decoder_context": DecoderContext.initial_state, "bridge": Bridge.linear, "cell": Cell.lstm},
     }
 )
 each_variant = pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS.keys())
@@ -58,7 +62,7 @@ each_variant = pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANT
 
 def build(
     score: Score = Score.scaled_dot,
-    normaliser: Normaliser = Normaliser.softmax,
+    normalizer: Normalizer = Normalizer.softmax,
     backend: Backend = Backend.auto,
     attention_dropout: float = 0.0,
     target_vocab: int = V,
@@ -67,8 +71,8 @@ def build(
     torch.manual_seed(0)
     shape = {"depth": 2, "d_embedding": E, "d_hidden": H, "dropout": 0.0, "window_size": 2}
     model = RecurrentConfig(**(shape | options))
-    assert not list(faults_of(model))
-    attention = AttentionConfig(score=score, normaliser=normaliser, backend=backend, dropout=attention_dropout)
+    assert not list(find_faults(model))
+    attention = AttentionConfig(score=score, normalizer=normalizer, backend=backend, dropout=attention_dropout)
     return Recurrent(model, attention, source_vocab=V, target_vocab=target_vocab, pad=PAD).double()
 
 
@@ -246,9 +250,9 @@ def run_slowly(model: Recurrent, source: Tensor, target: Tensor) -> Tensor:
     hidden, found = torch.zeros(H).double(), []
     for place, token in enumerate(target):
         x = model.target_embedding.weight[token] * E**0.5
-        if decoder.attend is Attend.none:
+        if decoder.attend is DecoderContext.fixed:
             x = torch.cat((x, final))
-        elif decoder.attend is Attend.bahdanau:
+        elif decoder.attend is DecoderContext.bahdanau:
             x = torch.cat((x, look_slowly(model, states[-1][0], memory, place)))
         elif decoder.input_feeding:
             x = torch.cat((x, hidden))
@@ -256,7 +260,7 @@ def run_slowly(model: Recurrent, source: Tensor, target: Tensor) -> Tensor:
             states[number] = cell_step(layer, "", x, states[number])
             x = states[number][0]
         hidden = x
-        if decoder.attend is Attend.luong:
+        if decoder.attend is DecoderContext.luong:
             hidden = torch.tanh(decoder.combine.weight @ torch.cat((look_slowly(model, x, memory, place), x)))
         found.append(hidden)
     return torch.stack(found)
@@ -284,9 +288,9 @@ def test_steps_on_a_cpu_equal_the_kernels_of_torch(
     (source, target), found = batch(), []
     for ours in (True, False):
         if not ours:
-            monkeypatch.setattr(Stack, "weights", lambda _: None)
+            monkeypatch.setattr(RecurrentStack, "prepare_weights", lambda _: None)
             for module in ("recurrent", "recurrent_decoder"):
-                monkeypatch.setattr(f"attnbench.models.{module}.share", lambda x: x)
+                monkeypatch.setattr(f"attnbench.models.{module}.buffer_gradients", lambda x: x)
         model = build(dropout=0.2, attention_dropout=0.1, bptt=bptt, **options)
         torch.manual_seed(5)
         hidden = model(source, target).hidden
@@ -314,7 +318,7 @@ def opinionated(**options: Any) -> Recurrent:
     return model
 
 
-def search(model: Recurrent, source: Tensor, beam_size: int, cached: bool = True) -> list[Hypothesis]:
+def search(model: Recurrent, source: Tensor, beam_size: int, use_cache: bool = True) -> list[Hypothesis]:
     return beam_search(
         model,
         source,
@@ -324,7 +328,7 @@ def search(model: Recurrent, source: Tensor, beam_size: int, cached: bool = True
         bos=BOS,
         eos=EOS,
         pad=PAD,
-        cached=cached,
+        use_cache=use_cache,
     )
 
 
@@ -333,7 +337,7 @@ def search(model: Recurrent, source: Tensor, beam_size: int, cached: bool = True
 def test_step_and_select_equal_reading_anew(options: dict[str, Any]) -> None:
     model, source = opinionated(**options), sources(5)
     generator = torch.Generator().manual_seed(3)
-    decoders = model.start(source), Recomputing(model, source)
+    decoders = model.start_decoding(source), UncachedDecoder(model, source)
     tokens, left, per_sentence = torch.full((5, 1), BOS), 5, 1
     for keep in (5, 5, 3, 1):
         found, expected = (decoder.step(tokens) for decoder in decoders)
@@ -350,19 +354,19 @@ def test_step_and_select_equal_reading_anew(options: dict[str, Any]) -> None:
 @each_variant
 def test_the_cache_changes_nothing(options: dict[str, Any], beam_size: int) -> None:
     model, source = opinionated(**options), sources(8)
-    found, expected = search(model, source, beam_size), search(model, source, beam_size, cached=False)
+    found, expected = search(model, source, beam_size), search(model, source, beam_size, use_cache=False)
     assert [hypothesis.tokens for hypothesis in found] == [hypothesis.tokens for hypothesis in expected]
     assert [h.score for h in found] == pytest.approx([h.score for h in expected], rel=1e-5)
     assert any(hypothesis.tokens for hypothesis in found)
 
 
-@pytest.mark.parametrize("attend", Attend)
-def test_no_sentences(attend: Attend) -> None:
-    assert search(opinionated(attend=attend), sources(1)[:0], 3) == []
+@pytest.mark.parametrize("attend", DecoderContext)
+def test_no_sentences(attend: DecoderContext) -> None:
+    assert search(opinionated(decoder_context=attend), sources(1)[:0], 3) == []
 
 
 def test_hypotheses_share_the_memory_of_their_sentence() -> None:
-    model, shapes = opinionated(attend=Attend.bahdanau), []
+    model, shapes = opinionated(decoder_context=DecoderContext.bahdanau), []
     attention = model.decoder.source_attention.attention
     attention.register_forward_pre_hook(lambda _, inputs: shapes.append((*inputs[0].shape, len(inputs[1]))))
     search(model, sources(6), 3)
@@ -403,7 +407,7 @@ def test_stepping_with_the_reference_equals_the_whole_target_at_once(options: di
 def test_without_teacher_forcing_it_reads_what_it_wrote(options: dict[str, Any]) -> None:
     model, (source, target) = opinionated(teacher_forcing=0.0, **options), batch()
     tokens, written = target[:, :1], [target[:, :1]]
-    decoder = model.start(source)
+    decoder = model.start_decoding(source)
     for _ in range(T - 1):
         tokens = model.project(decoder.step(tokens)).argmax(-1)
         written.append(tokens)
@@ -417,7 +421,7 @@ def test_without_teacher_forcing_it_reads_what_it_wrote(options: dict[str, Any])
 
 
 def test_scheduled_sampling_draws_for_each_token() -> None:
-    model = opinionated(teacher_forcing=0.3, attend=Attend.none)
+    model = opinionated(teacher_forcing=0.3, decoder_context=DecoderContext.fixed)
     source, target = (ids[:1].expand(2000, -1) for ids in batch())
     reference = model(source[:1], target[:1]).hidden
     hidden = model.train()(source, target).hidden
@@ -434,18 +438,20 @@ def test_scheduled_sampling_draws_for_each_token() -> None:
 
 @pytest.mark.parametrize(
     ("tie", "source_is_target", "target_is_output"),
-    [(Tie.none, False, False), (Tie.target, False, True), (Tie.all, True, True)],
+    [(TiedEmbeddings.none, False, False), (TiedEmbeddings.target, False, True), (TiedEmbeddings.all, True, True)],
 )
-def test_tie(tie: Tie, source_is_target: bool, target_is_output: bool) -> None:
-    model = build(tie=tie, d_embedding=H)
+def test_tie(tie: TiedEmbeddings, source_is_target: bool, target_is_output: bool) -> None:
+    model = build(tie_embeddings=tie, d_embedding=H)
     assert (model.source_embedding.weight is model.target_embedding.weight) is source_is_target
     assert (model.target_embedding.weight is model.output_weight) is target_is_output
 
 
 def test_one_table_cannot_serve_two_vocabularies() -> None:
-    with pytest.raises(ValueError, match=r"model.tie=all: expected one vocabulary, got 13 source and 14 target"):
-        build(tie=Tie.all, d_embedding=H, target_vocab=14)
-    assert build(tie=Tie.target, d_embedding=H, target_vocab=14).output_weight.shape == (14, H)
+    with pytest.raises(
+        ValueError, match=r"model.tie_embeddings=all: expected one vocabulary, got 13 source and 14 target"
+    ):
+        build(tie_embeddings=TiedEmbeddings.all, d_embedding=H, target_vocab=14)
+    assert build(tie_embeddings=TiedEmbeddings.target, d_embedding=H, target_vocab=14).output_weight.shape == (14, H)
 
 
 @pytest.mark.parametrize("score", Score)
@@ -463,11 +469,12 @@ def test_two_directions_are_wider_than_one(score: Score) -> None:
     [
         (
             {"input_feeding": True},
-            "model.input_feeding=true: expected false for model.attend=bahdanau: only luong has a state to feed",
+            "model.input_feeding=true: expected false for model.decoder_context=bahdanau:"
+            " only luong has a state to feed",
         ),
         (
-            {"window": Window.local_p, "attend": Attend.none},
-            "model.window=local_p: expected all for model.attend=none: only luong has windows",
+            {"window": Window.local_p, "decoder_context": DecoderContext.fixed},
+            "model.window=local_p: expected all for model.decoder_context=fixed: only luong has windows",
         ),
         (
             {"bidirectional": True},
@@ -475,32 +482,32 @@ def test_two_directions_are_wider_than_one(score: Score) -> None:
             " two directions do not fit into one",
         ),
         (
-            {"bridge": Bridge.zero, "attend": Attend.initial},
-            "model.bridge=zero: expected copy or linear for model.attend=initial:"
-            " the decoder would see nothing of the source",
+            {"bridge": Bridge.zero, "decoder_context": DecoderContext.initial_state},
+            "model.bridge=zero: expected copy or linear for model.decoder_context=initial_state:"
+            " the decoder would not see the source",
         ),
         (
-            {"tie": Tie.target, "d_embedding": 128},
-            "model.tie=target: expected none, or model.d_embedding=128 to be model.d_hidden=256",
+            {"tie_embeddings": TiedEmbeddings.target, "d_embedding": 128},
+            "model.tie_embeddings=target: expected none, or model.d_embedding=128 to be model.d_hidden=256",
         ),
         ({"teacher_forcing": 1.5}, "model.teacher_forcing=1.5: expected a number at least 0 and at most 1"),
         ({"bptt": 0}, "model.bptt=0: expected a number at least 1"),
     ],
 )
 def test_what_cannot_be_is_refused(options: dict[str, Any], expected: str) -> None:
-    assert [str(fault) for fault in faults_of(RecurrentConfig(**options), "model.")] == [expected]
+    assert [str(fault) for fault in find_faults(RecurrentConfig(**options), "model.")] == [expected]
 
 
 def test_all_faults_are_told_at_once() -> None:
     model = RecurrentConfig(
-        attend=Attend.initial,
+        decoder_context=DecoderContext.initial_state,
         input_feeding=True,
         window=Window.local_m,
         bidirectional=True,
-        tie=Tie.all,
+        tie_embeddings=TiedEmbeddings.all,
         d_embedding=1,
     )
-    assert [fault.key for fault in faults_of(model)] == ["input_feeding", "window", "bridge", "tie"]
+    assert [fault.key for fault in find_faults(model)] == ["input_feeding", "window", "bridge", "tie_embeddings"]
 
 
 @pytest.mark.parametrize("cell", Cell)
@@ -530,10 +537,10 @@ def test_normal_initialization_is_that_of_cells_too(cell: Cell) -> None:
             assert parameter.std().item() == pytest.approx(0.02, rel=0.2), name
 
 
-@pytest.mark.parametrize("attend", Attend)
+@pytest.mark.parametrize("attend", DecoderContext)
 @pytest.mark.parametrize("init", Init)
-def test_starts_near_a_uniform_guess(init: Init, attend: Attend) -> None:
-    model, (source, target) = build(init=init, attend=attend), batch()
+def test_starts_near_a_uniform_guess(init: Init, attend: DecoderContext) -> None:
+    model, (source, target) = build(init=init, decoder_context=attend), batch()
     found = linear_cross_entropy(
         model(source, target).hidden.flatten(0, 1), model.output_weight, model.output_bias, target.flatten()
     )
@@ -541,7 +548,7 @@ def test_starts_near_a_uniform_guess(init: Init, attend: Attend) -> None:
 
 
 def test_parameters_of_the_d2l_model() -> None:
-    config = RecurrentConfig(attend=Attend.bahdanau)
+    config = RecurrentConfig(decoder_context=DecoderContext.bahdanau)
     model = Recurrent(config, AttentionConfig(score=Score.additive), source_vocab=1000, target_vocab=2000)
     first, second = 3 * (256 * (256 + 256) + 2 * 256), 3 * (256 * (512 + 256) + 2 * 256)
     attention = 2 * 256 * 256 + 256
@@ -563,7 +570,9 @@ def test_dropout_is_for_training_and_follows_the_seed(options: dict[str, Any], a
 
 
 @pytest.mark.parametrize(
-    "options", [{"attend": Attend.bahdanau}, *(LUONG | {"window": window} for window in Window)], ids=str
+    "options",
+    [{"decoder_context": DecoderContext.bahdanau}, *(LUONG | {"window": window} for window in Window)],
+    ids=str,
 )
 def test_attention_dropout_drops_weights(options: dict[str, Any]) -> None:
     model, (source, target) = build(attention_dropout=0.5, **options), batch()
@@ -604,9 +613,9 @@ def test_a_predicted_place_is_exact_under_autocast() -> None:
     queries, places = torch.randn(2, 50, H), torch.arange(50)
     with torch.no_grad():
         memory, _ = model.encode(source)
-        exact = attention._offset(queries, places, memory)
+        exact = attention._compute_offsets(queries, places, memory)
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            mixed = attention._offset(queries, places, memory)
+            mixed = attention._compute_offsets(queries, places, memory)
     torch.testing.assert_close(mixed, exact, atol=1e-3, rtol=0)
 
 
@@ -622,9 +631,9 @@ def test_autocast_is_near_the_exact_result(options: dict[str, Any]) -> None:
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
 
 
-@pytest.mark.parametrize("attend", Attend)
-def test_a_row_of_nothing_but_padding_harms_nobody(attend: Attend) -> None:
-    model, (source, target) = build(attend=attend), batch()
+@pytest.mark.parametrize("attend", DecoderContext)
+def test_a_row_of_nothing_but_padding_harms_nobody(attend: DecoderContext) -> None:
+    model, (source, target) = build(decoder_context=attend), batch()
     before = model(source, target).hidden
     source[1] = PAD
     after = model(source, target).hidden
@@ -643,8 +652,13 @@ def small(**options: Any) -> Recurrent:
 @pytest.mark.parametrize(
     "options",
     [
-        {"attend": Attend.bahdanau, "score": Score.additive},
-        {"attend": Attend.bahdanau, "score": Score.concat, "bidirectional": True, "bridge": Bridge.linear},
+        {"decoder_context": DecoderContext.bahdanau, "score": Score.additive},
+        {
+            "decoder_context": DecoderContext.bahdanau,
+            "score": Score.concat,
+            "bidirectional": True,
+            "bridge": Bridge.linear,
+        },
         LUONG | {"score": Score.dot},
         LUONG | {"score": Score.general, "input_feeding": True},
         LUONG | {"score": Score.general, "window": Window.local_m},
@@ -658,14 +672,17 @@ def test_learns_to_reverse(options: dict[str, Any], reverse: Callable[..., float
     assert reverse(small(**options), updates=100, lr=1e-2) > 0.95
 
 
-@pytest.mark.parametrize("normaliser", Normaliser)
-def test_learns_to_reverse_with_every_normaliser(normaliser: Normaliser, reverse: Callable[..., float]) -> None:
-    model = small(normaliser=normaliser, score=Score.general, **LUONG)
-    assert reverse(model, updates=400 if normaliser is Normaliser.reinforce else 150, lr=1e-2) > 0.95
+@pytest.mark.parametrize("normalizer", Normalizer)
+def test_learns_to_reverse_with_every_normalizer(normalizer: Normalizer, reverse: Callable[..., float]) -> None:
+    model = small(normalizer=normalizer, score=Score.general, **LUONG)
+    assert reverse(model, updates=400 if normalizer is Normalizer.reinforce else 150, lr=1e-2) > 0.95
 
 
 def test_a_context_of_fixed_length_cannot_hold_a_long_sequence_as_soon(reverse: Callable[..., float]) -> None:
     attentive = reverse(small(score=Score.general, **LUONG), updates=150, lr=1e-2, length=12)
-    fixed = [reverse(small(attend=kind), updates=150, lr=1e-2, length=12) for kind in (Attend.none, Attend.initial)]
+    fixed = [
+        reverse(small(decoder_context=kind), updates=150, lr=1e-2, length=12)
+        for kind in (DecoderContext.fixed, DecoderContext.initial_state)
+    ]
     assert attentive > 0.95
     assert max(fixed) < 0.75

@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from attnbench.config.attention import AttentionConfig, Backend, Normaliser, Score
-from attnbench.config.model import Activation, Init, Norm, NormKind, Tie, TransformerConfig
+from attnbench.config.attention import AttentionConfig, Backend, Normalizer, Score
+from attnbench.config.model import Activation, Init, NormPlacement, NormType, TiedEmbeddings, TransformerConfig
 from attnbench.config.position import Position, PositionConfig
-from attnbench.models.encoder_decoder import real_tokens
+from attnbench.models.encoder_decoder import build_token_mask
 from attnbench.models.transformer import Transformer
 from attnbench.nn.loss import linear_cross_entropy
-from attnbench.nn.normalizers import choices
+from attnbench.nn.normalizers import collect_choices
 
 from ..conftest import one_at_a_time
 
@@ -24,13 +24,13 @@ B, S, T, V, D = 4, 7, 6, 13, 8
 PARTS: list[dict[str, Any]] = [
     *one_at_a_time(
         {
-            "norm": Norm.pre, "norm_kind": NormKind.layer, "score": Score.scaled_dot,
-            "normaliser": Normaliser.softmax, "position": Position.sinusoidal,
+            "norm_placement": NormPlacement.pre, "norm_type": NormType.layer, "score": Score.scaled_dot,
+            "normalizer": Normalizer.softmax, "position": Position.sinusoidal,
         }
     ).values(),
     {"d_k": 6, "d_v": 2},
 ]  # fmt: skip
-HARD = (Normaliser.gumbel, Normaliser.reinforce)
+HARD = (Normalizer.gumbel, Normalizer.reinforce)
 
 
 def name_of(part: dict[str, Any]) -> str:
@@ -40,14 +40,14 @@ def name_of(part: dict[str, Any]) -> str:
 each_part = pytest.mark.parametrize("options", PARTS, ids=map(name_of, PARTS))
 each_architecture = pytest.mark.parametrize(
     "options",
-    [*PARTS, *({"tie": tie} for tie in Tie)],
-    ids=[*map(name_of, PARTS), *(f"tie={tie.value}" for tie in Tie)],
+    [*PARTS, *({"tie_embeddings": tie} for tie in TiedEmbeddings)],
+    ids=[*map(name_of, PARTS), *(f"tie={tie.value}" for tie in TiedEmbeddings)],
 )
 
 
 def build(
     score: Score = Score.scaled_dot,
-    normaliser: Normaliser = Normaliser.softmax,
+    normalizer: Normalizer = Normalizer.softmax,
     position: Position = Position.sinusoidal,
     backend: Backend = Backend.auto,
     attention_dropout: float = 0.0,
@@ -56,10 +56,18 @@ def build(
     **options: Any,
 ) -> Transformer:
     torch.manual_seed(0)
-    shape = {"depth": 2, "decoder_depth": 3, "d_model": D, "d_ff": 12, "num_heads": 2, "dropout": 0.0, "norm": Norm.pre}
+    shape = {
+        "depth": 2,
+        "decoder_depth": 3,
+        "d_model": D,
+        "d_ff": 12,
+        "num_heads": 2,
+        "dropout": 0.0,
+        "norm_placement": NormPlacement.pre,
+    }
     return Transformer(
         TransformerConfig(**(shape | options)),
-        AttentionConfig(score=score, normaliser=normaliser, backend=backend, dropout=attention_dropout),
+        AttentionConfig(score=score, normalizer=normalizer, backend=backend, dropout=attention_dropout),
         PositionConfig(kind=position, max_len=max_len),
         source_vocab=V,
         target_vocab=target_vocab,
@@ -111,7 +119,7 @@ def test_the_causal_mask_leaks_nothing(options: dict[str, Any], backend: Backend
 
 @each_architecture
 def test_the_source_is_seen_wholly(options: dict[str, Any]) -> None:
-    if options.get("normaliser", Normaliser.softmax) is not Normaliser.softmax:
+    if options.get("normalizer", Normalizer.softmax) is not Normalizer.softmax:
         return  # what gives a key no weight at all may miss it
     model, (source, target) = build(**options).eval(), batch()
     before = model(source, target).hidden
@@ -124,7 +132,7 @@ def test_the_source_is_seen_wholly(options: dict[str, Any]) -> None:
 @pytest.mark.parametrize("options", [*PARTS, *({"activation": kind} for kind in Activation)], ids=name_of)
 def test_every_parameter_gets_a_gradient(options: dict[str, Any]) -> None:
     model, (source, target) = build(**options), batch()
-    with choices() as made:
+    with collect_choices() as made:
         loss = model.project(model(source, target).hidden).square().sum()
     (loss + sum(log_p_B.sum() for log_p_B in made)).backward()
     for name, parameter in model.named_parameters():
@@ -162,11 +170,11 @@ def test_fused_and_explicit_give_the_same_gradients(score: Score) -> None:
         torch.testing.assert_close(one, other)
 
 
-@pytest.mark.parametrize("tie", Tie)
-@pytest.mark.parametrize("norm", [Norm.post, Norm.pre])
-def test_equals_torch(norm: Norm, tie: Tie) -> None:
-    ours, (source, target) = build(norm=norm, tie=tie), batch()
-    first = norm is Norm.pre
+@pytest.mark.parametrize("tie", TiedEmbeddings)
+@pytest.mark.parametrize("norm", [NormPlacement.post, NormPlacement.pre])
+def test_equals_torch(norm: NormPlacement, tie: TiedEmbeddings) -> None:
+    ours, (source, target) = build(norm_placement=norm, tie_embeddings=tie), batch()
+    first = norm is NormPlacement.pre
     settings = {"dim_feedforward": 12, "dropout": 0.0, "batch_first": True, "norm_first": first, "dtype": torch.double}
     ends = [nn.LayerNorm(D, dtype=torch.double) if first else None for _ in range(2)]
     encoder = nn.TransformerEncoder(
@@ -196,7 +204,7 @@ def test_equals_torch(norm: Norm, tie: Tie) -> None:
     found = ours(source, target).hidden
     # The table of sinusoids is kept in float32.
     torch.testing.assert_close(found, hidden, rtol=1e-5, atol=1e-5)
-    weight = ours.output.weight if tie is Tie.none else ours.target_embedding.weight
+    weight = ours.output.weight if tie is TiedEmbeddings.none else ours.target_embedding.weight
     torch.testing.assert_close(ours.project(found), found @ weight.T)
 
 
@@ -206,30 +214,32 @@ def _copy(ours: nn.ModuleList, theirs: nn.ModuleList, norms: dict[str, str]) -> 
             if hasattr(mine, attention):
                 source, target = getattr(mine, attention), getattr(other, name)
                 target.in_proj_weight.data, target.in_proj_bias.data = source.qkv.weight.data, source.qkv.bias.data
-                target.out_proj.load_state_dict(source.out.state_dict())
-        other.linear1.load_state_dict(mine.feed_forward.into.state_dict())
-        other.linear2.load_state_dict(mine.feed_forward.out.state_dict())
+                target.out_proj.load_state_dict(source.output_projection.state_dict())
+        other.linear1.load_state_dict(mine.feed_forward.input_projection.state_dict())
+        other.linear2.load_state_dict(mine.feed_forward.output_projection.state_dict())
         for name, norm in norms.items():
             getattr(other, norm).load_state_dict(getattr(mine, name).norm.state_dict())
 
 
 @pytest.mark.parametrize(
     ("tie", "source_is_target", "target_is_output"),
-    [(Tie.none, False, False), (Tie.target, False, True), (Tie.all, True, True)],
+    [(TiedEmbeddings.none, False, False), (TiedEmbeddings.target, False, True), (TiedEmbeddings.all, True, True)],
 )
-def test_tie(tie: Tie, source_is_target: bool, target_is_output: bool) -> None:
-    model = build(tie=tie)
+def test_tie(tie: TiedEmbeddings, source_is_target: bool, target_is_output: bool) -> None:
+    model = build(tie_embeddings=tie)
     assert (model.source_embedding.weight is model.target_embedding.weight) is source_is_target
     assert (model.target_embedding.weight is model.output_weight) is target_is_output
-    again = build(tie=tie)
+    again = build(tie_embeddings=tie)
     again.load_state_dict(model.state_dict())
     assert (again.target_embedding.weight is again.output_weight) is target_is_output
 
 
 def test_one_table_cannot_serve_two_vocabularies() -> None:
-    with pytest.raises(ValueError, match=r"model.tie=all: expected one vocabulary, got 13 source and 14 target"):
-        build(tie=Tie.all, target_vocab=14)
-    assert build(tie=Tie.target, target_vocab=14).output_weight.shape == (14, D)
+    with pytest.raises(
+        ValueError, match=r"model.tie_embeddings=all: expected one vocabulary, got 13 source and 14 target"
+    ):
+        build(tie_embeddings=TiedEmbeddings.all, target_vocab=14)
+    assert build(tie_embeddings=TiedEmbeddings.target, target_vocab=14).output_weight.shape == (14, D)
 
 
 def test_parameters_of_the_base_model() -> None:
@@ -244,8 +254,8 @@ def test_parameters_of_the_base_model() -> None:
 
 
 def test_no_mask_without_padding() -> None:
-    assert real_tokens(torch.tensor([[3, 4], [5, 6]]), PAD) is None
-    real = real_tokens(torch.tensor([[3, 4], [5, 0]]), PAD)
+    assert build_token_mask(torch.tensor([[3, 4], [5, 6]]), PAD) is None
+    real = build_token_mask(torch.tensor([[3, 4], [5, 0]]), PAD)
     assert real is not None
     assert real.tolist() == [[True, True], [True, False]]
 
@@ -273,7 +283,7 @@ def test_autocast_is_near_the_exact_result(score: Score, need_weights: bool) -> 
 
 @pytest.mark.parametrize("init", Init)
 def test_starts_near_a_uniform_guess(init: Init) -> None:
-    model, (source, target) = build(init=init, tie=Tie.none), batch()
+    model, (source, target) = build(init=init, tie_embeddings=TiedEmbeddings.none), batch()
     found = linear_cross_entropy(
         model(source, target).hidden.flatten(0, 1), model.output_weight, model.output_bias, target.flatten()
     )
@@ -282,12 +292,12 @@ def test_starts_near_a_uniform_guess(init: Init) -> None:
 
 # How many updates, and with which learning rate, where 200 at 0.01 are too few: what starts smaller, or sees only some
 # keys, or only how far they are, takes longer to tell one place from another.
-LONGER = {Norm.deepnorm: (600, 3e-3), Normaliser.sparsemax: (400, 5e-3), Normaliser.gumbel: (400, 5e-3),
+LONGER = {NormPlacement.deepnorm: (600, 3e-3), Normalizer.sparsemax: (400, 5e-3), Normalizer.gumbel: (400, 5e-3),
           Score.dot: (400, 1e-2), Score.concat: (400, 1e-2),
           Position.rotary: (600, 1e-2), Position.alibi: (600, 1e-2)}  # fmt: skip
 # Without a score, or without positions, there is no telling one place from another: the ablations must fail. So does
 # REINFORCE, for which a hundred choices of a sentence share one reward; recurrent models, which make six, learn by it.
-FAILING = (Score.uniform, Position.none, Normaliser.reinforce)
+FAILING = (Score.uniform, Position.none, Normalizer.reinforce)
 
 
 @each_part
@@ -300,5 +310,7 @@ def test_learns_to_reverse(options: dict[str, Any], reverse: Callable[..., float
 
 def test_two_layers_with_deepnorm_learn(reverse: Callable[..., float]) -> None:
     """Its small beginning costs updates, not the ability to learn."""
-    model = build(norm=Norm.deepnorm, d_model=32, d_ff=64, num_heads=4, depth=2, decoder_depth=2).float()
+    model = build(
+        norm_placement=NormPlacement.deepnorm, d_model=32, d_ff=64, num_heads=4, depth=2, decoder_depth=2
+    ).float()
     assert reverse(model, 600, 3e-3) > 0.95

@@ -8,18 +8,18 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from attnbench.config.attention import AttentionConfig, Normaliser, Score
-from attnbench.config.model import Activation, Init, Norm, NormKind, Pool, VitConfig
+from attnbench.config.attention import AttentionConfig, Normalizer, Score
+from attnbench.config.model import Activation, Init, NormPlacement, NormType, Pool, VitConfig
 from attnbench.config.position import Position, PositionConfig
 from attnbench.models.vit import VisionTransformer
-from attnbench.nn.normalizers import choices, greedy_choices
+from attnbench.nn.normalizers import choose_greedily, collect_choices
 
 # Every part that a model can be made of, one at a time.
 PARTS: list[dict[str, Any]] = [
-    *({"norm": norm} for norm in Norm),
-    *({"norm_kind": kind} for kind in NormKind),
+    *({"norm_placement": norm} for norm in NormPlacement),
+    *({"norm_type": kind} for kind in NormType),
     *({"score": score} for score in Score),
-    *({"normaliser": normaliser} for normaliser in Normaliser),
+    *({"normalizer": normalizer} for normalizer in Normalizer),
     *({"position": position, "pool": pool} for position in Position for pool in Pool),
     {"d_k": 12, "d_v": 4},
 ]
@@ -34,18 +34,25 @@ each_part = pytest.mark.parametrize("options", PARTS, ids=name_of)
 
 def build(
     score: Score = Score.scaled_dot,
-    normaliser: Normaliser = Normaliser.softmax,
+    normalizer: Normalizer = Normalizer.softmax,
     position: Position = Position.learned,
     channels: int = 1,
     dropout: float = 0.0,
     **options: Any,
 ) -> VisionTransformer:
     torch.manual_seed(0)
-    shape = {"patch_size": 4, "depth": 2, "d_model": 16, "d_ff": 32, "num_heads": 2, "norm": Norm.pre}
-    kept = {"activation": Activation.gelu, "dropout": dropout, "hidden_dropout": dropout}
+    shape = {
+        "patch_size": 4,
+        "depth": 2,
+        "d_model": 16,
+        "d_ff": 32,
+        "num_heads": 2,
+        "norm_placement": NormPlacement.pre,
+    }
+    kept = {"activation": Activation.gelu, "dropout": dropout, "activation_dropout": dropout}
     return VisionTransformer(
         VitConfig(**(shape | kept | options)),
-        AttentionConfig(score=score, normaliser=normaliser),
+        AttentionConfig(score=score, normalizer=normalizer),
         PositionConfig(kind=position),
         channels=channels,
         image_size=12,
@@ -60,7 +67,7 @@ def pictures(count: int = 3, channels: int = 1) -> torch.Tensor:
 @each_part
 def test_every_part_gets_a_gradient(options: dict[str, Any]) -> None:
     model = build(**options)
-    with choices() as made:
+    with collect_choices() as made:
         logits = model(pictures()).logits
     assert logits.shape == (3, 5)
     (F.cross_entropy(logits, torch.tensor([0, 1, 2])) + sum(log_p_B.sum() for log_p_B in made)).backward()
@@ -97,7 +104,7 @@ def test_what_is_not_read_of_the_last_layer_is_not_missed(options: dict[str, Any
         torch.nn.init.normal_(parameter, std=0.2)  # a query of zeros has no direction
     for need_weights in (True, False):
         model.zero_grad()
-        with greedy_choices():
+        with choose_greedily():
             model(pictures(), need_weights).logits.square().sum().backward()
         found.append({name: parameter.grad for name, parameter in model.named_parameters()})
     torch.testing.assert_close(found[1], found[0], rtol=1e-4, atol=1e-5)
@@ -134,18 +141,22 @@ def test_a_patch_is_a_linear_map_of_its_pixels() -> None:
     torch.testing.assert_close(found, pixels @ model.patches.weight.flatten(1).T + model.patches.bias)
 
 
-@pytest.mark.parametrize("norm", [Norm.post, Norm.pre])
-def test_equals_torchs_own_encoder(norm: Norm) -> None:
+@pytest.mark.parametrize("norm", [NormPlacement.post, NormPlacement.pre])
+def test_equals_torchs_own_encoder(norm: NormPlacement) -> None:
     """Two of its layers with our weights, put behind our patches and before our head."""
-    model = build(norm=norm).eval()
-    layer = torch.nn.TransformerEncoderLayer(16, 2, 32, 0.0, "gelu", batch_first=True, norm_first=norm is Norm.pre)
+    model = build(norm_placement=norm).eval()
+    layer = torch.nn.TransformerEncoderLayer(
+        16, 2, 32, 0.0, "gelu", batch_first=True, norm_first=norm is NormPlacement.pre
+    )
     stack = torch.nn.ModuleList([layer, torch.nn.TransformerEncoderLayer(
-        16, 2, 32, 0.0, "gelu", batch_first=True, norm_first=norm is Norm.pre)])  # fmt: skip
+        16, 2, 32, 0.0, "gelu", batch_first=True, norm_first=norm is NormPlacement.pre)])  # fmt: skip
     names = {
         "self_attention.qkv.weight": "self_attn.in_proj_weight", "self_attention.qkv.bias": "self_attn.in_proj_bias",
-        "self_attention.out.weight": "self_attn.out_proj.weight", "self_attention.out.bias": "self_attn.out_proj.bias",
-        "feed_forward.into.weight": "linear1.weight", "feed_forward.into.bias": "linear1.bias",
-        "feed_forward.out.weight": "linear2.weight", "feed_forward.out.bias": "linear2.bias",
+        "self_attention.output_projection.weight": "self_attn.out_proj.weight",
+        "self_attention.output_projection.bias": "self_attn.out_proj.bias",
+        "feed_forward.input_projection.weight": "linear1.weight", "feed_forward.input_projection.bias": "linear1.bias",
+        "feed_forward.output_projection.weight": "linear2.weight",
+        "feed_forward.output_projection.bias": "linear2.bias",
         "around_self.norm.weight": "norm1.weight", "around_self.norm.bias": "norm1.bias",
         "around_feed_forward.norm.weight": "norm2.weight", "around_feed_forward.norm.bias": "norm2.bias",
     }  # fmt: skip
@@ -179,7 +190,8 @@ def test_learns_which_patch_is_marked(score: Score, pool: Pool) -> None:
     """Which of 9 places holds the odd patch: a question of position, which a bag of patches cannot answer."""
     torch.manual_seed(0)
     model = VisionTransformer(
-        VitConfig(patch_size=4, depth=2, d_model=32, d_ff=64, num_heads=2, dropout=0.0, norm=Norm.pre, pool=pool),
+        VitConfig(patch_size=4, depth=2, d_model=32, d_ff=64, num_heads=2, dropout=0.0,
+                  norm_placement=NormPlacement.pre, pool=pool),
         AttentionConfig(score=score), PositionConfig(kind=Position.learned), channels=1, image_size=12, classes=9,
     )  # fmt: skip
     optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3, fused=True)

@@ -9,27 +9,27 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from attnbench.config.attention import AttentionConfig, Normaliser
+from attnbench.config.attention import AttentionConfig, Normalizer
 from attnbench.config.model import TransformerConfig, VitConfig
 from attnbench.config.position import Position, PositionConfig
 from attnbench.models.transformer import Transformer
 from attnbench.models.vit import VisionTransformer
-from attnbench.nn.activation_checkpointing import recompute
+from attnbench.nn.activation_checkpointing import apply_activation_checkpointing
 
 SIZES: dict[str, Any] = {"depth": 2, "d_model": 16, "d_ff": 32, "num_heads": 2, "dropout": 0.3}
 
 
-def transformer(normaliser: Normaliser) -> nn.Module:
+def transformer(normalizer: Normalizer) -> nn.Module:
     model = TransformerConfig(family="transformer", **SIZES)
-    attention = AttentionConfig(normaliser=normaliser)
+    attention = AttentionConfig(normalizer=normalizer)
     return Transformer(model, attention, PositionConfig(), source_vocab=20, target_vocab=20)
 
 
-def vit(normaliser: Normaliser) -> nn.Module:
+def vit(normalizer: Normalizer) -> nn.Module:
     model = VitConfig(family="vit", patch_size=4, **SIZES)
     position = PositionConfig(kind=Position.learned)
     return VisionTransformer(
-        model, AttentionConfig(normaliser=normaliser), position, channels=1, image_size=8, classes=3
+        model, AttentionConfig(normalizer=normalizer), position, channels=1, image_size=8, classes=3
     )
 
 
@@ -50,13 +50,13 @@ def kept_and_gradients(network: nn.Module, *inputs: Tensor) -> tuple[int, list[T
     return kept, [p.grad for p in network.parameters() if p.grad is not None]
 
 
-@pytest.mark.parametrize("normaliser", [kind for kind in Normaliser if kind is not Normaliser.reinforce])
+@pytest.mark.parametrize("normalizer", [kind for kind in Normalizer if kind is not Normalizer.reinforce])
 @pytest.mark.parametrize("build", [transformer, vit])
-def test_gradients_are_the_same_and_less_is_kept(build: Any, normaliser: Normaliser) -> None:
+def test_gradients_are_the_same_and_less_is_kept(build: Any, normalizer: Normalizer) -> None:
     torch.manual_seed(0)
-    network = build(normaliser)
+    network = build(normalizer)
     again = copy.deepcopy(network)
-    assert recompute(again) == (4 if build is transformer else 2)
+    assert apply_activation_checkpointing(again) == (4 if build is transformer else 2)
     if build is transformer:
         inputs = [torch.randint(1, 20, (3, 9)), torch.randint(1, 20, (3, 7))]
     else:

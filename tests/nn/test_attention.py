@@ -15,7 +15,7 @@ from attnbench.nn.scoring import SCORES
 
 B, H, L, D = 3, 2, 5, 4
 M = H * D
-FUSED_SCORES = [score for score in Score if SCORES[score].fusable]
+FUSED_SCORES = [score for score in Score if SCORES[score].is_fusable]
 
 
 def attention(score: Score, backend: Backend = Backend.auto, dropout: float = 0.0) -> Attention:
@@ -24,7 +24,7 @@ def attention(score: Score, backend: Backend = Backend.auto, dropout: float = 0.
 
 
 def attend(module: Attention, q: Tensor, k: Tensor, v: Tensor, **options: Any) -> AttentionOutput:
-    found: AttentionOutput = module(q, module.score.prepare(k), v, **options)
+    found: AttentionOutput = module(q, module.score.prepare_keys(k), v, **options)
     return found
 
 
@@ -33,7 +33,7 @@ def multi_head(score: Score = Score.scaled_dot, d_k: int | None = None, d_v: int
     model = BlocksConfig(d_model=M, num_heads=H, d_k=d_k, d_v=d_v)
     module = MultiHeadAttention(model, AttentionConfig(score=score)).double()
     torch.nn.init.normal_(module.qkv.bias)
-    torch.nn.init.normal_(module.out.bias)
+    torch.nn.init.normal_(module.output_projection.bias)
     return module
 
 
@@ -57,7 +57,7 @@ MASKS: dict[str, Tensor | None] = {
 
 def by_loops(score: Attention, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
     """softmax over the allowed keys of each query, one at a time."""
-    scores = score.score(q, score.score.prepare(k))
+    scores = score.score(q, score.score.prepare_keys(k))
     context = torch.zeros_like(q) + 0 * (q.sum() + k.sum() + v.sum())  # in the graph even where nothing is seen
     queries, keys = q.shape[2], k.shape[2]
     allowed = torch.ones(B, H, queries, keys, dtype=torch.bool) if mask is None else mask.expand_as(scores)
@@ -75,7 +75,7 @@ def by_loops(score: Attention, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | N
 @pytest.mark.parametrize("score", Score)
 def test_equals_loops(score: Score, mask: Tensor | None, causal: bool, backend: Backend) -> None:
     module, inputs = attention(score, backend), qkv()
-    context, weights = attend(module, *inputs, mask=mask, causal=causal)
+    context, weights = attend(module, *inputs, mask=mask, is_causal=causal)
     assert weights is None
     expected = by_loops(module, *inputs, mask, causal)
     torch.testing.assert_close(context, expected)
@@ -115,7 +115,7 @@ def test_both_paths_are_equal_at_every_length(score: Score, length: int, dtype: 
     """
     torch.manual_seed(0)
     backends = {backend: attention(score, backend).to(dtype) for backend in Backend}
-    shapes = [(0, D), (0, 6), (3, D)] if SCORES[score].fusable else [(3, D)]
+    shapes = [(0, D), (0, 6), (3, D)] if SCORES[score].is_fusable else [(3, D)]
     for mask, is_causal, (offset, width) in itertools.product(MASKS, (False, True), shapes):
         queries = length - offset
         inputs = [torch.randn(2, 1, n, w).to(dtype).requires_grad_() for n, w in
@@ -123,10 +123,10 @@ def test_both_paths_are_equal_at_every_length(score: Score, length: int, dtype: 
         target = torch.randn(2, 1, queries, width).to(dtype)
         found = {}
         for backend, module in backends.items():
-            context = attend(module, *inputs, mask=long_mask(mask, queries, length), causal=is_causal).context
+            context = attend(module, *inputs, mask=long_mask(mask, queries, length), is_causal=is_causal).context
             gradients = torch.autograd.grad((context * target).sum(), inputs)
             found[backend] = [part.double() for part in (context, *gradients)]
-        for fused, explicit in zip(found[Backend.auto], found[Backend.explicit], strict=True):
+        for fused, explicit in zip(found[Backend.auto], found[Backend.eager], strict=True):
             assert fused.isfinite().all(), (mask, is_causal, offset, width)
             apart = (fused - explicit).abs().max() / explicit.abs().max().clamp(min=1)
             assert apart < CLOSE[dtype], (mask, is_causal, offset, width)
@@ -170,11 +170,11 @@ def test_a_row_with_no_key_is_zero_forward_and_backward(score: Score, dtype: tor
 
 @pytest.mark.parametrize("score", Score)
 def test_gradcheck_through_the_masked_softmax(score: Score) -> None:
-    module, mask = attention(score, Backend.explicit), MASKS["each query its own"]
+    module, mask = attention(score, Backend.eager), MASKS["each query its own"]
     inputs = [x.detach()[:, :, :3].requires_grad_() for x in qkv()]
     assert mask is not None
     small = mask[:, :, :3, :3]
-    assert torch.autograd.gradcheck(lambda *x: attend(module, *x, mask=small, causal=True).context, inputs)
+    assert torch.autograd.gradcheck(lambda *x: attend(module, *x, mask=small, is_causal=True).context, inputs)
 
 
 @pytest.mark.parametrize("backend", Backend)
@@ -183,20 +183,20 @@ def test_gradcheck_through_the_masked_softmax(score: Score) -> None:
 def test_causal_queries_are_the_last_places(score: Score, mask: Tensor | None, backend: Backend) -> None:
     module, (q, k, v) = attention(score, backend), qkv(keys=7)
     torch.testing.assert_close(
-        attend(module, q, k, v, mask=mask, causal=True).context, by_loops(module, q, k, v, mask, True)
+        attend(module, q, k, v, mask=mask, is_causal=True).context, by_loops(module, q, k, v, mask, True)
     )
 
 
 @pytest.mark.parametrize("score", Score)
 def test_path(score: Score) -> None:
     cpu, cuda = torch.device("cpu"), torch.device("cuda")
-    fusible = "fused" if score in FUSED_SCORES else "explicit"
+    fusible = "fused" if score in FUSED_SCORES else "eager"
     plain, dropping = attention(score), attention(score, dropout=0.1)
-    assert plain.path(cpu) == fusible
-    assert plain.path(cpu, need_weights=True) == "explicit"
-    assert attention(score, Backend.explicit).path(cpu) == "explicit"
-    assert (dropping.path(cpu), dropping.path(cuda)) == ("explicit", fusible)
-    assert dropping.eval().path(cpu) == fusible
+    assert plain.select_path(cpu) == fusible
+    assert plain.select_path(cpu, need_weights=True) == "eager"
+    assert attention(score, Backend.eager).select_path(cpu) == "eager"
+    assert (dropping.select_path(cpu), dropping.select_path(cuda)) == ("eager", fusible)
+    assert dropping.eval().select_path(cpu) == fusible
 
 
 @pytest.mark.parametrize("score", FUSED_SCORES)
@@ -212,7 +212,7 @@ def test_the_fused_path_calls_the_kernel_and_the_explicit_one_does_not(
     )
     attend(attention(score), *qkv())
     assert len(calls) == 1
-    attend(attention(score, Backend.explicit), *qkv())
+    attend(attention(score, Backend.eager), *qkv())
     attend(attention(score), *qkv(), need_weights=True)
     assert len(calls) == 1
 
@@ -250,7 +250,7 @@ def test_mixed_precision_trains_in_float32_on_a_cpu(
 def test_the_kernel_is_given_one_width(
     score: Score, mask: Tensor | None, width: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(attention_module, "_LONG", L)
+    monkeypatch.setattr(attention_module, "_MIN_FUSED_MASK_LENGTH", L)
     widths: set[int] = set()
     kernel = torch.nn.functional.scaled_dot_product_attention
     monkeypatch.setattr(
@@ -288,8 +288,8 @@ def test_multi_head_equals_torch(cross: bool, causal: bool, need_weights: bool) 
         {
             "in_proj_weight": ours.qkv.weight,
             "in_proj_bias": ours.qkv.bias,
-            "out_proj.weight": ours.out.weight,
-            "out_proj.bias": ours.out.bias,
+            "out_proj.weight": ours.output_projection.weight,
+            "out_proj.bias": ours.output_projection.bias,
         }
     )
     x, memory = torch.randn(B, L, M, dtype=torch.double), torch.randn(B, L, M, dtype=torch.double)
@@ -298,7 +298,7 @@ def test_multi_head_equals_torch(cross: bool, causal: bool, need_weights: bool) 
     expected, weights = theirs(
         x, other, other, key_padding_mask=~padding()[:, 0, 0], attn_mask=blocked, average_attn_weights=False
     )
-    found = ours(x, memory if cross else None, mask=padding(), causal=causal, need_weights=need_weights)
+    found = ours(x, memory if cross else None, mask=padding(), is_causal=causal, need_weights=need_weights)
     torch.testing.assert_close(found.context, expected)
     if need_weights:
         torch.testing.assert_close(found.weights, weights)
@@ -326,7 +326,7 @@ def test_permutation_equivariance(score: Score) -> None:
 def test_a_projected_memory_is_as_good_as_the_memory(score: Score) -> None:
     module = multi_head(score)
     x, memory = torch.randn(2, B, L, M, dtype=torch.double)
-    projected = module.keys_values(memory)
+    projected = module.project_memory(memory)
     torch.testing.assert_close(module(x, projected).context, module(x, memory).context)
     order = torch.tensor([2, 0])
     torch.testing.assert_close(module(x[order], projected.select(order)).context, module(x, memory).context[order])
@@ -336,8 +336,8 @@ def test_a_projected_memory_is_as_good_as_the_memory(score: Score) -> None:
 def test_steps_equal_the_whole_sequence(score: Score) -> None:
     module = multi_head(score)
     x_BJLM = torch.randn(2, 3, L, M, dtype=torch.double)
-    whole = module(x_BJLM.flatten(0, 1), causal=True).context.view_as(x_BJLM)
+    whole = module(x_BJLM.flatten(0, 1), is_causal=True).context.view_as(x_BJLM)
     past = None
     for place in range(L):
-        context, past = module.step(x_BJLM[:, :, place], past)
+        context, past = module.decode_step(x_BJLM[:, :, place], past)
         torch.testing.assert_close(context, whole[:, :, place])

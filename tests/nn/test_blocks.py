@@ -8,11 +8,19 @@ import torch
 from torch import Tensor, nn
 
 from attnbench.config.attention import AttentionConfig
-from attnbench.config.model import Activation, BlocksConfig, Init, Norm, NormKind, TransformerConfig, VitConfig
+from attnbench.config.model import Activation, BlocksConfig, Init, NormPlacement, NormType, TransformerConfig, VitConfig
 from attnbench.config.position import PositionConfig
 from attnbench.nn.attention import MultiHeadAttention
-from attnbench.nn.blocks import ACTIVATIONS, DecoderLayer, EncoderLayer, FeedForward, Residual, deepnorm, final_norm
-from attnbench.nn.initialization import initialise
+from attnbench.nn.blocks import (
+    ACTIVATIONS,
+    DecoderLayer,
+    EncoderLayer,
+    FeedForward,
+    ResidualConnection,
+    build_final_norm,
+    compute_deepnorm,
+)
+from attnbench.nn.initialization import initialize_weights
 from attnbench.nn.norms import build_norm
 
 B, T, S, D, FF, H = 2, 5, 7, 8, 12, 2
@@ -26,8 +34,8 @@ def attention_weights(module: MultiHeadAttention) -> dict[str, Tensor]:
     return {
         "in_proj_weight": module.qkv.weight,
         "in_proj_bias": module.qkv.bias,
-        "out_proj.weight": module.out.weight,
-        "out_proj.bias": module.out.bias,
+        "out_proj.weight": module.output_projection.weight,
+        "out_proj.bias": module.output_projection.bias,
     }
 
 
@@ -46,7 +54,7 @@ def randomised(module: nn.Module) -> nn.Module:
 def test_feed_forward_is_its_formula(activation: Activation) -> None:
     module = randomised(FeedForward(D, FF, activation))
     x = torch.randn(B, T, D, dtype=torch.double)
-    inner = x @ module.into.weight.T + module.into.bias
+    inner = x @ module.input_projection.weight.T + module.input_projection.bias
     if activation is Activation.relu:
         inner = inner.clamp(min=0)
     elif activation is Activation.gelu:
@@ -56,81 +64,98 @@ def test_feed_forward_is_its_formula(activation: Activation) -> None:
         swish = gate * torch.sigmoid(gate)
         gelu = gate * torch.distributions.Normal(0.0, 1.0).cdf(gate)
         inner = (gelu if activation is Activation.geglu else swish) * value
-    torch.testing.assert_close(module(x), inner @ module.out.weight.T + module.out.bias)
+    torch.testing.assert_close(module(x), inner @ module.output_projection.weight.T + module.output_projection.bias)
 
 
 def test_every_activation_is_there() -> None:
     assert set(ACTIVATIONS) == set(Activation)
 
 
-@pytest.mark.parametrize("norm", Norm)
-def test_the_first_tokens_alone_are_what_they_were_among_all(norm: Norm) -> None:
-    layer = randomised(EncoderLayer(config(norm=norm), AttentionConfig(), PositionConfig()))
+@pytest.mark.parametrize("norm", NormPlacement)
+def test_the_first_tokens_alone_are_what_they_were_among_all(norm: NormPlacement) -> None:
+    layer = randomised(EncoderLayer(config(norm_placement=norm), AttentionConfig(), PositionConfig()))
     x, real = torch.randn(B, T, D, dtype=torch.double), torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]]).bool()
-    torch.testing.assert_close(layer(x, real, queries=2).context, layer(x, real).context[:, :2])
+    torch.testing.assert_close(layer(x, real, num_queries=2).context, layer(x, real).context[:, :2])
 
 
-def by_hand(norm: Norm, normed: Callable[[Tensor], Tensor], x: Tensor, f: Callable[[Tensor], Tensor]) -> Tensor:
+def by_hand(
+    norm: NormPlacement, normed: Callable[[Tensor], Tensor], x: Tensor, f: Callable[[Tensor], Tensor]
+) -> Tensor:
     """Each placement's formula, with the final norm of a stack of this one block."""
     match norm:
-        case Norm.post:
+        case NormPlacement.post:
             return normed(x + f(x))
-        case Norm.pre:
+        case NormPlacement.pre:
             return normed(x + f(normed(x)))
-        case Norm.sandwich:
+        case NormPlacement.sandwich:
             return normed(x + normed(f(normed(x))))
-        case Norm.deepnorm:
+        case NormPlacement.deepnorm:
             return normed(1.5 * x + f(x))
     raise AssertionError("write down the formula of a new placement here")
 
 
-@pytest.mark.parametrize("kind", NormKind)
-@pytest.mark.parametrize("norm", Norm)
-def test_residual_is_its_formula(norm: Norm, kind: NormKind) -> None:
-    model = config(norm=norm, norm_kind=kind)
-    residual, end = Residual(model, alpha=1.5 if norm is Norm.deepnorm else 1.0), final_norm(model)
+@pytest.mark.parametrize("kind", NormType)
+@pytest.mark.parametrize("norm", NormPlacement)
+def test_residual_is_its_formula(norm: NormPlacement, kind: NormType) -> None:
+    model = config(norm_placement=norm, norm_type=kind)
+    residual, end = (
+        ResidualConnection(model, alpha=1.5 if norm is NormPlacement.deepnorm else 1.0),
+        build_final_norm(model),
+    )
     x, normed = torch.randn(B, T, D), build_norm(D, kind)
-    y = torch.sin(residual.enter(x))
-    torch.testing.assert_close(end(residual.leave(x, y)), by_hand(norm, normed, x, torch.sin))
+    y = torch.sin(residual.apply_pre_norm(x))
+    torch.testing.assert_close(end(residual.add_and_norm(x, y)), by_hand(norm, normed, x, torch.sin))
 
 
-@pytest.mark.parametrize("norm", Norm)
-def test_without_a_residual_there_is_no_way_around(norm: Norm) -> None:
-    residual = Residual(config(norm=norm, norm_kind=NormKind.none, residual=False), alpha=1.5)
+@pytest.mark.parametrize("norm", NormPlacement)
+def test_without_a_residual_there_is_no_way_around(norm: NormPlacement) -> None:
+    residual = ResidualConnection(config(norm_placement=norm, norm_type=NormType.none, residual=False), alpha=1.5)
     x, y = torch.randn(2, B, T, D)
-    torch.testing.assert_close(residual.leave(x, y), y)
+    torch.testing.assert_close(residual.add_and_norm(x, y), y)
 
 
-@pytest.mark.parametrize("norm", Norm)
-def test_residual_drops_the_sublayer_not_the_way_around(norm: Norm) -> None:
-    model = config(norm=norm, norm_kind=NormKind.none)
+@pytest.mark.parametrize("norm", NormPlacement)
+def test_residual_drops_the_sublayer_not_the_way_around(norm: NormPlacement) -> None:
+    model = config(norm_placement=norm, norm_type=NormType.none)
     model.dropout = 0.5
     x, y = torch.ones(100, D), torch.full((100, D), 10.0)
-    assert set(Residual(model).leave(x, y).unique().tolist()) == {1.0, 21.0}
+    assert set(ResidualConnection(model).add_and_norm(x, y).unique().tolist()) == {1.0, 21.0}
 
 
 @pytest.mark.parametrize(
     ("model", "decoder", "alpha", "beta"),
     [
         # Wang et al. 2022, Figure 2.
-        (VitConfig(norm=Norm.deepnorm, depth=8), False, 2.0, 64**-0.25),
-        (TransformerConfig(norm=Norm.deepnorm, depth=4, decoder_depth=27), True, 3.0, 324**-0.25),
-        (TransformerConfig(norm=Norm.deepnorm, depth=2, decoder_depth=4096), False, 0.81 * 2, 0.87 / 2),
-        (TransformerConfig(norm=Norm.pre, depth=8), True, 1.0, 1.0),
+        (VitConfig(norm_placement=NormPlacement.deepnorm, depth=8), False, 2.0, 64**-0.25),
+        (TransformerConfig(norm_placement=NormPlacement.deepnorm, depth=4, decoder_depth=27), True, 3.0, 324**-0.25),
+        (
+            TransformerConfig(norm_placement=NormPlacement.deepnorm, depth=2, decoder_depth=4096),
+            False,
+            0.81 * 2,
+            0.87 / 2,
+        ),
+        (TransformerConfig(norm_placement=NormPlacement.pre, depth=8), True, 1.0, 1.0),
     ],
 )
 def test_deepnorm_is_the_papers(model: BlocksConfig, decoder: bool, alpha: float, beta: float) -> None:
-    assert deepnorm(model, decoder=decoder) == pytest.approx((alpha, beta))
+    assert compute_deepnorm(model, decoder=decoder) == pytest.approx((alpha, beta))
 
 
-def first_weights(norm: Norm, init: Init, depth: int) -> dict[str, Tensor]:
-    model = VitConfig(depth=depth, d_model=64, d_ff=128, num_heads=4, norm=norm)
+def first_weights(norm: NormPlacement, init: Init, depth: int) -> dict[str, Tensor]:
+    model = VitConfig(depth=depth, d_model=64, d_ff=128, num_heads=4, norm_placement=norm)
     torch.manual_seed(0)
     layer = EncoderLayer(model, AttentionConfig(), PositionConfig())
-    initialise(layer, init)
+    initialize_weights(layer, init)
     q, k, v = layer.self_attention.qkv.weight.chunk(3)
-    into, out = layer.feed_forward.into.weight, layer.feed_forward.out.weight
-    return {"q": q, "k": k, "v": v, "attention": layer.self_attention.out.weight, "into": into, "out": out}
+    into, out = layer.feed_forward.input_projection.weight, layer.feed_forward.output_projection.weight
+    return {
+        "q": q,
+        "k": k,
+        "v": v,
+        "attention": layer.self_attention.output_projection.weight,
+        "into": into,
+        "out": out,
+    }
 
 
 @pytest.mark.parametrize("depth", [2, 8])
@@ -139,7 +164,7 @@ def test_deepnorm_has_the_gains_of_the_papers_figure(depth: int) -> None:
     beta = (8 * depth) ** -0.25
     wanted = {"q": (128, 1), "k": (128, 1), "v": (128, beta), "attention": (128, beta), "into": (192, beta),
               "out": (192, beta)}  # fmt: skip
-    for name, weight in first_weights(Norm.deepnorm, Init.xavier, depth).items():
+    for name, weight in first_weights(NormPlacement.deepnorm, Init.xavier, depth).items():
         fans, gain = wanted[name]
         assert weight.abs().max().item() == pytest.approx(gain * (6 / fans) ** 0.5, rel=0.01), name
 
@@ -147,7 +172,10 @@ def test_deepnorm_has_the_gains_of_the_papers_figure(depth: int) -> None:
 @pytest.mark.parametrize("init", Init)
 def test_deepnorm_makes_every_initialization_smaller(init: Init) -> None:
     """What torchscale, the authors' implementation, does: beta multiplies the weights that there are."""
-    plain, scaled = first_weights(Norm.post, init, depth=2), first_weights(Norm.deepnorm, init, depth=2)
+    plain, scaled = (
+        first_weights(NormPlacement.post, init, depth=2),
+        first_weights(NormPlacement.deepnorm, init, depth=2),
+    )
     gain = 2**0.5 if init in (Init.xavier, Init.scaled) else 1.0  # theirs for queries, keys and values; others': 1
     for name in plain:
         factor = (gain if name in "qkv" else 1.0) * (1.0 if name in "qk" else 0.5)
@@ -155,17 +183,19 @@ def test_deepnorm_makes_every_initialization_smaller(init: Init) -> None:
 
 
 @pytest.mark.parametrize("activation", [Activation.relu, Activation.gelu])
-@pytest.mark.parametrize("norm", [Norm.post, Norm.pre])
-def test_encoder_layer_equals_torch(norm: Norm, activation: Activation) -> None:
-    ours = randomised(EncoderLayer(config(norm=norm, activation=activation), AttentionConfig(), PositionConfig()))
+@pytest.mark.parametrize("norm", [NormPlacement.post, NormPlacement.pre])
+def test_encoder_layer_equals_torch(norm: NormPlacement, activation: Activation) -> None:
+    ours = randomised(
+        EncoderLayer(config(norm_placement=norm, activation=activation), AttentionConfig(), PositionConfig())
+    )
     theirs = nn.TransformerEncoderLayer(
-        D, H, FF, 0.0, activation.value, batch_first=True, norm_first=norm is Norm.pre, dtype=torch.double
+        D, H, FF, 0.0, activation.value, batch_first=True, norm_first=norm is NormPlacement.pre, dtype=torch.double
     )
     theirs.load_state_dict(
         prefixed(
             self_attn=attention_weights(ours.self_attention),
-            linear1=ours.feed_forward.into.state_dict(),
-            linear2=ours.feed_forward.out.state_dict(),
+            linear1=ours.feed_forward.input_projection.state_dict(),
+            linear2=ours.feed_forward.output_projection.state_dict(),
             norm1=ours.around_self.norm.state_dict(),
             norm2=ours.around_feed_forward.norm.state_dict(),
         )
@@ -178,18 +208,20 @@ def test_encoder_layer_equals_torch(norm: Norm, activation: Activation) -> None:
 
 
 @pytest.mark.parametrize("activation", [Activation.relu, Activation.gelu])
-@pytest.mark.parametrize("norm", [Norm.post, Norm.pre])
-def test_decoder_layer_equals_torch(norm: Norm, activation: Activation) -> None:
-    ours = randomised(DecoderLayer(config(norm=norm, activation=activation), AttentionConfig(), PositionConfig()))
+@pytest.mark.parametrize("norm", [NormPlacement.post, NormPlacement.pre])
+def test_decoder_layer_equals_torch(norm: NormPlacement, activation: Activation) -> None:
+    ours = randomised(
+        DecoderLayer(config(norm_placement=norm, activation=activation), AttentionConfig(), PositionConfig())
+    )
     theirs = nn.TransformerDecoderLayer(
-        D, H, FF, 0.0, activation.value, batch_first=True, norm_first=norm is Norm.pre, dtype=torch.double
+        D, H, FF, 0.0, activation.value, batch_first=True, norm_first=norm is NormPlacement.pre, dtype=torch.double
     )
     theirs.load_state_dict(
         prefixed(
             self_attn=attention_weights(ours.self_attention),
             multihead_attn=attention_weights(ours.cross_attention),
-            linear1=ours.feed_forward.into.state_dict(),
-            linear2=ours.feed_forward.out.state_dict(),
+            linear1=ours.feed_forward.input_projection.state_dict(),
+            linear2=ours.feed_forward.output_projection.state_dict(),
             norm1=ours.around_self.norm.state_dict(),
             norm2=ours.around_cross.norm.state_dict(),
             norm3=ours.around_feed_forward.norm.state_dict(),

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from attnbench.nn import gradient_buffer
-from attnbench.nn.gradient_buffer import gradient_of, product, share
+from attnbench.nn.gradient_buffer import buffer_gradients, get_gradient_buffer, matmul_with_buffer
 
 STEPS = 5
 SHAPES = {"matrix": ((3, 4), (4, 6)), "a matrix each": ((2, 1, 3, 4), (2, 1, 4, 6))}
@@ -23,15 +23,15 @@ def test_gradients_are_those_of_plain_products(
     monkeypatch: pytest.MonkeyPatch, shapes: tuple[tuple[int, ...], tuple[int, ...]], rows: int
 ) -> None:
     """Whether each step's product is added at once, some steps' together, or all of them at the end."""
-    monkeypatch.setattr(gradient_buffer, "_ROWS", rows)
+    monkeypatch.setattr(gradient_buffer, "_MAX_BUFFERED_ROWS", rows)
     steps, matrix = factors(*shapes)
     inputs = [*steps, matrix]
 
     def loss(right: Tensor) -> Tensor:
         # As it is besides: what does not know that it is shared, adds to its gradient in the usual way.
-        return torch.stack([product(x, right).sin() for x in steps]).sum() + right.square().sum()
+        return torch.stack([matmul_with_buffer(x, right).sin() for x in steps]).sum() + right.square().sum()
 
-    plain, found = loss(matrix), loss(share(matrix))
+    plain, found = loss(matrix), loss(buffer_gradients(matrix))
     assert found.equal(plain)
     for one, other in zip(torch.autograd.grad(found, inputs), torch.autograd.grad(plain, inputs), strict=True):
         torch.testing.assert_close(one, other)
@@ -40,15 +40,15 @@ def test_gradients_are_those_of_plain_products(
 def test_a_bias_is_added() -> None:
     (x, *_), matrix = factors((3, 4), (4, 6))
     bias = torch.randn(6, dtype=torch.double, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda x, m, b: product(x, share(m), b), (x, matrix, bias))
-    assert product(x, matrix, bias).equal(product(x, share(matrix), bias))
+    assert torch.autograd.gradcheck(lambda x, m, b: matmul_with_buffer(x, buffer_gradients(m), b), (x, matrix, bias))
+    assert matmul_with_buffer(x, matrix, bias).equal(matmul_with_buffer(x, buffer_gradients(matrix), bias))
 
 
 def test_a_backward_pass_knows_nothing_of_one_before() -> None:
     """One that goes only where it must leaves its products behind."""
     (x, y, *_), matrix = factors((3, 4), (4, 6))
-    right = share(matrix)
-    loss = product(x, right).square().sum() + product(y, right).square().sum()
+    right = buffer_gradients(matrix)
+    loss = matmul_with_buffer(x, right).square().sum() + matmul_with_buffer(y, right).square().sum()
     torch.autograd.grad(loss, x, retain_graph=True)
     (first,) = torch.autograd.grad(loss, matrix, retain_graph=True)
     (again,) = torch.autograd.grad(loss, matrix)
@@ -59,11 +59,11 @@ def test_a_backward_pass_knows_nothing_of_one_before() -> None:
 
 def test_it_is_shared_only_for_gradients_of_one_type() -> None:
     matrix = torch.ones(4, 6, requires_grad=True)
-    assert gradient_of(share(matrix)) is not None
-    assert share(matrix.detach()) is not share(matrix)
+    assert get_gradient_buffer(buffer_gradients(matrix)) is not None
+    assert buffer_gradients(matrix.detach()) is not buffer_gradients(matrix)
     for same in (matrix.detach(), torch.ones(2)):
-        assert share(same) is same
+        assert buffer_gradients(same) is same
     with torch.no_grad():
-        assert share(matrix) is matrix
+        assert buffer_gradients(matrix) is matrix
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert share(matrix) is matrix
+        assert buffer_gradients(matrix) is matrix

@@ -9,7 +9,7 @@ from torch import nn
 from attnbench.config.attention import AttentionConfig
 from attnbench.config.model import BlocksConfig, Init
 from attnbench.nn.attention import MultiHeadAttention
-from attnbench.nn.initialization import initialise
+from attnbench.nn.initialization import initialize_weights
 from attnbench.nn.projections import PackedLinear
 
 D = 64
@@ -31,7 +31,7 @@ class Parts(nn.Module):
 def parts(init: Init) -> Parts:
     torch.manual_seed(0)
     module = Parts()
-    initialise(module, init)
+    initialize_weights(module, init)
     return module
 
 
@@ -45,7 +45,7 @@ def test_xavier() -> None:
         assert is_uniform(part, math.sqrt(6 / (D + D)) / math.sqrt(2))
     for part in module.gated.weight.chunk(2):
         assert is_uniform(part, math.sqrt(6 / (D + 32)))
-    assert is_uniform(module.attention.out.weight, math.sqrt(6 / (D + D)))
+    assert is_uniform(module.attention.output_projection.weight, math.sqrt(6 / (D + D)))
     assert is_uniform(module.linear.weight, math.sqrt(6 / (D + 100)))
     assert module.embedding.weight.std().item() == pytest.approx(D**-0.5, rel=0.02)
     assert (module.embedding.weight.abs() > 0.3).any()  # normal, not uniform
@@ -54,7 +54,7 @@ def test_xavier() -> None:
 def test_scaled_is_xavier_with_weaker_branches() -> None:
     scaled, xavier = parts(Init.scaled).state_dict(), parts(Init.xavier).state_dict()
     for name, weight in scaled.items():  # with two branches
-        factor = 2**-0.5 if name.endswith("attention.out.weight") else 1.0
+        factor = 2**-0.5 if name.endswith("attention.output_projection.weight") else 1.0
         torch.testing.assert_close(weight, xavier[name] * factor)
 
 

@@ -20,7 +20,7 @@ def inputs(bias: bool, dtype: torch.dtype = torch.double) -> tuple[list[Tensor],
 def ours(tensors: list[Tensor], target: Tensor, smoothing: float, chunk: int | None = 5) -> CrossEntropy:
     hidden, weight, *bias = tensors
     return linear_cross_entropy(
-        hidden, weight, bias[0] if bias else None, target, label_smoothing=smoothing, chunk=chunk
+        hidden, weight, bias[0] if bias else None, target, label_smoothing=smoothing, chunk_size=chunk
     )
 
 
@@ -51,7 +51,7 @@ def test_smoothed_loss_of_each_token_equals_torch(
     bias: bool, dtype: torch.dtype, branches: bool, chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Half precision means autocast. Some targets have a p of zero in float32: on a CPU their loss is repaired."""
-    monkeypatch.setattr(loss_module, "_asks", lambda device: branches)
+    monkeypatch.setattr(loss_module, "_is_branching_cheap", lambda device: branches)
     tensors, target = inputs(bias, dtype=torch.promote_types(dtype, torch.float32))
     tensors[0] = torch.cat((tensors[0][:-3].detach(), 100 * tensors[0][-3:].detach())).requires_grad_()
     target[-3:] = F.linear(*tensors)[-3:].argmin(1)
@@ -60,7 +60,7 @@ def test_smoothed_loss_of_each_token_equals_torch(
         logits = F.linear(tensors[0], tensors[1])
     logits = logits.to(tensors[0].dtype) + (tensors[2] if bias else 0)
     expected = F.cross_entropy(logits, target, label_smoothing=0.3, reduction="none")
-    assert (F.cross_entropy(logits, target, reduction="none")[-3:] > loss_module._UNLIKELY).all()
+    assert (F.cross_entropy(logits, target, reduction="none")[-3:] > loss_module._MAX_RELIABLE_NLL).all()
     # Half precision rounds each logit; their mean, which torch takes of the rounded ones, is not rounded here.
     tolerance = {"rtol": 1e-2, "atol": 1e-2} if dtype.itemsize < 4 else {"rtol": 1e-5, "atol": 1e-5}
     torch.testing.assert_close(found.loss_N, expected, **tolerance)
@@ -90,7 +90,7 @@ def test_a_part_may_be_frozen() -> None:
 
 @pytest.mark.parametrize("asks", [True, False], ids=["CPU", "GPU"])
 def test_logits_far_from_zero_overflow_nothing(asks: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loss_module, "_asks", lambda device: asks)
+    monkeypatch.setattr(loss_module, "_is_branching_cheap", lambda device: asks)
     hidden = torch.tensor([[1000.0], [-1000.0]], requires_grad=True)
     weight = torch.tensor([[1.0], [-1.0], [0.0]])
     target = torch.tensor([0, 0])
@@ -106,7 +106,7 @@ def test_likelihoods_are_exact_down_to_the_least(monkeypatch: pytest.MonkeyPatch
     weight = torch.tensor([[-1.0], [0.0]])
     nll = ours([hidden, weight], target, 0.0).nll_N
     torch.testing.assert_close(nll, F.cross_entropy(hidden @ weight.T, target, reduction="none"))
-    monkeypatch.setattr(loss_module, "_asks", lambda device: False)
+    monkeypatch.setattr(loss_module, "_is_branching_cheap", lambda device: False)
     torch.testing.assert_close(ours([hidden, weight], target, 0.0).nll_N, nll)
 
 
@@ -151,5 +151,5 @@ def test_keeps_nothing_of_the_size_of_all_logits() -> None:
     weight = torch.randn(vocabulary, 4, requires_grad=True)
     saved = []
     with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t.numel()) or t, lambda t: t):
-        linear_cross_entropy(hidden, weight, None, torch.zeros(tokens, dtype=torch.long), chunk=50)
+        linear_cross_entropy(hidden, weight, None, torch.zeros(tokens, dtype=torch.long), chunk_size=50)
     assert max(saved) == max(hidden.numel(), weight.numel())

@@ -6,26 +6,33 @@ import pytest
 import torch
 from torch import Tensor
 
-from attnbench.config.attention import AttentionConfig, Backend, Normaliser
+from attnbench.config.attention import AttentionConfig, Backend, Normalizer
 from attnbench.nn import normalizers
 from attnbench.nn.attention import Attention
-from attnbench.nn.normalizers import NORMALISERS, WeightFunction, build_normaliser, choice_loss, choices, greedy_choices
+from attnbench.nn.normalizers import (
+    NORMALIZERS,
+    AttentionNormalizer,
+    build_normalizer,
+    choose_greedily,
+    collect_choices,
+    compute_choice_loss,
+)
 
-HARD = [Normaliser.gumbel, Normaliser.reinforce]
-SOFT = [name for name in Normaliser if name not in HARD]
+HARD = [Normalizer.gumbel, Normalizer.reinforce]
+SOFT = [name for name in Normalizer if name not in HARD]
 
 
-def build(name: Normaliser, temperature: float = 1.0) -> WeightFunction:
-    return build_normaliser(AttentionConfig(normaliser=name, gumbel_temperature=temperature))
+def build(name: Normalizer, temperature: float = 1.0) -> AttentionNormalizer:
+    return build_normalizer(AttentionConfig(normalizer=name, gumbel_temperature=temperature))
 
 
 def test_every_normaliser_has_a_class() -> None:
-    assert set(NORMALISERS) == set(Normaliser)
+    assert set(NORMALIZERS) == set(Normalizer)
 
 
 @pytest.mark.parametrize("training", [False, True])
-@pytest.mark.parametrize("name", Normaliser)
-def test_weights_are_on_the_simplex_and_rise_with_scores(name: Normaliser, training: bool) -> None:
+@pytest.mark.parametrize("name", Normalizer)
+def test_weights_are_on_the_simplex_and_rise_with_scores(name: Normalizer, training: bool) -> None:
     scores = torch.randn(2, 3, 4, 5)
     scores[..., 0] = torch.finfo(torch.float32).min  # a masked key
     scores[0, 0, 0] = torch.finfo(torch.float32).min  # a row of them
@@ -40,8 +47,8 @@ def test_weights_are_on_the_simplex_and_rise_with_scores(name: Normaliser, train
 
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("name", Normaliser)
-def test_weights_sum_to_one_under_autocast(name: Normaliser, dtype: torch.dtype, training: bool) -> None:
+@pytest.mark.parametrize("name", Normalizer)
+def test_weights_sum_to_one_under_autocast(name: Normalizer, dtype: torch.dtype, training: bool) -> None:
     torch.manual_seed(0)
     scores = torch.randn(2, 3, 5, 197, requires_grad=True)
     with torch.autocast("cpu", dtype=dtype):
@@ -52,9 +59,9 @@ def test_weights_sum_to_one_under_autocast(name: Normaliser, dtype: torch.dtype,
 
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
-@pytest.mark.parametrize("name", Normaliser)
+@pytest.mark.parametrize("name", Normalizer)
 def test_a_row_of_scores_that_are_no_numbers_gives_nan_and_no_other_row(
-    name: Normaliser, bad: float, training: bool
+    name: Normalizer, bad: float, training: bool
 ) -> None:
     """A diverged model has a NaN loss: not an IndexError of a sort, nor a RuntimeError of a draw."""
     scores = torch.randn(2, 3, 4, 5)
@@ -67,12 +74,12 @@ def test_a_row_of_scores_that_are_no_numbers_gives_nan_and_no_other_row(
         weights.sum().backward()
 
 
-@pytest.mark.parametrize("name", Normaliser)
-def test_one_score_that_is_no_number_gives_a_row_of_nan(name: Normaliser) -> None:
+@pytest.mark.parametrize("name", Normalizer)
+def test_one_score_that_is_no_number_gives_a_row_of_nan(name: Normalizer) -> None:
     scores = torch.randn(2, 3, 4, 5)
     scores[1, 2, 3, 1] = torch.nan
     assert build(name)(scores)[1, 2, 3].isnan().all()
-    attention = Attention(5, 5, AttentionConfig(normaliser=name, backend=Backend.explicit))
+    attention = Attention(5, 5, AttentionConfig(normalizer=name, backend=Backend.eager))
     queries, keys = torch.randn(1, 1, 3, 5), torch.randn(1, 1, 4, 5)
     queries[0, 0, 1, 0] = torch.nan
     for is_training in (False, True):
@@ -81,14 +88,14 @@ def test_one_score_that_is_no_number_gives_a_row_of_nan(name: Normaliser) -> Non
 
 
 @pytest.mark.parametrize("name", SOFT)
-def test_soft_weights_are_the_best_by_their_own_measure(name: Normaliser) -> None:
+def test_soft_weights_are_the_best_by_their_own_measure(name: Normalizer) -> None:
     """Each maximises p.s + H(p) over the simplex, for its own entropy H: no other point does better."""
 
     def value(p: Tensor, s: Tensor) -> Tensor:
         entropy = {
-            Normaliser.softmax: lambda p: -torch.special.xlogy(p, p).sum(-1),
-            Normaliser.sparsemax: lambda p: (1 - p.square().sum(-1)) / 2,
-            Normaliser.entmax15: lambda p: (1 - p.pow(1.5).sum(-1)) / (1.5 * 0.5),
+            Normalizer.softmax: lambda p: -torch.special.xlogy(p, p).sum(-1),
+            Normalizer.sparsemax: lambda p: (1 - p.square().sum(-1)) / 2,
+            Normalizer.entmax15: lambda p: (1 - p.pow(1.5).sum(-1)) / (1.5 * 0.5),
         }[name]
         return (p * s).sum(-1) + entropy(p)
 
@@ -102,14 +109,14 @@ def test_soft_weights_are_the_best_by_their_own_measure(name: Normaliser) -> Non
 
 
 @pytest.mark.parametrize("name", SOFT)
-def test_gradients(name: Normaliser) -> None:
+def test_gradients(name: Normalizer) -> None:
     torch.manual_seed(0)
     scores = torch.randn(3, 4, dtype=torch.double, requires_grad=True)
     assert torch.autograd.gradcheck(build(name), scores)
 
 
 @pytest.mark.parametrize("name", HARD)
-def test_a_hard_choice_is_drawn_in_training_and_the_best_in_evaluation(name: Normaliser) -> None:
+def test_a_hard_choice_is_drawn_in_training_and_the_best_in_evaluation(name: Normalizer) -> None:
     torch.manual_seed(0)
     probabilities = torch.tensor([0.5, 0.3, 0.2, 0.0])
     scores = probabilities.log().clamp(min=torch.finfo(torch.float32).min).expand(20_000, 1, 1, 4)
@@ -117,13 +124,13 @@ def test_a_hard_choice_is_drawn_in_training_and_the_best_in_evaluation(name: Nor
     drawn = function(scores)
     torch.testing.assert_close(drawn.amax(-1), torch.ones(20_000, 1, 1))
     torch.testing.assert_close(drawn.mean(0).flatten(), probabilities, atol=0.015, rtol=0)
-    with greedy_choices():
+    with choose_greedily():
         assert (function(scores)[..., 0] == 1).all()
     assert (function.eval()(scores)[..., 0] == 1).all()
 
 
 def test_straight_through_has_the_gradient_of_the_softmax_with_its_noise() -> None:
-    function, scores = build(Normaliser.gumbel, temperature=0.7), torch.randn(5, 4, dtype=torch.double)
+    function, scores = build(Normalizer.gumbel, temperature=0.7), torch.randn(5, 4, dtype=torch.double)
     target = torch.randn(5, 4, dtype=torch.double)
 
     def gradient(soft: bool) -> Tensor:
@@ -141,7 +148,7 @@ def test_reinforce_has_the_gradient_of_the_expected_loss(monkeypatch: pytest.Mon
     """Over every choice that two heads and two queries can make, weighed by its probability, the estimator's gradient
     is that of the expected loss, by finite differences; with any baseline."""
     torch.manual_seed(0)
-    attention = Attention(3, 3, AttentionConfig(normaliser=Normaliser.reinforce)).double()
+    attention = Attention(3, 3, AttentionConfig(normalizer=Normalizer.reinforce)).double()
     q, k = torch.randn(1, 2, 2, 3, dtype=torch.double), torch.randn(1, 2, 3, 3, dtype=torch.double)
     v = torch.randn(1, 2, 3, 3, dtype=torch.double)
     every = [torch.tensor(made).view(4, 1) for made in itertools.product(range(3), repeat=4)]
@@ -149,7 +156,7 @@ def test_reinforce_has_the_gradient_of_the_expected_loss(monkeypatch: pytest.Mon
     def losses(q: Tensor, choice: Tensor) -> tuple[Tensor, list[Tensor]]:
         """The loss_B that a choice leads to, and its log p."""
         monkeypatch.setattr(normalizers.torch, "multinomial", lambda *_: choice)
-        with choices() as made:
+        with collect_choices() as made:
             context = attention(q, k, v).context
         return torch.sin(context).sum((1, 2, 3)) + q.square().sum((1, 2, 3)), made
 
@@ -161,7 +168,7 @@ def test_reinforce_has_the_gradient_of_the_expected_loss(monkeypatch: pytest.Mon
     for choice in every:
         leaf = q.clone().requires_grad_()
         loss, made = losses(leaf, choice)
-        surrogate = loss.sum() + choice_loss(made, loss, torch.full_like(loss, 0.7))
+        surrogate = loss.sum() + compute_choice_loss(made, loss, torch.full_like(loss, 0.7))
         total += made[0].exp().detach() * torch.autograd.grad(surrogate, leaf)[0]
     step = 1e-5
     for index in itertools.product(*map(range, q.shape)):

@@ -4,49 +4,49 @@ import pytest
 import torch
 from torch import Tensor
 
-from attnbench.config.model import NormKind
+from attnbench.config.model import NormType
 from attnbench.nn.norms import NORMS, build_norm
 
 D = 6
 
 
-def by_hand(kind: NormKind, x: Tensor, batch_ND: Tensor) -> Tensor:
+def by_hand(kind: NormType, x: Tensor, batch_ND: Tensor) -> Tensor:
     """The norm of one vector of a batch, with its parameters as they start."""
     match kind:
-        case NormKind.layer:
+        case NormType.layer:
             return (x - x.mean()) / (x.var(correction=0) + 1e-5).sqrt()
-        case NormKind.rms:
+        case NormType.rms:
             return x / x.square().mean().sqrt()
-        case NormKind.batch:
+        case NormType.batch:
             return (x - batch_ND.mean(0)) / (batch_ND.var(0, correction=0) + 1e-5).sqrt()
-        case NormKind.scale:
+        case NormType.scale:
             return D**0.5 * x / x.norm()
-        case NormKind.none:
+        case NormType.none:
             return x
     raise AssertionError("write down the formula of a new norm here")
 
 
 def test_every_norm_is_there() -> None:
-    assert set(NORMS) == set(NormKind)
+    assert set(NORMS) == set(NormType)
 
 
-@pytest.mark.parametrize("kind", NormKind)
-def test_is_its_formula(kind: NormKind) -> None:
+@pytest.mark.parametrize("kind", NormType)
+def test_is_its_formula(kind: NormType) -> None:
     x = torch.randn(2, 3, D, dtype=torch.double)
     found = build_norm(D, kind).double()(x)
     for place in ((0, 0), (1, 2)):
         torch.testing.assert_close(found[place], by_hand(kind, x[place], x.flatten(0, 1)))
 
 
-@pytest.mark.parametrize("kind", NormKind)
-def test_gradients(kind: NormKind) -> None:
+@pytest.mark.parametrize("kind", NormType)
+def test_gradients(kind: NormType) -> None:
     norm = build_norm(D, kind).double()
     inputs = [torch.randn(2, D, dtype=torch.double, requires_grad=True), *norm.parameters()]
     assert torch.autograd.gradcheck(lambda x, *_: norm(x), inputs)
 
 
-@pytest.mark.parametrize("kind", NormKind)
-def test_a_vector_of_zeros_is_no_division_by_zero(kind: NormKind) -> None:
+@pytest.mark.parametrize("kind", NormType)
+def test_a_vector_of_zeros_is_no_division_by_zero(kind: NormType) -> None:
     x = torch.zeros(1, D, requires_grad=True)
     build_norm(D, kind)(x).sum().backward()
     assert x.grad is not None
@@ -54,8 +54,8 @@ def test_a_vector_of_zeros_is_no_division_by_zero(kind: NormKind) -> None:
 
 
 @pytest.mark.parametrize("training", [False, True])
-@pytest.mark.parametrize("kind", NormKind)
-def test_padding_changes_nothing(kind: NormKind, training: bool) -> None:
+@pytest.mark.parametrize("kind", NormType)
+def test_padding_changes_nothing(kind: NormType, training: bool) -> None:
     norm, x = build_norm(D, kind).train(training), torch.randn(2, 4, D)
     real = torch.tensor([[True, True, True, False], [True, False, False, False]])
     found = norm(x, real)[real]
@@ -66,14 +66,14 @@ def test_padding_changes_nothing(kind: NormKind, training: bool) -> None:
 
 
 def test_batch_norm_of_one_vector_is_that_of_evaluation() -> None:
-    norm, x = build_norm(D, NormKind.batch), torch.randn(1, 1, D)
+    norm, x = build_norm(D, NormType.batch), torch.randn(1, 1, D)
     before = {name: value.clone() for name, value in norm.state_dict().items()}
     torch.testing.assert_close(norm(x), norm.eval()(x))
     assert all(norm.state_dict()[name].equal(value) for name, value in before.items())
 
 
-@pytest.mark.parametrize("kind", NormKind)
-def test_statistics_and_gradients_are_exact_under_autocast(kind: NormKind) -> None:
+@pytest.mark.parametrize("kind", NormType)
+def test_statistics_and_gradients_are_exact_under_autocast(kind: NormType) -> None:
     torch.manual_seed(0)
     x = (torch.randn(4, 50, 64) + 8).bfloat16()
     target = torch.randn(4, 50, 64)
@@ -85,5 +85,5 @@ def test_statistics_and_gradients_are_exact_under_autocast(kind: NormKind) -> No
         return found, *torch.autograd.grad((found * target.to(dtype)).sum(), [*norm.parameters()] or [leaf])
 
     for found, wanted in zip(run(torch.float32, True), run(torch.float64, False), strict=True):
-        close = 0.005 if kind is NormKind.none else 1e-4  # the gradient of x itself is rounded, as x is
+        close = 0.005 if kind is NormType.none else 1e-4  # the gradient of x itself is rounded, as x is
         assert (found.double() - wanted).norm() < close * wanted.norm()

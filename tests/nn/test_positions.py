@@ -13,18 +13,18 @@ from attnbench.nn.attention import MultiHeadAttention
 from attnbench.nn.positions import (
     POSITIONS,
     Grid,
-    Layout,
     PositionalEncoding,
     RelativePosition,
-    alibi_slopes,
+    TokenLayout,
     build_position,
-    build_relative,
+    build_relative_position,
+    compute_alibi_slopes,
 )
 
 ADDED = [kind for kind in Position if issubclass(POSITIONS[kind], PositionalEncoding) and kind is not Position.none]
 RELATIVE = [kind for kind in Position if issubclass(POSITIONS[kind], RelativePosition)]
-LINE = Layout()
-LAYOUTS = {"line": LINE, "grid": Layout((2, 3)), "grid behind a token": Layout((2, 3), leading=1)}
+LINE = TokenLayout()
+LAYOUTS = {"line": LINE, "grid": TokenLayout((2, 3)), "grid behind a token": TokenLayout((2, 3), num_leading=1)}
 
 
 def build(kind: Position, d_model: int = 6, max_len: int = 8, grid: Grid | None = None) -> PositionalEncoding:
@@ -73,7 +73,7 @@ def test_every_parameter_gets_a_gradient(kind: Position) -> None:
 @pytest.mark.parametrize("kind", ADDED)
 def test_a_grid_has_a_place_for_each_row_and_column(kind: Position) -> None:
     position = build(kind, 8, max_len=3, grid=(4, 5))
-    assert position.limit == 20
+    assert position.max_length == 20
     encodings = position(torch.zeros(1, 20, 8))[0]
     assert torch.cdist(encodings, encodings).fill_diagonal_(1).min() > 0.01
 
@@ -100,8 +100,8 @@ def test_learned_refuses_what_it_has_no_place_for(length: int, offset: int) -> N
 
 
 def test_limits() -> None:
-    assert build(Position.learned).limit == 8
-    assert build(Position.sinusoidal).limit is None
+    assert build(Position.learned).max_length == 8
+    assert build(Position.sinusoidal).max_length is None
 
 
 def test_sinusoids_are_not_in_a_checkpoint() -> None:
@@ -112,22 +112,22 @@ def test_sinusoids_are_not_in_a_checkpoint() -> None:
 def test_what_acts_inside_attention_adds_nothing_to_embeddings(kind: Position) -> None:
     x = torch.randn(2, 7, 6)
     assert build(kind)(x) is x
-    assert build(kind).limit is None
+    assert build(kind).max_length is None
 
 
 @pytest.mark.parametrize("kind", [Position.none, *ADDED])
 def test_what_is_added_does_nothing_inside_attention(kind: Position) -> None:
-    assert build_relative(2, 4, 4, PositionConfig(kind=kind), Layout()) is None
+    assert build_relative_position(2, 4, 4, PositionConfig(kind=kind), TokenLayout()) is None
 
 
-def relative(kind: Position, layout: Layout = LINE) -> RelativePosition:
+def relative(kind: Position, layout: TokenLayout = LINE) -> RelativePosition:
     torch.manual_seed(0)
-    position = build_relative(2, 8, 4, PositionConfig(kind=kind, max_distance=2), layout)
+    position = build_relative_position(2, 8, 4, PositionConfig(kind=kind, max_distance=2), layout)
     assert position is not None
     return position.double()
 
 
-def self_attention(kind: Position, layout: Layout = LINE, backend: Backend = Backend.auto) -> MultiHeadAttention:
+def self_attention(kind: Position, layout: TokenLayout = LINE, backend: Backend = Backend.auto) -> MultiHeadAttention:
     position = relative(kind, layout)
     torch.manual_seed(1)
     model = BlocksConfig(d_model=6, num_heads=2, d_k=8, d_v=4)
@@ -145,11 +145,14 @@ def turned(x: Tensor, places: list[float], base: float = 10000.0) -> Tensor:
     return torch.cat(parts)
 
 
-def by_hand(position: RelativePosition, q: Tensor, k: Tensor, v: Tensor, layout: Layout) -> Tensor:
+def by_hand(position: RelativePosition, q: Tensor, k: Tensor, v: Tensor, layout: TokenLayout) -> Tensor:
     """Self-attention of one sentence, one head and query at a time, with each kind's own formula."""
     parameters, kind = dict(position.named_parameters()), next(n for n, c in POSITIONS.items() if c is type(position))
-    places, context = [list(map(float, row)) for row in layout.places(q.shape[1], q.device)[0]], torch.zeros_like(v)
-    placed = [i >= layout.leading for i in range(q.shape[1])]
+    places, context = (
+        [list(map(float, row)) for row in layout.compute_positions(q.shape[1], q.device)[0]],
+        torch.zeros_like(v),
+    )
+    placed = [i >= layout.num_leading for i in range(q.shape[1])]
     for h, i in torch.cartesian_prod(torch.arange(len(q)), torch.arange(q.shape[1])).tolist():
         scores, extra = [], []
         for j in range(q.shape[1]):
@@ -176,13 +179,13 @@ def by_hand(position: RelativePosition, q: Tensor, k: Tensor, v: Tensor, layout:
 @pytest.mark.parametrize("backend", Backend)
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
 @pytest.mark.parametrize("kind", RELATIVE)
-def test_self_attention_is_its_formula(kind: Position, layout: Layout, backend: Backend) -> None:
-    module, length = self_attention(kind, layout, backend), 6 + layout.leading
+def test_self_attention_is_its_formula(kind: Position, layout: TokenLayout, backend: Backend) -> None:
+    module, length = self_attention(kind, layout, backend), 6 + layout.num_leading
     x = torch.randn(1, length, 6, dtype=torch.double)
     q, k, v = (part.view(length, 2, -1).transpose(0, 1) for part in module.qkv.split(x[0], 0, 3))
     position = module.attention.position
     assert position is not None
-    wanted = module.out(by_hand(position, q, k, v, layout).transpose(0, 1).flatten(1))
+    wanted = module.output_projection(by_hand(position, q, k, v, layout).transpose(0, 1).flatten(1))
     torch.testing.assert_close(module(x).context[0], wanted)
 
 
@@ -192,17 +195,17 @@ def test_where_a_sentence_stands_does_not_matter(kind: Position) -> None:
     same."""
     module, x = self_attention(kind), torch.randn(2, 9, 6, dtype=torch.double)
     mask = (torch.arange(9) >= 4).expand(2, 1, 1, 9)
-    later = module(x, mask=mask, causal=True).context[:, 4:]
-    torch.testing.assert_close(later, module(x[:, 4:], causal=True).context)
+    later = module(x, mask=mask, is_causal=True).context[:, 4:]
+    torch.testing.assert_close(later, module(x[:, 4:], is_causal=True).context)
 
 
 @pytest.mark.parametrize("kind", RELATIVE)
 def test_steps_equal_the_whole_sequence(kind: Position) -> None:
     module, x_BJLM = self_attention(kind), torch.randn(2, 3, 5, 6, dtype=torch.double)
-    whole = module(x_BJLM.flatten(0, 1), causal=True).context.view_as(x_BJLM)
+    whole = module(x_BJLM.flatten(0, 1), is_causal=True).context.view_as(x_BJLM)
     past = None
     for place in range(5):
-        context, past = module.step(x_BJLM[:, :, place], past)
+        context, past = module.decode_step(x_BJLM[:, :, place], past)
         torch.testing.assert_close(context, whole[:, :, place])
 
 
@@ -211,7 +214,7 @@ def test_steps_equal_the_whole_sequence(kind: Position) -> None:
 def test_a_sentence_of_padding_is_zero_forward_and_backward(kind: Position, backend: Backend) -> None:
     module, x = self_attention(kind, backend=backend), torch.randn(2, 4, 6, dtype=torch.double, requires_grad=True)
     mask = torch.tensor([True, False])[:, None, None, None].expand(2, 1, 1, 4)
-    context = module(x, mask=mask).context - module.out.bias
+    context = module(x, mask=mask).context - module.output_projection.bias
     context.square().sum().backward()
     assert (context[1] == 0).all()
     assert (context[0] != 0).any()
@@ -221,9 +224,9 @@ def test_a_sentence_of_padding_is_zero_forward_and_backward(kind: Position, back
 
 
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
-def test_every_clipped_distance_gets_a_gradient(layout: Layout) -> None:
+def test_every_clipped_distance_gets_a_gradient(layout: TokenLayout) -> None:
     module = self_attention(Position.relative, layout)
-    module(torch.randn(2, 6 + layout.leading, 6, dtype=torch.double)).context.square().sum().backward()
+    module(torch.randn(2, 6 + layout.num_leading, 6, dtype=torch.double)).context.square().sum().backward()
     used = [-2, -1, 0, 1, 2] if layout.grid is None else [-1, 0, 1, 3, 4, 5, 6, 7]  # of two rows none is two apart
     for parameter in module.attention.position.parameters():
         assert parameter.grad is not None
@@ -234,19 +237,19 @@ def test_every_clipped_distance_gets_a_gradient(layout: Layout) -> None:
 def test_a_turn_keeps_lengths_and_a_product_knows_the_distance_alone() -> None:
     position = relative(Position.rotary)
     q, k = torch.randn(2, 1, 2, 1, 8, dtype=torch.double)
-    torch.testing.assert_close(position.turn(q, 7).norm(dim=-1), q.norm(dim=-1))
-    near = (position.turn(q, 2) * position.turn(k, 5)).sum()
-    torch.testing.assert_close((position.turn(q, 1002) * position.turn(k, 1005)).sum(), near)
-    assert not near.allclose((position.turn(q, 2) * position.turn(k, 6)).sum())
+    torch.testing.assert_close(position.rotate(q, 7).norm(dim=-1), q.norm(dim=-1))
+    near = (position.rotate(q, 2) * position.rotate(k, 5)).sum()
+    torch.testing.assert_close((position.rotate(q, 1002) * position.rotate(k, 1005)).sum(), near)
+    assert not near.allclose((position.rotate(q, 2) * position.rotate(k, 6)).sum())
 
 
 def test_a_turn_needs_pairs() -> None:
     with pytest.raises(ValueError, match="position=rotary: keys of width 6; expected a multiple of 4"):
-        build_relative(2, 6, 6, PositionConfig(kind=Position.rotary), Layout((2, 2)))
+        build_relative_position(2, 6, 6, PositionConfig(kind=Position.rotary), TokenLayout((2, 2)))
 
 
 def test_slopes_are_the_papers() -> None:
-    torch.testing.assert_close(alibi_slopes(8), torch.tensor([2.0**-i for i in range(1, 9)]))
+    torch.testing.assert_close(compute_alibi_slopes(8), torch.tensor([2.0**-i for i in range(1, 9)]))
     # For six heads: those of four, and of eight the first and third.
     wanted = torch.tensor([2.0**-2, 2.0**-4, 2.0**-6, 2.0**-8, 2.0**-1, 2.0**-3])
-    torch.testing.assert_close(alibi_slopes(6), wanted)
+    torch.testing.assert_close(compute_alibi_slopes(6), wanted)

@@ -11,8 +11,8 @@ from attnbench.config.attention import AttentionConfig, Score
 from attnbench.nn.scoring import SCORES, Additive, ScoringFunction, build_score
 
 B, H, Q, K, D = 2, 3, 4, 5, 6
-FUSABLE = [name for name in Score if SCORES[name].fusable]
-TWO_WIDTHS = [name for name in Score if name.two_widths]
+FUSABLE = [name for name in Score if SCORES[name].is_fusable]
+TWO_WIDTHS = [name for name in Score if name.allows_different_widths]
 
 
 def build(score: Score, d_q: int = D, d_k: int = D, **options: Any) -> ScoringFunction:
@@ -26,7 +26,7 @@ def queries_keys(d_q: int = D, d_k: int = D) -> tuple[Tensor, Tensor]:
 
 
 def scores(score: ScoringFunction, q: Tensor, k: Tensor) -> Tensor:
-    found: Tensor = score(q, score.prepare(k))
+    found: Tensor = score(q, score.prepare_keys(k))
     return found
 
 
@@ -114,7 +114,7 @@ def test_a_few_queries_at_a_time_change_nothing(monkeypatch: pytest.MonkeyPatch,
     inputs = [q.requires_grad_(), k.requires_grad_(), *score.parameters()]
     target = torch.randn(B, H, Q, K, dtype=torch.double)
     whole = torch.autograd.grad((scores(score, q, k) * target).sum(), inputs)
-    monkeypatch.setattr("attnbench.nn.scoring._CHUNK", queries * B * H * K * D)
+    monkeypatch.setattr("attnbench.nn.scoring._MAX_BLOCK_ELEMENTS", queries * B * H * K * D)
     parts = torch.autograd.grad((scores(score, q, k) * target).sum(), inputs)
     for found, wanted in zip(parts, whole, strict=True):
         torch.testing.assert_close(found, wanted)
@@ -155,7 +155,7 @@ def test_gradients_under_autocast_are_as_good_as_those_of_autograd(name: Score, 
         score.to(dtype)
         leaves = [q.to(dtype).requires_grad_(), k.to(dtype).requires_grad_()]
         with torch.autocast("cpu", torch.bfloat16, enabled=is_mixed):
-            found = function(leaves[0], score.prepare(leaves[1]))
+            found = function(leaves[0], score.prepare_keys(leaves[1]))
             if not inside:
                 found = found.to(dtype)
         with torch.autocast("cpu", torch.bfloat16, enabled=is_mixed and inside):
@@ -171,7 +171,7 @@ def test_gradients_under_autocast_are_as_good_as_those_of_autograd(name: Score, 
 
 @pytest.mark.parametrize(("hidden", "width"), [(None, D), (9, 9)])
 def test_additive_width(hidden: int | None, width: int) -> None:
-    score = build(Score.additive, hidden=hidden)
+    score = build(Score.additive, d_hidden=hidden)
     assert isinstance(score, Additive)
     assert score.query.weight.shape == (width, D)
 
@@ -194,7 +194,7 @@ def test_distance_divides_as_scaled_dot_does_by_default() -> None:
 
 
 def test_cosine_starts_from_its_temperature_and_ignores_lengths() -> None:
-    score, (q, k) = build(Score.cosine, temperature=0.2), queries_keys()
+    score, (q, k) = build(Score.cosine, cosine_temperature=0.2), queries_keys()
     torch.testing.assert_close(scores(score, 3 * q, k / 7), scores(score, q, k))
     assert scores(score, q, q).diagonal(dim1=-2, dim2=-1).allclose(torch.tensor(5.0, dtype=torch.double))
 

@@ -11,24 +11,24 @@ from pathlib import Path
 import pytest
 
 from attnbench.process import interrupts
-from attnbench.process.interrupts import Interrupted, number_in, reason_of
-from attnbench.process.output import command, is_live
+from attnbench.process.interrupts import Interrupted, find_interruption, parse_signal_number
+from attnbench.process.output import make_command, supports_cursor_control
 
 TALKING = """
-from attnbench.process.output import command, leave
-@command(is_output_result={result})
+from attnbench.process.output import make_command, exit_process
+@make_command(is_output_result={result})
 def main():
     import sys
     for _ in range(2000):
         print("\\u00b12 \\u2212 1 \\u00d7 \\u00e4 \\udce4" * 9)
         print("progress", file=sys.stderr)
     return 0
-leave(main())
+exit_process(main())
 """
 WAITING = """
 import signal, time
-from attnbench.process.output import command, leave
-@command(is_output_result=True)
+from attnbench.process.output import make_command, exit_process
+@make_command(is_output_result=True)
 def main():
     try:
         print("ready", flush=True)
@@ -37,7 +37,7 @@ def main():
         print("ending", flush=True)
         {ending}
     return 0
-leave(main())
+exit_process(main())
 """
 
 
@@ -134,7 +134,7 @@ def test_a_current_folder_that_is_gone_is_a_sentence(tmp_path: Path) -> None:
 def test_figures_need_no_screen_whatever_a_notebook_says(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")
 
-    @command(is_output_result=True)
+    @make_command(is_output_result=True)
     def main() -> int:
         import matplotlib
 
@@ -149,43 +149,43 @@ def test_a_terminal_without_escape_codes_gets_lines(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("TERM", term)
     ours, theirs = os.openpty()
     with os.fdopen(ours, "rb"), os.fdopen(theirs, "w") as stream:
-        assert is_live(stream) is live
-    assert not is_live(None)
+        assert supports_cursor_control(stream) is live
+    assert not supports_cursor_control(None)
 
 
 def test_a_first_signal_waits_where_that_is_wanted_and_a_second_does_not() -> None:
-    with interrupts.handled():
-        interrupts.wait_for_check(True)
+    with interrupts.handle_signals():
+        interrupts.set_waiting_for_check(True)
         signal.raise_signal(signal.SIGTERM)
-        assert interrupts.requested() == signal.SIGTERM
+        assert interrupts.get_requested_signal() == signal.SIGTERM
         with pytest.raises(Interrupted, match="stopped by SIGTERM"):
             signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)  # it ends already
-    with interrupts.handled():
-        assert interrupts.requested() is None
+    with interrupts.handle_signals():
+        assert interrupts.get_requested_signal() is None
 
 
 def test_a_signal_waits_for_what_must_be_whole() -> None:
     done = []
 
     def write_whole() -> None:
-        with interrupts.held():
+        with interrupts.delay_signals():
             signal.raise_signal(signal.SIGTERM)
             done.append("whole")
 
-    with interrupts.handled(), pytest.raises(Interrupted):
+    with interrupts.handle_signals(), pytest.raises(Interrupted):
         write_whole()
     assert done == ["whole"]
 
 
 def test_what_follows_from_a_signal_has_its_reason() -> None:
-    with interrupts.handled():
+    with interrupts.handle_signals():
         with pytest.raises(Interrupted):
             signal.raise_signal(signal.SIGHUP)
-        reason = reason_of(ImportError("cannot load"))
+        reason = find_interruption(ImportError("cannot load"))
     assert str(reason) == "stopped by SIGHUP"
     error = ImportError("cannot load")
-    assert reason_of(error) is error
-    assert str(reason_of(KeyboardInterrupt())) == "stopped by SIGINT"
-    assert number_in("rank 1: stopped by SIGTERM after update 3") == signal.SIGTERM
-    assert number_in("stopped by SIGNORANCE") is number_in("boom") is None
+    assert find_interruption(error) is error
+    assert str(find_interruption(KeyboardInterrupt())) == "stopped by SIGINT"
+    assert parse_signal_number("rank 1: stopped by SIGTERM after update 3") == signal.SIGTERM
+    assert parse_signal_number("stopped by SIGNORANCE") is parse_signal_number("boom") is None

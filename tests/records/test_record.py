@@ -10,22 +10,22 @@ from typing import Any
 import pytest
 
 from attnbench.records.record import (
-    PLAN,
-    PROGRESS,
-    RECORD,
+    PLAN_FILE,
+    PROGRESS_FILE,
+    RECORD_FILE,
     SCHEMA_VERSION,
     Plan,
     PlannedRun,
     Record,
     RecordError,
     Status,
-    build,
-    read,
-    read_all,
+    build_dataclass,
     read_plan,
     read_progress,
-    write,
+    read_record,
+    read_records,
     write_progress,
+    write_record,
 )
 
 
@@ -36,7 +36,7 @@ def a_record(**changes: Any) -> Record:
         "name": "experiment",
         "sweep": "sweep",
         "status": Status.finished,
-        "config": {"model": {"depth": 2, "tie": None, "dropout": 0.1}, "seed": 1},
+        "config": {"model": {"depth": 2, "tie_embeddings": None, "dropout": 0.1}, "seed": 1},
         "overrides": ["model.depth=2"],
         "seed": 1,
         "provenance": {"git": None},
@@ -57,44 +57,44 @@ A_PLAN = Plan(SCHEMA_VERSION, "sweep", ["model.depth=1,2"], [PlannedRun("a", ["m
 @pytest.mark.parametrize("status", Status)
 def test_a_record_comes_back_as_it_was(tmp_path: Path, status: Status) -> None:
     record = a_record(status=status, error={"type": "E", "message": "m", "traceback": "t"})
-    path = write(record, tmp_path / "new" / "folder")
-    assert path == tmp_path / "new" / "folder" / RECORD
-    assert read(path) == record
+    path = write_record(record, tmp_path / "new" / "folder")
+    assert path == tmp_path / "new" / "folder" / RECORD_FILE
+    assert read_record(path) == record
 
 
 def test_a_plan_comes_back_as_it_was(tmp_path: Path) -> None:
-    assert write(A_PLAN, tmp_path) == tmp_path / PLAN
-    assert read_plan(tmp_path / PLAN) == A_PLAN
+    assert write_record(A_PLAN, tmp_path) == tmp_path / PLAN_FILE
+    assert read_plan(tmp_path / PLAN_FILE) == A_PLAN
 
 
 def test_a_record_of_the_first_version_is_read(tmp_path: Path) -> None:
     old = stored(schema_version=1, error={"type": "E", "message": "m", "traceback": "t"}, status="failed")
     del old["attempts"]
-    (tmp_path / RECORD).write_text(json.dumps(old))
-    record = read(tmp_path / RECORD)
-    assert (record.schema_version, record.attempts, record.state) == (SCHEMA_VERSION, 1, "failed")
+    (tmp_path / RECORD_FILE).write_text(json.dumps(old))
+    record = read_record(tmp_path / RECORD_FILE)
+    assert (record.schema_version, record.attempts, record.status_label) == (SCHEMA_VERSION, 1, "failed")
 
 
 def test_progress_is_told_and_not_missed(tmp_path: Path) -> None:
     assert read_progress(tmp_path) is None
     write_progress(tmp_path, 3, None)
     assert read_progress(tmp_path) == (3, None)
-    assert [path.name for path in tmp_path.iterdir()] == [PROGRESS]
+    assert [path.name for path in tmp_path.iterdir()] == [PROGRESS_FILE]
 
 
 def test_numbers_that_json_lacks_come_back(tmp_path: Path) -> None:
     record = a_record(metrics={"test": {"a": math.nan, "b": [math.inf], "c": -math.inf, "d": 1e-300}})
-    path = write(record, tmp_path)
+    path = write_record(record, tmp_path)
     stored = json.loads(path.read_text(), parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
     assert stored["metrics"]["test"] == {"a": "NaN", "b": ["Infinity"], "c": "-Infinity", "d": 1e-300}
-    found = read(path).metrics["test"]
+    found = read_record(path).metrics["test"]
     assert math.isnan(found.pop("a"))
     assert found == {"b": [math.inf], "c": -math.inf, "d": 1e-300}
 
 
 @pytest.mark.parametrize("stop", ["encode", "replace"])
 def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: str) -> None:
-    path = write(a_record(), tmp_path)
+    path = write_record(a_record(), tmp_path)
     before = path.read_bytes()
     second = a_record(notes=["second"])
     if stop == "encode":
@@ -102,9 +102,9 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path, monkeypatch: p
     else:
         monkeypatch.setattr(os, "replace", lambda *paths: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises((TypeError, OSError)):
-        write(second, tmp_path)
+        write_record(second, tmp_path)
     assert path.read_bytes() == before
-    assert [file.name for file in tmp_path.iterdir()] == [RECORD]
+    assert [file.name for file in tmp_path.iterdir()] == [RECORD_FILE]
 
 
 def test_the_draft_is_on_disk_before_it_takes_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,7 +112,7 @@ def test_the_draft_is_on_disk_before_it_takes_the_name(tmp_path: Path, monkeypat
     fsync, replace = os.fsync, os.replace
     monkeypatch.setattr(os, "fsync", lambda file: (done.append("fsync"), fsync(file)))
     monkeypatch.setattr(os, "replace", lambda a, b: (done.append("replace"), replace(a, b)))
-    write(a_record(), tmp_path)
+    write_record(a_record(), tmp_path)
     assert done == ["fsync", "replace"]
 
 
@@ -149,53 +149,53 @@ def stored(**changes: Any) -> dict[str, Any]:
     ],
 )
 def test_what_is_not_a_record_is_refused_by_name(tmp_path: Path, content: str, message: str) -> None:
-    path = tmp_path / RECORD
+    path = tmp_path / RECORD_FILE
     path.write_bytes(content.encode(errors="surrogateescape"))
     with pytest.raises(RecordError, match=message) as caught:
-        read(path)
+        read_record(path)
     assert str(caught.value).startswith(f"{path}: ")
     assert "\n" not in str(caught.value)
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(RecordError, match=r"run.json: cannot be read: No such file"):
-        read(tmp_path / RECORD)
+        read_record(tmp_path / RECORD_FILE)
 
 
 def test_a_plan_says_where_it_is_wrong(tmp_path: Path) -> None:
     content = dataclasses.asdict(A_PLAN)
     content["runs"][0]["run_id"] = 7
-    (tmp_path / PLAN).write_text(json.dumps(content))
+    (tmp_path / PLAN_FILE).write_text(json.dumps(content))
     with pytest.raises(RecordError, match=r"plan.json: runs\[0\]: run_id: expected text, given 7"):
-        read_plan(tmp_path / PLAN)
+        read_plan(tmp_path / PLAN_FILE)
 
 
 def test_all_records_below_a_folder(tmp_path: Path) -> None:
     for run_id in ("b", "a", "c"):
-        write(a_record(run_id=run_id), tmp_path / "sweep" / run_id)
+        write_record(a_record(run_id=run_id), tmp_path / "sweep" / run_id)
     # What lies deeper in a run's own folder is no run of the sweep.
-    write(a_record(run_id="inner"), tmp_path / "sweep" / "a" / "wandb")
-    write(a_record(run_id="a"), tmp_path / "sweep" / "z_copy_of_a")
+    write_record(a_record(run_id="inner"), tmp_path / "sweep" / "a" / "wandb")
+    write_record(a_record(run_id="a"), tmp_path / "sweep" / "z_copy_of_a")
     (tmp_path / "sweep" / "bad").mkdir()
-    (tmp_path / "sweep" / "bad" / RECORD).write_text("{")
-    records, problems = read_all(tmp_path)
+    (tmp_path / "sweep" / "bad" / RECORD_FILE).write_text("{")
+    records, problems = read_records(tmp_path)
     assert [record.run_id for record in records] == ["a", "b", "c"]
     assert len(problems) == 2
     assert "not valid JSON" in str(problems[0])
     assert "left out: run a has another record" in str(problems[1])
     assert "z_copy_of_a" in str(problems[1])
-    assert read_all(tmp_path / "nothing") == ([], [])
+    assert read_records(tmp_path / "nothing") == ([], [])
 
 
 def test_what_is_to_be_shown_has_no_halves_of_characters_and_no_control_characters(tmp_path: Path) -> None:
     kept = "naïve 😀\t\n"
     record = a_record(notes=["\ud800\x1b[31m\x7f\x85", kept], config={"paths": {"data": "\udcff"}})
-    write(record, tmp_path)
-    (shown,), _ = read_all(tmp_path)
+    write_record(record, tmp_path)
+    (shown,), _ = read_records(tmp_path)
     unknown = "\N{REPLACEMENT CHARACTER}"
     assert shown.notes == [f"{unknown * 2}[31m{unknown * 2}", kept]
     assert shown.config == {"paths": {"data": unknown}}
-    assert read(tmp_path / RECORD) == record, "a run that goes on needs the bytes"
+    assert read_record(tmp_path / RECORD_FILE) == record, "a run that goes on needs the bytes"
 
 
 def test_whole_numbers_are_numbers_and_defaults_may_be_left_out() -> None:
@@ -205,6 +205,6 @@ def test_whole_numbers_are_numbers_and_defaults_may_be_left_out() -> None:
         digits: int = 2
 
     Options.__annotations__.update(scale=float, digits=int)  # local names do not resolve by themselves
-    assert build(Options, {"scale": 3}, "here") == Options(3.0)
+    assert build_dataclass(Options, {"scale": 3}, "here") == Options(3.0)
     with pytest.raises(RecordError, match="here: scale: expected a number, given None"):
-        build(Options, {"scale": None}, "here")
+        build_dataclass(Options, {"scale": None}, "here")

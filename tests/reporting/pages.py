@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from attnbench.records import history
-from attnbench.records.record import Record, Status, write
+from attnbench.records.record import Record, Status, write_record
 
 from .records import make_records
 
@@ -35,7 +35,7 @@ def add_histories(folder: Path, records: Sequence[Record], entries: int) -> None
             logged = {"train/loss": loss, "train/grad_norm": 1 + noise.random(), "train/lr": 0.005 / math.sqrt(place)}
             lines.append(entry | {name: float(f"{value:.7g}") for name, value in logged.items()})
         text = "".join(json.dumps(line) + "\n" for line in lines)
-        (folder / record.run_id / history.HISTORY).write_text(text, encoding="utf-8")
+        (folder / record.run_id / history.HISTORY_FILE).write_text(text, encoding="utf-8")
 
 
 def add_attention(folder: Path, records: Sequence[Record], probes: int = 2, words: int = 5) -> None:
@@ -73,10 +73,10 @@ def write_hostile_sweep(folder: Path) -> Path:
         record.provenance["git"] = {"commit": f"{HOSTILE} {number}"}
         record.performance[HOSTILE] = HOSTILE
         record.metrics["test"] |= {HOSTILE: 1.5, "bleu_signature": HOSTILE}
-        write(record, sweep / record.run_id)
+        write_record(record, sweep / record.run_id)
         kept = sweep / record.run_id
         lines = [{"update": place, "units": place, f"val/{HOSTILE}": 1.0 / place} for place in (1, 2, 3)]
-        (kept / history.HISTORY).write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+        (kept / history.HISTORY_FILE).write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
         for path in kept.glob("outputs/*.txt"):
             path.write_text(f"{HOSTILE}\n{HOSTILE} {path.name}\n", encoding="utf-8")
         arrays: dict[str, np.ndarray] = {"cross-0.weights": np.full((1, 1, 2, 2), 0.5, np.float32)}
@@ -112,7 +112,7 @@ def add_hostile_text(folder: Path, records: Sequence[Record]) -> None:
     failed = next(record for record in records if record.error is not None)
     failed.error = (failed.error or {}) | {"message": HOSTILE, "traceback": f"Traceback\n{HOSTILE}\n"}
     failed.config["name"] = HOSTILE
-    write(failed, folder / failed.run_id)
+    write_record(failed, folder / failed.run_id)
     (folder / failed.run_id / "train.log").write_text(f"log: {HOSTILE}\n", encoding="utf-8")
     for path in folder.glob("*/outputs/test.hypothesis.txt"):
         lines = path.read_text(encoding="utf-8").splitlines()

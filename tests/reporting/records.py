@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from attnbench.config import Config
-from attnbench.metrics.text import bleu, chrf
-from attnbench.records.identity import resolved, run_id
-from attnbench.records.record import SCHEMA_VERSION, Kind, Plan, PlannedRun, Record, Status, write
+from attnbench.metrics.text import compute_bleu, compute_chrf
+from attnbench.records.identity import compute_run_id, config_to_dict
+from attnbench.records.record import SCHEMA_VERSION, FailureReason, Plan, PlannedRun, Record, Status, write_record
 from attnbench.sweeps.plan import compose
 
 # Slowest first; three seeds of each setting. Learning rates are only added where more runs are asked for.
 AXES: dict[str, tuple[Any, ...]] = {
     "optim.lr": tuple(round(0.001 + 0.0005 * step, 4) for step in range(50)),
     "attention.score": ("scaled_dot", "additive"),
-    "model.norm": ("pre", "post"),
+    "model.norm_placement": ("pre", "post"),
     "model.depth": (1, 2, 3, 4, 6),
     "model.num_heads": (2, 4),
 }
@@ -38,11 +38,11 @@ FATES: dict[int, tuple[str, str, str]] = {
     25: ("untested", "finished", "finished"),
 }
 _ERRORS = {
-    "raised": (Kind.raised, "ValueError", "expected 2 axes, found 3"),
-    "diverged": (Kind.diverged, "TrainingError", "the loss is nan at update 40"),
-    "killed": (Kind.killed, "Killed", "killed by signal 9 (Killed)"),
-    "memory": (Kind.memory, "OutOfMemoryError", "CUDA out of memory"),
-    "interrupted": (Kind.interrupted, "Interrupted", "stopped by SIGTERM"),
+    "raised": (FailureReason.raised, "ValueError", "expected 2 axes, found 3"),
+    "diverged": (FailureReason.diverged, "TrainingError", "the loss is nan at update 40"),
+    "killed": (FailureReason.killed, "Killed", "killed by signal 9 (Killed)"),
+    "memory": (FailureReason.memory, "OutOfMemoryError", "CUDA out of memory"),
+    "interrupted": (FailureReason.interrupted, "Interrupted", "stopped by SIGTERM"),
 }
 _TEXT = "ein mann in einem blauen hemd steht auf einer leiter und putzt das grosse fenster am haus neben dem hund"
 _WORDS = _TEXT.split()
@@ -62,22 +62,22 @@ def make_records(
     """
     plan, records = [], []
     for number, (config, fate) in enumerate(_planned(runs, seeds, name)):
-        held, identity = resolved(config), run_id(config)
+        held, identity = config_to_dict(config), compute_run_id(config)
         plan.append(PlannedRun(identity, [f"seed={config.seed}"], held))
         if fate != "absent":
             record = _record(config, held, identity, fate, number)
             if outputs and fate == "finished":
                 _write_outputs(record, folder / identity / "outputs")
-            write(record, folder / identity)
+            write_record(record, folder / identity)
             records.append(record)
-    write(Plan(SCHEMA_VERSION, name, [f"sweep.name={name}"], plan), folder)
+    write_record(Plan(SCHEMA_VERSION, name, [f"sweep.name={name}"], plan), folder)
     return records
 
 
 def made_up(run: PlannedRun) -> Record:
     """A finished record of any planned run of a translator: numbers follow from its run_id."""
     rng = random.Random(run.run_id)
-    report = {name: rng.uniform(20, 40) for name in ("bleu", "bleu_tokenised", "chrf")} | {
+    report = {name: rng.uniform(20, 40) for name in ("bleu", "bleu_tokenized", "chrf")} | {
         "perplexity": rng.uniform(4, 9)
     }
     return Record(
@@ -122,7 +122,7 @@ def _quality(record: Record) -> float:
     model, score = record.config["model"], record.config["attention"]["score"]
     found = 24 + 2.5 * math.log2(model["depth"]) + 0.5 * math.log2(model["num_heads"])
     found += 1.0 * (score == "additive")
-    found -= (0.8 * model["depth"] - 1) * (model["norm"] == "post")
+    found -= (0.8 * model["depth"] - 1) * (model["norm_placement"] == "post")
     return found + random.Random(f"{record.run_id} {record.seed}").gauss(0, 0.6)
 
 
@@ -226,6 +226,6 @@ def _write_outputs(record: Record, folder: Path) -> None:
         lines["hypothesis"].append(" ".join(w if noise.random() < right else noise.choice(_WORDS) for w in words))
     for column, said in lines.items():
         (folder / f"test.{column}.txt").write_text("".join(f"{line}\n" for line in said), encoding="utf-8")
-    for name, metric in (("bleu", bleu), ("chrf", chrf)):
+    for name, metric in (("bleu", compute_bleu), ("chrf", compute_chrf)):
         found = metric(lines["hypothesis"], lines["reference"], lowercase=True)
         record.metrics["test"] |= {name: found.score, f"{name}_signature": found.signature}

@@ -27,7 +27,7 @@ def values_of(table: Table) -> list[list[str]]:
 def test_without_layout_rows_are_what_differs_and_columns_what_was_measured(make_record: MakeRecord) -> None:
     test = {"bleu": 30.0, "bleu_signature": "nrefs:1", "loss": 1.5}
     records = [
-        make_record({"model.depth": depth, "model.tie": None}, seed=seed, metrics={"test": test})
+        make_record({"model.depth": depth, "model.tie_embeddings": None}, seed=seed, metrics={"test": test})
         for depth in (2, 4)
         for seed in (1, 2)
     ]
@@ -126,5 +126,5 @@ def test_a_filter_that_leaves_nothing_is_told(make_record: MakeRecord) -> None:
 
 def test_config_values_are_written_as_they_are_typed(make_record: MakeRecord) -> None:
     values = [None, "pre", True, 0.0001]
-    table = table_of([make_record({"model.tie": value}) for value in values])
+    table = table_of([make_record({"model.tie_embeddings": value}) for value in values])
     assert [row.labels[0] for row in table.rows] == ["0.0001", "true", "null", "pre"]

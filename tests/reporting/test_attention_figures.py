@@ -18,11 +18,13 @@ from attnbench.reporting.figure_specs import FigureKind, FigureLayout
 from attnbench.reporting.keys import RowKey
 from attnbench.reporting.runs import gather
 from attnbench.visualization.attention_maps import AttentionMap
-from attnbench.visualization.canvas import Page
+from attnbench.visualization.canvas import Canvas
 from attnbench.visualization.image_classification import PatchAttention
 
 MakeRecord = Callable[..., Record]
-CROSS = FigureLayout("atlas", FigureKind.atlas, "cross-0", group=[RowKey("model.norm", "norm")], title="$ x_1 " * 40)
+CROSS = FigureLayout(
+    "atlas", FigureKind.atlas, "cross-0", group=[RowKey("model.norm_placement", "norm")], title="$ x_1 " * 40
+)
 
 
 def tokens(layers: int, heads: int, keys: str = "wer da <eos>", name: str = "cross-0") -> AttentionMap:
@@ -42,10 +44,10 @@ def keep(make_record: MakeRecord, tmp_path: Path) -> Callable[..., Record]:
     """keep("pre", picture, ...): a run that keeps these pictures."""
 
     def made(norm: str, *pictures: Any, seed: int = 1, **changes: Any) -> Record:
-        record = make_record({"model.norm": norm}, seed=seed, **changes)
+        record = make_record({"model.norm_placement": norm}, seed=seed, **changes)
         folder = tmp_path / record.run_id / "pictures" / "final"
         folder.mkdir(parents=True)
-        arrays = {f"{one.name}.{key}": array for one in pictures for key, array in one.arrays().items()}
+        arrays = {f"{one.name}.{key}": array for one in pictures for key, array in one.to_arrays().items()}
         np.savez_compressed(folder / "arrays.npz", allow_pickle=False, **arrays)
         return record
 
@@ -68,7 +70,7 @@ def test_tokens_of_every_layer_and_head_stand_side_by_side(
         keep("d", tokens(1, 1, "wer dort <eos>")),
         keep("e", tokens(1, 1, name="x")),
     ]
-    broken, bare = keep("f", tokens(1, 1)), make_record({"model.norm": "g"})
+    broken, bare = keep("f", tokens(1, 1)), make_record({"model.norm_placement": "g"})
     (tmp_path / broken.run_id / "pictures" / "final" / "arrays.npz").write_bytes(b"half of it")
     atlas = atlas_of([*records, broken, bare], tmp_path)
     assert [panel.seed for panel in atlas.panels] == [2, 2]
@@ -80,7 +82,7 @@ def test_tokens_of_every_layer_and_head_stand_side_by_side(
         sheet = draw_atlas(atlas)
     for axes, one in zip(sheet.axes, shown.values(), strict=False):
         held = np.ma.filled(axes.images[0].get_array(), np.nan)
-        assert held.shape == one.cells[::-1]
+        assert held.shape == one.grid_size[::-1]
         np.testing.assert_array_equal(held[-2:, -3:], one.weights_LHQK[-1, -1])
         assert [label.get_text() for label in axes.get_xticklabels()][:3] == one.keys
     found = [path.read_bytes() for path in draw(atlas, tmp_path)]
@@ -96,7 +98,9 @@ def test_patches_are_of_the_picture_that_the_first_run_shows(
     assert [panel.picture.name for panel in atlas.panels] == ["attention-0", "attention-1"]
     assert atlas.notes == ("One run each: seed 1.", "c: attention-0 shows another example.")
     origins = []
-    monkeypatch.setattr(PatchAttention, "draw_heat", lambda self, page, *args: origins.append((self.name, page.origin)))
+    monkeypatch.setattr(
+        PatchAttention, "draw_heatmap", lambda self, page, *args: origins.append((self.name, page.origin))
+    )
     with style():
         draw_atlas(atlas)
     assert [name for name, _ in origins] == ["attention-0"] * 5 + ["attention-1"] * 5
@@ -106,9 +110,9 @@ def test_patches_are_of_the_picture_that_the_first_run_shows(
 
 
 def test_a_page_draws_from_its_origin() -> None:
-    page = Page()
+    page = Canvas()
     page.origin = (2.0, 1.0)
-    page.text("here", 0.5, 0.25, 8)
+    page.draw_text("here", 0.5, 0.25, 8)
     assert page.figure.axes[0].texts[0].get_position() == (2.5, 1.25)
 
 

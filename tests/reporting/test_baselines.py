@@ -13,14 +13,14 @@ from attnbench.reporting.layout import Bold, Column, Group, Layout, Paper, Publi
 
 MakeRecord = Callable[..., Record]
 BLEU = Column("metrics.test.bleu", best=Best.max, change=True)
-ROWS = [RowKey("model.depth"), RowKey("model.norm")]
+ROWS = [RowKey("model.depth"), RowKey("model.norm_placement")]
 
 
 def grid(make_record: MakeRecord, seeds: int = 1, gain: float = 1.0) -> list[Record]:
     """Depth 2 and 4, pre and post; each level gains as much, and seeds differ a little."""
     return [
         make_record(
-            {"model.depth": depth, "model.norm": norm},
+            {"model.depth": depth, "model.norm_placement": norm},
             seed=seed,
             bleu=30 + gain * (depth == 4) + 2 * gain * (norm == "pre") + 0.1 * ((seed * 7 + depth) % 5),
         )
@@ -36,7 +36,7 @@ def table_of(records: list[Record], paper: Paper | None = None, **layout: Any) -
 
 
 def test_each_row_has_the_baseline_that_is_like_it_otherwise(make_record: MakeRecord) -> None:
-    rows = table_of(grid(make_record), baseline={"model.norm": "post"}).rows
+    rows = table_of(grid(make_record), baseline={"model.norm_placement": "post"}).rows
     assert [(row.labels, row.changes[0]) for row in rows] == [
         (("2", "post"), None),
         (("2", "pre"), pytest.approx(2)),
@@ -46,21 +46,23 @@ def test_each_row_has_the_baseline_that_is_like_it_otherwise(make_record: MakeRe
 
 
 def test_one_baseline_is_everybody_s(make_record: MakeRecord) -> None:
-    rows = table_of(grid(make_record), baseline={"model.norm": "post", "model.depth": 2}).rows
+    rows = table_of(grid(make_record), baseline={"model.norm_placement": "post", "model.depth": 2}).rows
     assert [row.changes[0] for row in rows] == [None, *(pytest.approx(n, abs=0.3) for n in (2, 1, 3))]
 
 
 def test_a_baseline_that_is_not_there_is_told(make_record: MakeRecord) -> None:
-    table = table_of(grid(make_record), baseline={"model.norm": "none"}, groups=[Group("(A)", ["model.norm"])])
-    assert "Nothing is compared: no row has model.norm=none, the baseline, beside others." in table.notes
+    table = table_of(
+        grid(make_record), baseline={"model.norm_placement": "none"}, groups=[Group("(A)", ["model.norm_placement"])]
+    )
+    assert "Nothing is compared: no row has model.norm_placement=none, the baseline, beside others." in table.notes
     assert [row.shown for row in table.rows] == [row.labels for row in table.rows]
     with pytest.raises(RecordError, match=r"^here: no run has the config key model\.nrm; did you mean model\.norm"):
         table_of(grid(make_record), baseline={"model.nrm": "post"})
 
 
 def test_groups_stand_as_the_layout_says_with_what_differs_alone(make_record: MakeRecord) -> None:
-    groups = [Group("(A)", ["model.norm"]), Group("(B)", ["model.depth"])]
-    table = table_of(grid(make_record), baseline={"model.norm": "post", "model.depth": 4}, groups=groups)
+    groups = [Group("(A)", ["model.norm_placement"]), Group("(B)", ["model.depth"])]
+    table = table_of(grid(make_record), baseline={"model.norm_placement": "post", "model.depth": 4}, groups=groups)
     assert [(row.group, row.shown) for row in table.rows] == [
         ("", ("4", "post")),
         ("(A)", ("", "pre")),
@@ -72,11 +74,11 @@ def test_groups_stand_as_the_layout_says_with_what_differs_alone(make_record: Ma
 
 def test_a_published_change_is_from_the_same_source_s_own_baseline(make_record: MakeRecord) -> None:
     numbers = [
-        Published(source, {"model.norm": norm}, {"metrics.test.bleu": value})
+        Published(source, {"model.norm_placement": norm}, {"metrics.test.bleu": value})
         for source, norm, value in (("x", "post", 20.0), ("x", "pre", 21.5), ("y", "pre", 40.0))
     ]
     paper = Paper({"x": Source("X.", "p"), "y": Source("Y.", "p")}, numbers)
-    rows = table_of(grid(make_record), paper, baseline={"model.norm": "post"}).rows
+    rows = table_of(grid(make_record), paper, baseline={"model.norm_placement": "post"}).rows
     assert [quoted.change for quoted in rows[1].published[0]] == [1.5, None]
     assert [quoted.change for quoted in rows[0].published[0]] == [None]
 
@@ -84,7 +86,7 @@ def test_a_published_change_is_from_the_same_source_s_own_baseline(make_record: 
 @pytest.mark.parametrize(("seeds", "told"), [(3, False), (6, True)])
 def test_a_difference_is_marked_only_where_seeds_can_tell(make_record: MakeRecord, seeds: int, told: bool) -> None:
     records = [record for record in grid(make_record, seeds) if record.config["model"]["depth"] == 2]
-    table = table_of(records, baseline={"model.norm": "post"})
+    table = table_of(records, baseline={"model.norm_placement": "post"})
     assert [row.cells[0].differs for row in table.rows] == [False, told]
     said = next(note for note in table.notes if "paired permutation" in note)
     assert said.startswith("*: differs" if told else "With 3 common seeds no difference from the baseline can be told")
@@ -93,22 +95,22 @@ def test_a_difference_is_marked_only_where_seeds_can_tell(make_record: MakeRecor
 def test_rows_without_a_common_seed_count_in_no_test_and_in_nothing_said_of_them(make_record: MakeRecord) -> None:
     seeds = {"post": range(1, 7), "pre": range(1, 7), "none": range(11, 17)}
     records = [
-        make_record({"model.norm": norm}, seed=seed, bleu=30 + (norm == "pre") + 0.01 * seed)
+        make_record({"model.norm_placement": norm}, seed=seed, bleu=30 + (norm == "pre") + 0.01 * seed)
         for norm, chosen in seeds.items()
         for seed in chosen
     ]
-    rows = [RowKey("model.norm")]
-    table = table_of(records, rows=rows, baseline={"model.norm": "post"})
+    rows = [RowKey("model.norm_placement")]
+    table = table_of(records, rows=rows, baseline={"model.norm_placement": "post"})
     assert {row.labels[0]: row.cells[0].differs for row in table.rows} == {"none": False, "post": False, "pre": True}
     assert table.notes[-1] == (
         "*: differs from the baseline (exact paired permutation test over seeds, Holm's correction within a column;"
         " p < 0.05). Rows without a common seed (1) are not compared."
     )
-    few = table_of([r for r in records if r.seed not in (1, 2)], rows=rows, baseline={"model.norm": "post"})
+    few = table_of([r for r in records if r.seed not in (1, 2)], rows=rows, baseline={"model.norm_placement": "post"})
     assert few.notes[-1].startswith("With 4 common seeds no difference from the baseline can be told from chance: the")
     assert "0.125; 1 comparison needs 6 seeds" in few.notes[-1]
-    one = [*records, make_record({"model.norm": "sandwich"}, seed=1, bleu=40.0)]
-    more = table_of(one, rows=rows, baseline={"model.norm": "post"})
+    one = [*records, make_record({"model.norm_placement": "sandwich"}, seed=1, bleu=40.0)]
+    more = table_of(one, rows=rows, baseline={"model.norm_placement": "post"})
     assert not any(row.cells[0].differs for row in more.rows), "two comparisons need seven seeds"
     assert "0.03125; 2 comparisons need 7 seeds" in more.notes[-1]
 
@@ -116,30 +118,30 @@ def test_rows_without_a_common_seed_count_in_no_test_and_in_nothing_said_of_them
 def test_comparisons_with_too_few_seeds_are_counted(make_record: MakeRecord) -> None:
     seeds = {"post": 8, "pre": 8, "none": 3}
     records = [
-        make_record({"model.norm": norm}, seed=seed, bleu=30 + (norm == "pre") + 0.01 * seed)
+        make_record({"model.norm_placement": norm}, seed=seed, bleu=30 + (norm == "pre") + 0.01 * seed)
         for norm, count in seeds.items()
         for seed in range(1, count + 1)
     ]
-    table = table_of(records, rows=[RowKey("model.norm")], baseline={"model.norm": "post"})
+    table = table_of(records, rows=[RowKey("model.norm_placement")], baseline={"model.norm_placement": "post"})
     assert [row.labels[0] for row in table.rows if row.cells[0].differs] == ["pre"]
     assert table.notes[-1].endswith("1 of 2 comparisons have under 6 common seeds, which can show none.")
 
 
 def test_no_common_seed_is_said(make_record: MakeRecord) -> None:
-    records = [make_record({"model.norm": norm}, seed=seed) for norm, seed in (("pre", 1), ("post", 2))]
-    table = table_of(records, rows=[RowKey("model.norm")], baseline={"model.norm": "post"})
+    records = [make_record({"model.norm_placement": norm}, seed=seed) for norm, seed in (("pre", 1), ("post", 2))]
+    table = table_of(records, rows=[RowKey("model.norm_placement")], baseline={"model.norm_placement": "post"})
     assert table.notes[-1].startswith("No seed has a number both in the baseline")
 
 
 def test_nothing_is_said_of_seeds_where_no_column_has_a_best(make_record: MakeRecord) -> None:
-    table = table_of(grid(make_record), columns=[replace(BLEU, best=None)], baseline={"model.norm": "post"})
+    table = table_of(grid(make_record), columns=[replace(BLEU, best=None)], baseline={"model.norm_placement": "post"})
     assert not [note for note in table.notes if "seed" in note and "baseline" in note]
 
 
 def test_bold_can_be_all_that_is_not_told_from_the_best(make_record: MakeRecord) -> None:
     records = grid(make_record, 8, gain=0.02)
     for record in records:
-        if record.config["model"] == {"depth": 2, "norm": "post"}:
+        if record.config["model"] == {"depth": 2, "norm_placement": "post"}:
             record.metrics["test"]["bleu"] -= 5
     table = table_of(records, bold=Bold.not_worse)
     assert [row.cells[0].best for row in table.rows] == [False, True, True, True]
@@ -151,5 +153,5 @@ def test_bold_can_be_all_that_is_not_told_from_the_best(make_record: MakeRecord)
 def test_a_baseline_without_a_number_leaves_a_dash(make_record: MakeRecord) -> None:
     records = grid(make_record)
     records[0].status = Status.failed
-    rows = table_of(records, baseline={"model.norm": "post", "model.depth": 2}).rows
+    rows = table_of(records, baseline={"model.norm_placement": "post", "model.depth": 2}).rows
     assert [row.changes[0] for row in rows] == [None] * 4

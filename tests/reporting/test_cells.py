@@ -81,8 +81,8 @@ def test_a_count_that_is_the_same_for_all_needs_no_spread(make_record: MakeRecor
 
 
 def test_words_are_shown_as_they_are(make_record: MakeRecord) -> None:
-    records = [make_record({"model.norm": "pre"}, seed=seed) for seed in (1, 2)]
-    assert cell_of(records, Column("config.model.norm")).value == "pre"
+    records = [make_record({"model.norm_placement": "pre"}, seed=seed) for seed in (1, 2)]
+    assert cell_of(records, Column("config.model.norm_placement")).value == "pre"
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from attnbench.metrics.text import bleu, detokenise
-from attnbench.records.record import Record, RecordError, write
+from attnbench.metrics.text import compute_bleu, detokenize
+from attnbench.records.record import Record, RecordError, write_record
 from attnbench.reporting.statistics import TextTest, holm, mcnemar, text_test
 from attnbench.reporting.tables import Source, read_source
 from attnbench.table import main
@@ -17,9 +17,9 @@ from attnbench.tasks import results
 MakeRecord = Callable[..., Record]
 LAYOUT = """
 title: Norms
-rows: [{key: model.norm, label: norm}]
+rows: [{key: model.norm_placement, label: norm}]
 columns: [{key: METRIC, label: score, best: max}]
-baseline: {model.norm: post}
+baseline: {model.norm_placement: post}
 """
 WORDS = ["ein", "mann", "und", "eine", "frau", ",", "die", "lesen", "im", "park", "."]
 
@@ -32,7 +32,7 @@ def source_of(folder: Path, metric: str = "metrics.test.bleu") -> Source:
 
 def keep(record: Record, folder: Path, **texts: list[str]) -> None:
     """The record, and what a run leaves of its test set."""
-    write(record, folder / "demo" / record.run_id)
+    write_record(record, folder / "demo" / record.run_id)
     outputs = folder / "demo" / record.run_id / "outputs"
     outputs.mkdir()
     for name, lines in texts.items():
@@ -55,10 +55,10 @@ def columns_of(source: Source) -> dict[str, list[str]]:
 def leave_translations(make_record: MakeRecord, folder: Path, norm: str, right: float, seed: int) -> list[str]:
     """A run of tokenised text, scored as ordinary text; returns its ordinary hypotheses."""
     references, said = translations(right, seed * 100 + len(norm))
-    plain, meant = detokenise(said, "de"), detokenise(references, "de")
-    found = bleu(plain, meant)
+    plain, meant = detokenize(said, "de"), detokenize(references, "de")
+    found = compute_bleu(plain, meant)
     test = {"bleu": found.score, "bleu_signature": found.signature}
-    record = make_record({"model.norm": norm}, seed=seed, metrics={"final": {}, "best": {}, "test": test})
+    record = make_record({"model.norm_placement": norm}, seed=seed, metrics={"final": {}, "best": {}, "test": test})
     keep(record, folder, hypothesis=said, reference=references, detokenised_hypothesis=plain,
          detokenised_reference=meant)  # fmt: skip
     return plain
@@ -70,15 +70,15 @@ def test_outputs_are_tested_by_sacrebleu_in_the_form_that_is_scored(make_record:
         for norm, right in (("post", 0.7), ("pre", 0.85), ("none", 0.72))
         for seed in (1, 2)
     }
-    meant = detokenise(translations(0, 0)[0], "de")
-    signature = bleu(meant, meant).signature
+    meant = detokenize(translations(0, 0)[0], "de")
+    signature = compute_bleu(meant, meant).signature
     expected = [
         max(text_test(said[norm, s], said["post", s], meant, signature, TextTest.bootstrap)[1] for s in (1, 2))
         for norm in ("none", "pre")
     ]
     found = columns_of(source_of(tmp_path))
     signs = [
-        {bleu(said[norm, s], meant).score > bleu(said["post", s], meant).score for s in (1, 2)}
+        {compute_bleu(said[norm, s], meant).score > compute_bleu(said["post", s], meant).score for s in (1, 2)}
         for norm in ("none", "pre")
     ]
     # Seeds that disagree are a comparison that was made: it counts in the correction as p = 1.
@@ -96,11 +96,11 @@ def test_characters_that_split_lines_elsewhere_do_not_split_outputs(make_record:
     references[1] = references[1].replace(" ", "\u2028", 1)
     for norm, right in (("post", 0.7), ("pre", 0.85)):
         _, said = translations(right, len(norm))
-        found = bleu(said, references)
+        found = compute_bleu(said, references)
         test = {"bleu": found.score, "bleu_signature": found.signature}
-        record = make_record({"model.norm": norm}, metrics={"final": {}, "best": {}, "test": test})
-        write(record, tmp_path / "demo" / record.run_id)
-        results.Tested("test", test, {"hypothesis": said, "reference": references}).write(
+        record = make_record({"model.norm_placement": norm}, metrics={"final": {}, "best": {}, "test": test})
+        write_record(record, tmp_path / "demo" / record.run_id)
+        results.TestResult("test", test, {"hypothesis": said, "reference": references}).write_outputs(
             tmp_path / "demo" / record.run_id
         )
     found_columns = columns_of(source_of(tmp_path))
@@ -114,7 +114,7 @@ def test_classifications_are_tested_by_mcnemar(make_record: MakeRecord, tmp_path
     for norm, places in wrong.items():
         guesses = ["hat" if place in places else label for place, label in enumerate(labels)]
         test = {"accuracy": 100 * (60 - len(places)) / 60}
-        record = make_record({"model.norm": norm}, metrics={"final": {}, "best": {}, "test": test})
+        record = make_record({"model.norm_placement": norm}, metrics={"final": {}, "best": {}, "test": test})
         keep(record, tmp_path, reference=labels, hypothesis=guesses)
     found = columns_of(source_of(tmp_path, "metrics.test.accuracy"))
     right = [[place not in wrong[norm] for place in range(60)] for norm in ("pre", "post")]
@@ -131,8 +131,8 @@ def test_a_comparison_counts_in_the_correction_if_and_only_if_it_was_made(
     seeds = {"post": range(1, 8), "pre": range(1, 8), "none": [1], "sandwich": [99]}
     for norm, chosen in seeds.items():
         for seed in chosen:
-            record = make_record({"model.norm": norm}, seed=seed, bleu=30 + (norm == "pre") + 0.01 * seed)
-            write(record, tmp_path / "demo" / record.run_id)
+            record = make_record({"model.norm_placement": norm}, seed=seed, bleu=30 + (norm == "pre") + 0.01 * seed)
+            write_record(record, tmp_path / "demo" / record.run_id)
     found = columns_of(source_of(tmp_path))
     assert found["p_seeds"] == ["n=1 tells nothing", f"{2 * 2**-6:.4f}", "no seed in common"]
 
@@ -150,7 +150,9 @@ def test_outputs_that_are_not_the_score_s_say_so(
     make_record: MakeRecord, tmp_path: Path, spoil: Callable[[Path], Any], reason: str
 ) -> None:
     for norm in ("post", "pre"):
-        record = make_record({"model.norm": norm}, metrics={"final": {}, "best": {}, "test": {"accuracy": 100.0}})
+        record = make_record(
+            {"model.norm_placement": norm}, metrics={"final": {}, "best": {}, "test": {"accuracy": 100.0}}
+        )
         keep(record, tmp_path, reference=["boot", "bag"], hypothesis=["boot", "bag"])
     source = source_of(tmp_path, "metrics.test.accuracy")
     assert columns_of(source)["p_mcnemar"] == ["1.0000"]
@@ -161,7 +163,7 @@ def test_outputs_that_are_not_the_score_s_say_so(
 def test_nothing_to_compare_is_one_sentence(
     make_record: MakeRecord, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write(make_record({"model.norm": "pre"}), tmp_path / "demo" / "a")
+    write_record(make_record({"model.norm_placement": "pre"}), tmp_path / "demo" / "a")
     assert main(["demo", "--output", str(tmp_path), "--experiments", str(tmp_path), "--compare"]) == 2
     assert capsys.readouterr().err == (
         f"error: {tmp_path}/demo/table.yaml: baseline: expected config keys and values of the row to compare others"
@@ -169,7 +171,7 @@ def test_nothing_to_compare_is_one_sentence(
     )
     source = source_of(tmp_path)
     source.layout.columns.clear()
-    with pytest.raises(RecordError, match=r"no row has model\.norm=post"):
+    with pytest.raises(RecordError, match=r"no row has model\.norm_placement=post"):
         source.comparisons()
 
 
@@ -177,7 +179,7 @@ def test_the_door_prints_and_writes_comparisons_effects_and_traces(
     make_record: MakeRecord, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for norm in ("post", "pre"):
-        write(make_record({"model.norm": norm}), tmp_path / "demo" / norm)
+        write_record(make_record({"model.norm_placement": norm}), tmp_path / "demo" / norm)
     source_of(tmp_path)
     command = ["demo", "--output", str(tmp_path), "--experiments", str(tmp_path / "exp")]
     for what, file in (("--compare", "comparisons.md"), ("--effects", "effects.md"), ("--trace", "table.md")):

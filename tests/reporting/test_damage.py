@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from attnbench.config import Config
-from attnbench.metrics.text import bleu
+from attnbench.metrics.text import compute_bleu
 from attnbench.records import history
-from attnbench.records.record import RECORD, Record, RecordError
+from attnbench.records.record import RECORD_FILE, Record, RecordError
 from attnbench.reporting import comparisons, page
 from attnbench.reporting.exports import trace
 from attnbench.reporting.formats import FORMATS
@@ -69,7 +69,7 @@ def show(folder: Path) -> str:
 
 @functools.cache
 def score_of(said: tuple[str, ...], references: tuple[str, ...], lowercase: bool) -> float:
-    return bleu(said, references, lowercase=lowercase).score
+    return compute_bleu(said, references, lowercase=lowercase).score
 
 
 def quick_test(
@@ -115,7 +115,7 @@ def mutate_bytes(content: bytes, rng: random.Random) -> bytes:
 def mutate(path: Path, before: bytes, rng: random.Random) -> bytes:
     if path.suffix == ".json" and rng.random() < 0.8:
         return mutate_json(before.decode(), rng).encode()
-    if path.name == history.HISTORY and rng.random() < 0.7:
+    if path.name == history.HISTORY_FILE and rng.random() < 0.7:
         lines = before.decode().splitlines()
         at = rng.randrange(len(lines))
         lines[at] = rng.choice([mutate_json(lines[at], rng), "3", "null", "{}", "[]", '{"update": "x"}', DEEP])
@@ -134,7 +134,7 @@ def test_mutated_files_never_stop_a_table_or_a_page(
     rng = random.Random(seed)
     whole = show(folder)
     left = [path for path in sorted((folder / "demo").rglob("*")) if path.is_file() and path.name != "plan.json"]
-    names = ["run.json", history.HISTORY, "test.hypothesis.txt", "test.reference.txt", "arrays.npz"]
+    names = ["run.json", history.HISTORY_FILE, "test.hypothesis.txt", "test.reference.txt", "arrays.npz"]
     for _ in range(40):
         name = rng.choice(names)
         path = rng.choice([path for path in left if path.name == name])
@@ -166,7 +166,7 @@ def test_a_record_with_wrong_types_is_left_out_and_named(
     sweep: tuple[Path, list[Record]], change: dict[str, Any], sentence: str
 ) -> None:
     folder, records = sweep
-    content = json.loads((folder / "demo" / records[0].run_id / RECORD).read_text())
+    content = json.loads((folder / "demo" / records[0].run_id / RECORD_FILE).read_text())
     for key, value in change.items():
         content[key] = content[key] | value if isinstance(value, dict) else value
     assert_left_out(folder, records[0], json.dumps(content), sentence)
@@ -174,7 +174,7 @@ def test_a_record_with_wrong_types_is_left_out_and_named(
 
 def test_a_config_without_its_trainer_is_left_out_and_named(sweep: tuple[Path, list[Record]]) -> None:
     folder, records = sweep
-    content = json.loads((folder / "demo" / records[0].run_id / RECORD).read_text())
+    content = json.loads((folder / "demo" / records[0].run_id / RECORD_FILE).read_text())
     del content["config"]["trainer"]
     assert_left_out(folder, records[0], json.dumps(content), "config: trainer is missing")
 
@@ -197,7 +197,7 @@ def test_a_file_that_is_no_record_is_left_out_and_named(
 
 def assert_left_out(folder: Path, record: Record, text: str, sentence: str) -> None:
     """Assert that table and page are there without the record, and say so in one sentence that says what to do."""
-    path = folder / "demo" / record.run_id / RECORD
+    path = folder / "demo" / record.run_id / RECORD_FILE
     before = path.read_bytes()
     path.write_text(text)
     try:
@@ -215,7 +215,7 @@ def test_a_plan_with_wrong_types_is_refused_in_a_sentence(tmp_path: Path) -> Non
     make_records(tmp_path / "demo", runs=3)
     path = tmp_path / "demo" / "plan.json"
     content = json.loads(path.read_text())
-    (tmp_path / "demo" / content["runs"][1]["run_id"] / RECORD).unlink()
+    (tmp_path / "demo" / content["runs"][1]["run_id"] / RECORD_FILE).unlink()
     del content["runs"][1]["config"]["trainer"]
     path.write_text(json.dumps(content))
     way_on = "restore the file, or move it away to do without it"
@@ -233,13 +233,13 @@ def test_a_line_of_a_history_that_cannot_be_read_is_left_out_and_counted(
     sweep: tuple[Path, list[Record]], line: str
 ) -> None:
     folder, records = sweep
-    path = folder / "demo" / records[0].run_id / history.HISTORY
+    path = folder / "demo" / records[0].run_id / history.HISTORY_FILE
     before = path.read_text()
     lines = before.splitlines()
     lines[10] = line
     path.write_text("\n".join(lines) + '\n{"update": 9, "trai')  # what a kill leaves is no damage
     try:
-        assert len(history.read(path.parent)) == len(lines) - 1
+        assert len(history.read_history(path.parent)) == len(lines) - 1
         notes = show(folder)
     finally:
         path.write_text(before)
@@ -264,7 +264,7 @@ def test_one_invalid_byte_in_outputs_costs_a_character_of_the_page(sweep: tuple[
 def test_halves_of_characters_are_shown_as_unknown_ones(sweep: tuple[Path, list[Record]]) -> None:
     folder, records = sweep
     record = records[0]
-    path = folder / "demo" / record.run_id / RECORD
+    path = folder / "demo" / record.run_id / RECORD_FILE
     before = path.read_bytes()
     content = json.loads(before)
     content["notes"], content["config"]["paths"]["data"] = ["from \udcff.txt"], "\udcff"

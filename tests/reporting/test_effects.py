@@ -14,7 +14,7 @@ from attnbench.reporting.layout import Column, Layout
 
 MakeRecord = Callable[..., Record]
 LAYOUT = Layout(
-    rows=[RowKey("model.depth", "depth"), RowKey("model.norm", "norm"), RowKey("model.num_heads", "heads")],
+    rows=[RowKey("model.depth", "depth"), RowKey("model.norm_placement", "norm"), RowKey("model.num_heads", "heads")],
     columns=[Column("metrics.test.bleu", "BLEU", best=Best.max)],
 )
 DEPTHS, NORMS, HEADS = (2, 4, 6), ("post", "pre"), (1, 8)
@@ -23,7 +23,9 @@ BLEU_DNH = np.random.default_rng(0).normal(30, 3, (3, 2, 2)).round(3)
 
 def records(make_record: MakeRecord) -> list[Record]:
     return [
-        make_record({"model.depth": d, "model.norm": n, "model.num_heads": h}, seed=seed, bleu=float(BLEU_DNH[place]))
+        make_record(
+            {"model.depth": d, "model.norm_placement": n, "model.num_heads": h}, seed=seed, bleu=float(BLEU_DNH[place])
+        )
         for place, (d, n, h) in zip(np.ndindex(BLEU_DNH.shape), itertools.product(DEPTHS, NORMS, HEADS), strict=True)
         for seed in (1, 2)
     ]
@@ -60,7 +62,7 @@ def test_main_effects_and_interactions_are_those_of_the_cell_means(make_record: 
 def test_what_is_missing_at_one_level_is_missing_at_all_and_named(make_record: MakeRecord) -> None:
     found = records(make_record)
     for record in found:
-        if record.config["model"] == {"depth": 4, "norm": "pre", "num_heads": 8}:
+        if record.config["model"] == {"depth": 4, "norm_placement": "pre", "num_heads": 8}:
             record.status = Status.failed
     table = table_of(found)
     kept_DNH = BLEU_DNH.copy()
@@ -75,7 +77,7 @@ def test_what_is_missing_at_one_level_is_missing_at_all_and_named(make_record: M
 
 def test_variations_of_one_factor_at_a_time_are_no_grid(make_record: MakeRecord) -> None:
     corner = [
-        make_record({"model.depth": d, "model.norm": n, "model.num_heads": 1})
+        make_record({"model.depth": d, "model.norm_placement": n, "model.num_heads": 1})
         for d, n in ((2, "post"), (4, "post"), (2, "pre"))
     ]
     table = table_of(corner)

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure as Sheet
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 
-from attnbench.records.history import append
+from attnbench.records.history import append_entry
 from attnbench.records.record import Record, RecordError, Status
 from attnbench.reporting.drawing import style, wrapped
 from attnbench.reporting.figure_registry import KINDS, build_figure, draw
@@ -28,7 +28,7 @@ from attnbench.reporting.runs import gather
 
 MakeRecord = Callable[..., Record]
 DEPTH = RowKey("model.depth", "layers")
-NORM = RowKey("model.norm", "norm")
+NORM = RowKey("model.norm_placement", "norm")
 LOSS = FigureLayout("f", FigureKind.curves, "train/loss", "update", [NORM])
 HEAT = FigureLayout("f", FigureKind.heat, "metrics.test.bleu", "model.depth", [NORM])
 COST = FigureLayout("f", FigureKind.pareto, "metrics.test.bleu", "parameters.total", [NORM])
@@ -50,11 +50,11 @@ def trained(make_record: MakeRecord, folder: Path, *losses: list[float], **given
     """A run for each list of losses; they are ten updates apart, and the seed takes as many seconds for one."""
     records = []
     for seed, found in enumerate(losses, start=1):
-        records.append(make_record({"model.norm": "pre"}, seed=seed, **given))
+        records.append(make_record({"model.norm_placement": "pre"}, seed=seed, **given))
         (folder / records[-1].run_id).mkdir()
         for step, loss in enumerate(found, start=1):
             entry = {"update": 10 * step, "seconds": 10.0 * step * seed, "train/loss": loss, "val/bleu": 1.0}
-            append(folder / records[-1].run_id, entry)
+            append_entry(folder / records[-1].run_id, entry)
     return records
 
 
@@ -84,8 +84,8 @@ def test_curves_over_time_stand_where_their_seeds_were_on_average(make_record: M
 def test_what_has_no_curve_says_why(make_record: MakeRecord, tmp_path: Path) -> None:
     records = trained(make_record, tmp_path, [1.0])
     records += [
-        make_record({"model.norm": "post"}),
-        make_record({"model.norm": "none"}, status=Status.failed),
+        make_record({"model.norm_placement": "post"}),
+        make_record({"model.norm_placement": "none"}, status=Status.failed),
     ]
     figure = build(records, LOSS, tmp_path)
     assert figure.notes == (
@@ -131,12 +131,19 @@ def test_the_front_is_what_brute_force_finds(best_x: Best, best_y: Best) -> None
 def test_costs_are_drawn_where_they_are_and_the_front_is_ringed(make_record: MakeRecord) -> None:
     sizes = {("pre", 1): (100, 20.0), ("pre", 2): (200, 30.0), ("post", 1): (150, 15.0), ("post", 2): (400, 35.0)}
     records = [
-        make_record({"model.norm": norm, "model.depth": depth}, seed=seed, bleu=bleu + seed, parameters={"total": size})
+        make_record(
+            {"model.norm_placement": norm, "model.depth": depth},
+            seed=seed,
+            bleu=bleu + seed,
+            parameters={"total": size},
+        )
         for (norm, depth), (size, bleu) in sizes.items()
         for seed in (1, 3)
     ]
-    records.append(make_record({"model.norm": "pre", "model.depth": 3}, bleu=float("nan"), parameters={"total": 5}))
-    records.append(make_record({"model.norm": "pre", "model.depth": 4}, parameters={}))
+    records.append(
+        make_record({"model.norm_placement": "pre", "model.depth": 3}, bleu=float("nan"), parameters={"total": 5})
+    )
+    records.append(make_record({"model.norm_placement": "pre", "model.depth": 4}, parameters={}))
     figure = build(records, COST)
     _, axes = sheet_of(figure)
     lines = {line.get_label(): list(zip(*line.get_data(), strict=True)) for line in axes.lines}
@@ -154,12 +161,14 @@ def test_costs_are_drawn_where_they_are_and_the_front_is_ringed(make_record: Mak
 
 def test_a_map_shows_each_cell_and_hatches_what_is_missing(make_record: MakeRecord) -> None:
     records = [
-        make_record({"model.norm": "pre", "model.depth": d}, seed=s, bleu=d + s) for d in (12, 2) for s in (1, 3)
+        make_record({"model.norm_placement": "pre", "model.depth": d}, seed=s, bleu=d + s)
+        for d in (12, 2)
+        for s in (1, 3)
     ]
     records += [
-        make_record({"model.norm": "post", "model.depth": 2}, bleu=7.0),
-        make_record({"model.norm": "post", "model.depth": 12}, status=Status.failed),
-        make_record({"model.norm": "none", "model.depth": 6}, bleu=float("nan")),
+        make_record({"model.norm_placement": "post", "model.depth": 2}, bleu=7.0),
+        make_record({"model.norm_placement": "post", "model.depth": 12}, status=Status.failed),
+        make_record({"model.norm_placement": "none", "model.depth": 6}, bleu=float("nan")),
     ]
     _, axes = sheet_of(build(records, HEAT))
     assert [label.get_text() for label in axes.get_xticklabels()] == ["2", "6", "12"]
@@ -181,10 +190,11 @@ LONG = "a very long label with $dollars and_underscores that goes on " * 4
 def awkward(make_record: MakeRecord, folder: Path) -> Iterator[Record]:
     for norm, depth, seed in itertools.product((LONG, "post"), (2, 1000, 40000), (1, 2)):
         status = Status.failed if (norm, depth) == ("post", 1000) else Status.finished
-        record = make_record({"model.norm": norm, "model.depth": depth, "model.name": LONG + str(depth)}, seed=seed,
+        record = make_record({"model.norm_placement": norm, "model.depth": depth, "model.name": LONG + str(depth)},
+                             seed=seed,
                              status=status, bleu=float("nan") if depth == 2 else seed / depth)  # fmt: skip
         (folder / record.run_id).mkdir()
-        append(folder / record.run_id, {"update": depth, "train/loss": depth * 1e6})
+        append_entry(folder / record.run_id, {"update": depth, "train/loss": depth * 1e6})
         yield record
 
 
@@ -252,7 +262,7 @@ def test_a_sweep_with_holes_and_failures_is_drawn_in_every_kind_and_twice_the_sa
 
     records = make_records(tmp_path, 60)
     for record in records[::2]:
-        append(tmp_path / record.run_id, {"update": 1, "train/loss": 1.0})
+        append_entry(tmp_path / record.run_id, {"update": 1, "train/loss": 1.0})
     keys = [RowKey("attention.score"), NORM]
     for layout in (
         FigureLayout("curves", FigureKind.curves, "train/loss", "update", keys),

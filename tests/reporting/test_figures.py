@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from attnbench.records.record import Record, RecordError, Status, write
+from attnbench.records.record import Record, RecordError, Status, write_record
 from attnbench.reporting.figure_registry import build_figure, draw
 from attnbench.reporting.figure_specs import FigureKind, FigureLayout
 from attnbench.reporting.figures import Plot
@@ -18,9 +18,11 @@ from attnbench.table import main
 
 MakeRecord = Callable[..., Record]
 BINS = FigureLayout(
-    "bins", FigureKind.bins, "metrics.test.by_source_words.*.bleu", group=[RowKey("model.norm")], min_count=1
+    "bins", FigureKind.bins, "metrics.test.by_source_words.*.bleu", group=[RowKey("model.norm_placement")], min_count=1
 )
-DEPTHS = FigureLayout("depths", FigureKind.lines, "metrics.test.bleu", "model.depth", group=[RowKey("model.norm")])
+DEPTHS = FigureLayout(
+    "depths", FigureKind.lines, "metrics.test.bleu", "model.depth", group=[RowKey("model.norm_placement")]
+)
 
 
 def build(records: list[Record], layout: FigureLayout) -> Plot:
@@ -42,11 +44,11 @@ def means(figure: Plot) -> Mapping[str, list[float | None]]:
 
 def binned(make_record: MakeRecord) -> list[Record]:
     pre = [
-        make_record({"model.norm": "pre"}, seed=s, metrics=by_words(_6_10=(20.0 + s, 5), _1_5=(30.0, 7)))
+        make_record({"model.norm_placement": "pre"}, seed=s, metrics=by_words(_6_10=(20.0 + s, 5), _1_5=(30.0, 7)))
         for s in (1, 2)
     ]
-    post = make_record({"model.norm": "post"}, metrics=by_words(_11_15=(float("nan"), 3), _1_5=(10.0, 7)))
-    return [*pre, post, make_record({"model.norm": "none"}, status=Status.failed)]
+    post = make_record({"model.norm_placement": "post"}, metrics=by_words(_11_15=(float("nan"), 3), _1_5=(10.0, 7)))
+    return [*pre, post, make_record({"model.norm_placement": "none"}, status=Status.failed)]
 
 
 def test_bins_stand_by_length_with_their_sentences_and_are_averaged_as_cells_are(make_record: MakeRecord) -> None:
@@ -64,7 +66,7 @@ def test_small_bins_are_merged_with_their_neighbours_in_all_runs_alike(make_reco
         "pre": {"_1_5": (34.0, 2), "_6_10": (24.0, 285), "_11_15": (20.0, 40), "_16_20": (14.0, 12), "_21+": (23.0, 3)},
         "post": {"_1_5": (10.0, 3), "_6_10": (20.0, 284), "_11_15": (30.0, 40), "_16_20": (40.0, 15)},
     }
-    records = [make_record({"model.norm": norm}, metrics=by_words(**found)) for norm, found in bins.items()]
+    records = [make_record({"model.norm_placement": norm}, metrics=by_words(**found)) for norm, found in bins.items()]
     figure = build(records, replace(BINS, min_count=30))
     assert figure.ticks == ((0.0, "1-10\n(287)"), (1.0, "11+\n(55)"))
     assert means(figure) == {
@@ -92,17 +94,20 @@ def test_bins_without_sentences_are_never_merged(make_record: MakeRecord) -> Non
 
 def test_a_key_of_numbers_is_an_axis_of_numbers_and_what_differs_is_a_line(make_record: MakeRecord) -> None:
     grid = [(depth, norm) for depth in (12, 2) for norm in ("pre", "post")]
-    records = [make_record({"model.depth": d, "model.norm": n}, bleu=float(d)) for d, n in grid]
+    records = [make_record({"model.depth": d, "model.norm_placement": n}, bleu=float(d)) for d, n in grid]
     figure = build(records, DEPTHS)
     assert figure.ticks == ((2.0, "2"), (12.0, "12"))
     assert means(figure) == {"post": [2.0, 12.0], "pre": [2.0, 12.0]}
     assert [point.at for point in figure.lines[0].points] == [2.0, 12.0]
-    more = [make_record({"model.depth": 2, "model.norm": "pre", "optim.lr": lr}) for lr in (0.1, 0.2)]
-    assert list(means(build(more, DEPTHS))) == ["model.norm pre, optim.lr 0.1", "model.norm pre, optim.lr 0.2"]
+    more = [make_record({"model.depth": 2, "model.norm_placement": "pre", "optim.lr": lr}) for lr in (0.1, 0.2)]
+    assert list(means(build(more, DEPTHS))) == [
+        "model.norm_placement pre, optim.lr 0.1",
+        "model.norm_placement pre, optim.lr 0.2",
+    ]
 
 
 def test_names_of_values_give_labels_and_their_order(make_record: MakeRecord) -> None:
-    key = RowKey("model.norm", "norm", {"pre": "before", "none": "nowhere"})
+    key = RowKey("model.norm_placement", "norm", {"pre": "before", "none": "nowhere"})
     figure = build(binned(make_record), FigureLayout("f", FigureKind.bins, BINS.y, group=[key]))
     assert [line.label for line in figure.lines] == ["before", "nowhere", "post"]
     assert figure.legend == "norm"
@@ -116,13 +121,15 @@ def test_a_logarithm_of_no_number_is_refused(make_record: MakeRecord) -> None:
 
 LONG = "a very long label with $dollars and_underscores that goes on " * 4
 AWKWARD = {
-    "one point": [({"model.depth": 2, "model.norm": "pre"}, {})],
-    "words along the axis": [({"model.depth": d, "model.norm": "pre"}, {}) for d in (LONG, None, True, "x" * 50)],
-    "a line without a point": [
-        ({"model.depth": 1, "model.norm": "pre"}, {}),
-        ({"model.depth": 1, "model.norm": LONG}, {"status": Status.failed}),
+    "one point": [({"model.depth": 2, "model.norm_placement": "pre"}, {})],
+    "words along the axis": [
+        ({"model.depth": d, "model.norm_placement": "pre"}, {}) for d in (LONG, None, True, "x" * 50)
     ],
-    "many": [({"model.depth": d, "model.norm": str(n)}, {"seed": s, "bleu": d * n * s / 9})
+    "a line without a point": [
+        ({"model.depth": 1, "model.norm_placement": "pre"}, {}),
+        ({"model.depth": 1, "model.norm_placement": LONG}, {"status": Status.failed}),
+    ],
+    "many": [({"model.depth": d, "model.norm_placement": str(n)}, {"seed": s, "bleu": d * n * s / 9})
              for d in range(1, 30, 2) for n in range(20) for s in (1, 2)],
 }  # fmt: skip
 
@@ -137,9 +144,9 @@ def test_nothing_breaks_the_drawing(make_record: MakeRecord, tmp_path: Path, cas
 
 LAYOUT = """
 figures:
-  - {name: bins, kind: bins, y: metrics.test.by_source_words.*.bleu, min_count: 1, group: [model.norm],
+  - {name: bins, kind: bins, y: metrics.test.by_source_words.*.bleu, min_count: 1, group: [model.norm_placement],
     title: By length}
-  - {name: nothing, kind: lines, x: model.norm, y: metrics.test.nothing}
+  - {name: nothing, kind: lines, x: model.norm_placement, y: metrics.test.nothing}
 """
 
 
@@ -151,7 +158,7 @@ def test_the_same_records_give_the_same_drawings_and_an_empty_one_is_told(
     found = []
     for folder in (tmp_path / "a" / "demo", tmp_path / "b" / "demo"):
         for record in binned(make_record):
-            write(record, folder / record.run_id)
+            write_record(record, folder / record.run_id)
         (folder / "nothing.png").write_bytes(b"of another day")
         write_tables(folder, tmp_path)
         found.append([(folder / name).read_bytes() for name in ("bins.pdf", "bins.png", "table.md")])

@@ -24,7 +24,7 @@ from attnbench.reporting.statistics import Summary
 
 TABLE = Table(
     title="Norm & depth: 100 %",
-    keys=(RowKey("model.norm", "norm"),),
+    keys=(RowKey("model.norm_placement", "norm"),),
     columns=(
         Column("metrics.test.bleu", "BLEU"),
         Column("parameters.total", "size", unit="10^6", digits=1, scale=1e-6),
@@ -93,7 +93,7 @@ def test_no_latex_row_is_taken_for_an_argument_of_a_line_break() -> None:
 def test_csv_has_full_numbers_and_where_they_come_from() -> None:
     first, second = csv.DictReader(io.StringIO(csv_text(TABLE)))
     assert first == {
-        "model.norm": "pre_norm",
+        "model.norm_placement": "pre_norm",
         "metrics.test.bleu": "31.25",
         "metrics.test.bleu.std": "0.5",
         "metrics.test.bleu.n": "3",
@@ -106,7 +106,7 @@ def test_csv_has_full_numbers_and_where_they_come_from() -> None:
         "parameters.total.missing": "",
         "parameters.total.run_ids": "b a c",
     }
-    assert second["model.norm"] == "a|b <x> #1"
+    assert second["model.norm_placement"] == "a|b <x> #1"
     assert (second["metrics.test.bleu"], second["metrics.test.bleu.n"]) == ("", "0")
     assert second["metrics.test.bleu.missing"] == "1 failed"
 
@@ -121,7 +121,7 @@ def test_html_escapes_and_tells_the_runs_of_a_cell() -> None:
 
 def test_json_has_all_that_the_table_holds() -> None:
     first, second = json.loads(json_text(TABLE))["rows"]
-    assert first["labels"] == {"model.norm": "pre_norm"}
+    assert first["labels"] == {"model.norm_placement": "pre_norm"}
     bleu = first["cells"]["metrics.test.bleu"]
     assert (bleu["summary"]["mean"], bleu["run_ids"], bleu["published"][0]["value"]) == (31.25, ["b", "a", "c"], 30.0)
     assert second["cells"]["parameters.total"]["missing"] == "1 failed"
@@ -137,7 +137,7 @@ def test_every_number_can_be_traced_to_its_runs() -> None:
 
 GROUPED = dataclasses.replace(
     TABLE,
-    keys=(RowKey("model.norm", "norm"), RowKey("model.depth", "layers")),
+    keys=(RowKey("model.norm_placement", "norm"), RowKey("model.depth", "layers")),
     columns=(Column("metrics.test.bleu", "BLEU", change=True),),
     rows=tuple(
         Row(
@@ -167,7 +167,7 @@ def test_a_group_is_named_once_and_prints_only_what_differs() -> None:
     assert [row[6] for row in rows[2:]] == [dash, f"{minus}0.60 [a]", dash, dash]
     assert latex(GROUPED).count("\\midrule") == 3
     assert html(GROUPED).count("<tbody>") == 3
-    full = [row["model.norm"] for row in csv.DictReader(io.StringIO(csv_text(GROUPED)))]
+    full = [row["model.norm_placement"] for row in csv.DictReader(io.StringIO(csv_text(GROUPED)))]
     assert full == ["pre", "post", "pre", "pre"], "a program is not to guess"
 
 
@@ -198,7 +198,7 @@ def hostile(text: str) -> Table:
     reason = Cell(None, text, "", text, ())
     return Table(
         title=text,
-        keys=(RowKey("model.norm", text), RowKey("model.depth")),
+        keys=(RowKey("model.norm_placement", text), RowKey("model.depth")),
         columns=(Column("metrics.test.bleu", text, unit=text, change=True), Column("performance.device")),
         rows=(
             Row((text, "2"), (cell, reason), ((Quoted("a", 1.0, 0.5, 0.1),), ()), text, (0.5, None), (False, False)),
@@ -267,9 +267,13 @@ def test_latex_compiles_with_every_text(tmp_path: Path, text: str, alone: bool) 
 def test_csv_and_json_give_every_text_back() -> None:
     for text in (HOSTILE, LETTERS):
         first, second = csv.DictReader(io.StringIO(csv_text(hostile(text))))
-        assert (first["group"], first["model.norm"], first["metrics.test.bleu.missing"]) == (text, text, f"1 {text}")
+        assert (first["group"], first["model.norm_placement"], first["metrics.test.bleu.missing"]) == (
+            text,
+            text,
+            f"1 {text}",
+        )
         assert second["metrics.test.bleu.missing"] == text
-        assert json.loads(json_text(hostile(text)))["rows"][0]["labels"]["model.norm"] == text
+        assert json.loads(json_text(hostile(text)))["rows"][0]["labels"]["model.norm_placement"] == text
 
 
 @pytest.mark.parametrize("render", [render for _, render in FORMATS.values()])

@@ -17,7 +17,7 @@ from attnbench.records import history
 from attnbench.reporting import page
 from attnbench.reporting.__main__ import main
 from attnbench.reporting.page import write_page
-from attnbench.tasks.results import Picture
+from attnbench.tasks.results import Figure
 from attnbench.visualization.attention_maps import AttentionMap
 from attnbench.visualization.image_classification import PatchAttention
 
@@ -47,7 +47,7 @@ def test_curves_keep_four_digits_and_counts_all(tmp_path: Path) -> None:
     ]
     entries.insert(50, {"update": 350, "units": 4_000_097 * 50, "flops": 3e5 * 4_000_097 * 50, "val/bleu": math.inf})
     for entry in entries:
-        history.append(tmp_path, entry)
+        history.append_entry(tmp_path, entry)
     found = page.read_curves(tmp_path)
     assert found is not None
     header, body = numbers(found.packed)
@@ -65,16 +65,16 @@ def test_curves_keep_four_digits_and_counts_all(tmp_path: Path) -> None:
 
 def test_long_histories_are_thinned_but_for_validations(tmp_path: Path) -> None:
     lines = [{"update": i, "units": i, "val/bleu" if i % 500 == 0 else "train/loss": 1.0} for i in range(1, 5001)]
-    (tmp_path / history.HISTORY).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (tmp_path / history.HISTORY_FILE).write_text("".join(json.dumps(line) + "\n" for line in lines))
     found = page.read_curves(tmp_path)
     assert found is not None
     header, _ = numbers(found.packed)
     assert page.ENTRIES * 0.8 < header["entries"] <= page.ENTRIES + 10
 
 
-def keep(folder: Path, *pictures: Picture) -> None:
+def keep(folder: Path, *pictures: Figure) -> None:
     """Leave the pictures' arrays as `callbacks.pictures` does."""
-    arrays = {f"{one.name}.{key}": array for one in pictures for key, array in one.arrays().items()}
+    arrays = {f"{one.name}.{key}": array for one in pictures for key, array in one.to_arrays().items()}
     folder.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(folder / "arrays.npz", allow_pickle=False, **arrays)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from attnbench.metrics.text import bleu, chrf
+from attnbench.metrics.text import compute_bleu, compute_chrf
 from attnbench.reporting.statistics import (
     TextTest,
     holm,
@@ -134,19 +134,19 @@ def test_p_values_are_those_of_sacrebleu_s_own_command_line(tmp_path: Path, test
     command = [sys.executable, "-m", "sacrebleu", "ref", "-i", "a", "b", flag, "-m", "bleu", "--format", "json"]
     told = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
     said = json.loads(told)[1]["BLEU"]
-    signature = bleu(second, references).signature
+    signature = compute_bleu(second, references).signature
     (score, other), p = text_test(second, first, references, signature, test)
     assert p == pytest.approx(said["p_value"], abs=1e-12)
     assert score == pytest.approx(said["score"], abs=1e-9)
-    assert other == pytest.approx(bleu(first, references).score, abs=1e-9)
+    assert other == pytest.approx(compute_bleu(first, references).score, abs=1e-9)
 
 
 def test_the_signature_says_what_is_tested(tmp_path: Path) -> None:
     references, first, second = systems(tmp_path)
     for lowercase in (True, False):
         for found in (
-            chrf(second, references, lowercase=lowercase),
-            bleu(second, references, tokenize="none", lowercase=lowercase),
+            compute_chrf(second, references, lowercase=lowercase),
+            compute_bleu(second, references, tokenize="none", lowercase=lowercase),
         ):
             (score, _), p = text_test(second, first, references, found.signature, TextTest.bootstrap)
             assert score == pytest.approx(found.score, abs=1e-9)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from attnbench.records.record import Plan, Record, RecordError, Status, write
+from attnbench.records.record import Plan, Record, RecordError, Status, write_record
 from attnbench.reporting.cells import Cell
 from attnbench.reporting.formats import FORMATS, markdown
 from attnbench.reporting.tables import load_table, read_source, save, write_tables
@@ -24,13 +24,13 @@ FILES = [f"table{suffix}" for suffix, _ in FORMATS.values()]
 def make_sweep(make_record: MakeRecord, make_plan: MakePlan, folder: Path) -> list[Record]:
     rng = random.Random(0)
     records = [
-        make_record({"model.depth": depth, "model.norm": norm}, seed=seed, bleu=30 + rng.random())
+        make_record({"model.depth": depth, "model.norm_placement": norm}, seed=seed, bleu=30 + rng.random())
         for depth in (2, 4)
         for norm in ("pre", "post")
         for seed in (1, 2, 3)
     ]
     records[0].status = Status.failed
-    write(make_plan(records), folder)
+    write_record(make_plan(records), folder)
     return records
 
 
@@ -41,7 +41,7 @@ def test_the_same_records_give_the_same_bytes(make_record: MakeRecord, make_plan
         records = make_sweep(make_record, make_plan, folder)
         random.Random(attempt).shuffle(records)
         for record in records:
-            write(record, folder / record.run_id)
+            write_record(record, folder / record.run_id)
         shown = write_tables(folder, tmp_path / "experiments")
         assert (folder / "table.md").read_text(encoding="utf-8") == shown
         found.append([(folder / file).read_bytes() for file in FILES])
@@ -54,7 +54,7 @@ def test_an_unreadable_record_is_a_missing_run_and_a_note(
 ) -> None:
     records = make_sweep(make_record, make_plan, tmp_path / "demo")
     for record in records:
-        write(record, tmp_path / "demo" / record.run_id)
+        write_record(record, tmp_path / "demo" / record.run_id)
     broken = tmp_path / "demo" / records[-1].run_id / "run.json"
     broken.write_text("{")
     shown = write_tables(tmp_path / "demo", tmp_path)
@@ -64,13 +64,13 @@ def test_an_unreadable_record_is_a_missing_run_and_a_note(
 
 def test_the_layout_is_the_one_that_runs_name(make_record: MakeRecord, tmp_path: Path) -> None:
     record = make_record({"model.depth": 2})
-    write(record, tmp_path / "demo" / "a")
+    write_record(record, tmp_path / "demo" / "a")
     for name in ("demo", "other"):
         (tmp_path / "experiments" / name).mkdir(parents=True)
         (tmp_path / "experiments" / name / "table.yaml").write_text(f"title: from {name}\nrows: [model.depth]\n")
     assert load_table(tmp_path / "demo", tmp_path / "experiments").title == "from demo"
     record.config["sweep"]["table"] = "other"
-    write(record, tmp_path / "demo" / "a")
+    write_record(record, tmp_path / "demo" / "a")
     assert load_table(tmp_path / "demo", tmp_path / "experiments").title == "from other"
     assert load_table(tmp_path / "demo", tmp_path / "experiments", "demo").title == "from demo"
     elsewhere = load_table(tmp_path / "demo", tmp_path / "nowhere")
@@ -79,26 +79,27 @@ def test_the_layout_is_the_one_that_runs_name(make_record: MakeRecord, tmp_path:
 
 
 def test_no_records_is_said_in_a_sentence(make_record: MakeRecord, tmp_path: Path) -> None:
-    write(make_record({}), tmp_path / "there" / "a")
+    write_record(make_record({}), tmp_path / "there" / "a")
     with pytest.raises(RecordError, match=f"here: no records of runs here; {tmp_path} has there$"):
         load_table(tmp_path / "here", tmp_path)
 
 
 LAYOUT = """
 title: Everything at once
-rows: [{key: model.depth, label: layers}, {key: attention.score, label: score}, {key: model.norm, label: norm},
+rows: [{key: model.depth, label: layers}, {key: attention.score, label: score},
+  {key: model.norm_placement, label: norm},
   {key: model.num_heads, label: heads}]
 columns:
   - {key: metrics.test.bleu, label: BLEU, best: max, spread: interval, change: true}
   - {key: metrics.test.chrf, label: chrF, best: max}
   - {key: parameters.total, label: "parameters", scale: 1.0e-6, digits: 1, unit: "10^6"}
-baseline: {model.depth: 3, attention.score: scaled_dot, model.norm: pre, model.num_heads: 2}
+baseline: {model.depth: 3, attention.score: scaled_dot, model.norm_placement: pre, model.num_heads: 2}
 groups: [{label: (A), keys: [model.num_heads]}, {label: (B), keys: [model.depth]}]
 paper: paper.yaml
 """
 PAPER = """
 sources: {x: {citation: "X & Y 2017, Table_3.", protocol: "100 % more data"}}
-numbers: [{source: x, where: {model.depth: 4, model.norm: pre}, values: {metrics.test.bleu: 30.5}}]
+numbers: [{source: x, where: {model.depth: 4, model.norm_placement: pre}, values: {metrics.test.bleu: 30.5}}]
 """
 
 

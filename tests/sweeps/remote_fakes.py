@@ -11,34 +11,36 @@ from pathlib import Path
 from sweep_fakes import fail, finish, jobs, killed_once, wait
 
 from attnbench.config import Config
-from attnbench.records.lifecycle import close, last_record, new_record
-from attnbench.records.record import Status, write
+from attnbench.records.lifecycle import create_record, load_previous_record, write_final_status
+from attnbench.records.record import Status, write_record
 
 __all__ = ["bereaved_once", "fail", "finish", "jobs", "killed_once", "preempted", "prune", "stop_command"]
 
 
 def preempted(config: Config, folder: Path, added: Sequence[str] = ()) -> None:
     """A run whose supervisor is told, by the signal that a file names, that its job ends; the next attempt finishes."""
-    record = new_record(config, [], last_record(folder))
-    write(record, folder)
+    record = create_record(config, [], load_previous_record(folder))
+    write_record(record, folder)
     if record.attempts > 1:
         record.status = Status.finished
-        write(record, folder)
+        write_record(record, folder)
         return
     try:
         os.kill(_supervisor(), int((folder.parent / "signal").read_text()))
         signal.pause()
     except BaseException:
-        close(record, folder, Status.interrupted, {"type": "Interrupted", "message": "asked", "traceback": ""})
+        write_final_status(
+            record, folder, Status.interrupted, {"type": "Interrupted", "message": "asked", "traceback": ""}
+        )
         raise
 
 
 def bereaved_once(config: Config, folder: Path, added: Sequence[str] = ()) -> None:
     """A run that loses its supervisor, and so its life, the first time."""
-    if last_record(folder) is not None:
+    if load_previous_record(folder) is not None:
         finish(config, folder)
         return
-    write(new_record(config, []), folder)
+    write_record(create_record(config, []), folder)
     os.kill(_supervisor(), signal.SIGKILL)
     signal.pause()
 

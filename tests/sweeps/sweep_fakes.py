@@ -13,26 +13,26 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from attnbench.config import Config, check
+from attnbench.config import Config, validate_config
 from attnbench.data.errors import DataError
-from attnbench.records.lifecycle import close, error_of, last_record, new_record
-from attnbench.records.ranks import here, rank
-from attnbench.records.record import Status, write
+from attnbench.records.lifecycle import build_exception_error, create_record, load_previous_record, write_final_status
+from attnbench.records.ranks import get_rank, get_rank_context
+from attnbench.records.record import Status, write_record
 from attnbench.sweeps.plan import compose
 from attnbench.sweeps.processes import Job
 from attnbench.sweeps.supervisor import supervise
 
 
 def finish(config: Config, folder: Path, added: Sequence[str] = ()) -> None:
-    record = new_record(config, list(added), last_record(folder))
+    record = create_record(config, list(added), load_previous_record(folder))
     record.status = Status.finished
-    write(record, folder)
+    write_record(record, folder)
 
 
 def fail(config: Config, folder: Path, added: Sequence[str] = ()) -> None:
     """As attnbench.training.runner does: recorded, then raised."""
-    record = new_record(config, [], last_record(folder))
-    close(record, folder, Status.failed, {"type": "RuntimeError", "message": "boom", "traceback": "there"})
+    record = create_record(config, [], load_previous_record(folder))
+    write_final_status(record, folder, Status.failed, {"type": "RuntimeError", "message": "boom", "traceback": "there"})
     raise RuntimeError("boom")
 
 
@@ -45,7 +45,7 @@ def fail_at_length(config: Config, folder: Path, added: Sequence[str] = ()) -> N
 
 
 def killed(config: Config, folder: Path, added: Sequence[str] = ()) -> None:
-    write(new_record(config, [], last_record(folder)), folder)
+    write_record(create_record(config, [], load_previous_record(folder)), folder)
     os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -55,17 +55,17 @@ def leave(config: Config, folder: Path, added: Sequence[str] = ()) -> None:
 
 def wait(config: Config, folder: Path, added: Sequence[str] = ()) -> None:
     """Say who this is, and wait for a signal; what it was becomes the record."""
-    record = new_record(config, [])
-    write(record, folder)
+    record = create_record(config, [])
+    write_record(record, folder)
     try:
         print(f"ready {os.getpid()}", flush=True)
         signal.pause()
     except BaseException as error:
-        close(
+        write_final_status(
             record,
             folder,
             Status.interrupted,
-            error_of(error, folder),
+            build_exception_error(error, folder),
         )
         raise
 
@@ -77,14 +77,14 @@ def stopped_while_starting(config: Config, folder: Path, added: Sequence[str] = 
 
 def stopped_twice(config: Config, folder: Path, added: Sequence[str] = ()) -> None:
     """A run that gets a second signal while it writes down that it got one."""
-    record = new_record(config, [])
-    write(record, folder)
+    record = create_record(config, [])
+    write_record(record, folder)
     try:
         os.kill(os.getpid(), signal.SIGINT)
     except BaseException as error:
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGTERM)
-        close(record, folder, Status.interrupted, error_of(error, folder))
+        write_final_status(record, folder, Status.interrupted, build_exception_error(error, folder))
         raise
 
 
@@ -98,7 +98,7 @@ def swallowed(config: Config, folder: Path, added: Sequence[str] = ()) -> None:
 
 def deaf(config: Config, folder: Path, added: Sequence[str] = ()) -> None:
     """A run that does not stop when asked."""
-    write(new_record(config, []), folder)
+    write_record(create_record(config, []), folder)
     # os.write: a second signal may arrive inside the first handler, and print raises an error when it is entered again.
     signal.signal(signal.SIGTERM, lambda *_: os.write(1, b"no\n"))
     print(f"ready {os.getpid()}", flush=True)
@@ -108,13 +108,13 @@ def deaf(config: Config, folder: Path, added: Sequence[str] = ()) -> None:
 
 def killed_once(config: Config, folder: Path, added: Sequence[str] = ()) -> None:
     """A run that another attempt mends."""
-    record = new_record(config, [], last_record(folder))
-    write(record, folder)
+    record = create_record(config, [], load_previous_record(folder))
+    write_record(record, folder)
     if record.attempts == 1:
         print("so far so good", flush=True)
         os.kill(os.getpid(), signal.SIGKILL)
     record.status = Status.finished
-    write(record, folder)
+    write_record(record, folder)
 
 
 def diverge(config: Config, folder: Path, added: Sequence[str] = ()) -> None:
@@ -130,8 +130,8 @@ def refuse(config: Config, folder: Path, added: Sequence[str] = ()) -> None:
 
 def hungry(config: Config, folder: Path, added: Sequence[str] = ()) -> None:
     """A run that needs more memory than there is, unless an update comes in parts of at most 1000."""
-    if not any(int(item.partition("=")[2]) <= 1000 for item in added if item.startswith("trainer.micro_batch=")):
-        write(new_record(config, [*added], last_record(folder)), folder)
+    if not any(int(item.partition("=")[2]) <= 1000 for item in added if item.startswith("trainer.micro_batch_size=")):
+        write_record(create_record(config, [*added], load_previous_record(folder)), folder)
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.")
     finish(config, folder, added)
 
@@ -157,27 +157,27 @@ def finish_once(config: Config, folder: Path, added: Sequence[str] = ()) -> None
 
 def meet_ranks(config: Config, folder: Path, added: Sequence[str] = ()) -> None:
     """Ranks that agree on a port, and write down which they are."""
-    place = here()
+    place = get_rank_context()
     assert place is not None
-    port = place.agree(4711 if rank() == 0 else None)
-    (folder / f"rank{rank()}").write_text(f"{place.rank} of {place.world_size}, {port}")
-    if rank() == 0:
+    port = place.share_port(4711 if get_rank() == 0 else None)
+    (folder / f"rank{get_rank()}").write_text(f"{place.rank} of {place.world_size}, {port}")
+    if get_rank() == 0:
         finish(config, folder)
 
 
 def _drawn_along(config: Config, folder: Path, fate: Callable[[], None]) -> None:
     """Rank 1 meets its fate; rank 0 records what its library says once the other is gone."""
-    place = here()
+    place = get_rank_context()
     assert place is not None
-    if rank() == 1:
+    if get_rank() == 1:
         fate()
-    record = new_record(config, [])
-    write(record, folder)
+    record = create_record(config, [])
+    write_record(record, folder)
     try:
         place.pipes[0].send("a" * 10_000_000)
     except OSError as error:
         gone = RuntimeError("Connection closed by peer [127.0.0.1]:1234")
-        close(record, folder, Status.failed, error_of(gone, folder))
+        write_final_status(record, folder, Status.failed, build_exception_error(gone, folder))
         raise gone from error
 
 
@@ -198,20 +198,20 @@ def second_diverges(config: Config, folder: Path, added: Sequence[str] = ()) -> 
 
 
 def first_waits_forever(config: Config, folder: Path, added: Sequence[str] = ()) -> None:
-    if rank() == 1:
+    if get_rank() == 1:
         fail_at_once(ValueError("boom"))
-    write(new_record(config, []), folder)
+    write_record(create_record(config, []), folder)
     while True:
         signal.pause()
 
 
 def second_stops(config: Config, folder: Path, added: Sequence[str] = ()) -> None:
     """Rank 1 is stopped as a debugger stops a process, and rank 0 waits for it."""
-    place = here()
+    place = get_rank_context()
     assert place is not None
-    if rank() == 1:
+    if get_rank() == 1:
         os.kill(os.getpid(), signal.SIGSTOP)
-    write(new_record(config, []), folder)
+    write_record(create_record(config, []), folder)
     place.pipes[0].send("a" * 10_000_000)
 
 
@@ -222,7 +222,7 @@ def fail_at_once(error: Exception) -> None:
 def hydra_run(cfg: DictConfig) -> None:
     """In the place of attnbench.train.run: for as long as there is a file named so, `<seed>.<name>` is a run's fate."""
     folder = Path(HydraConfig.get().runtime.output_dir)
-    config = check(cfg)
+    config = validate_config(cfg)
     fate = next((path.suffix[1:] for path in Path().glob(f"{config.seed}.*")), "finish")
     globals()[fate](config, folder)
 

@@ -16,7 +16,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from attnbench.config import Config, ConfigError, check
+from attnbench.config import Config, ConfigError, validate_config
 from attnbench.sweeps.compose import CONFIG_NAME, Composer, composer_of, shared_composer, without_hydra
 from attnbench.sweeps.plan import compose, expand, run_folder
 
@@ -41,7 +41,7 @@ VALUES = {
     "model.d_model": ["32", "${model.d_ff}", "${.d_ff}"],
     "model.dropout": ["0.25", "1e-1", "${attention.dropout}"],
     "optim.lr": ["1e-3", "${..seed}", "${seed}", "-1"],
-    "optim.clip": ["null", "2"],
+    "optim.gradient_clip_val": ["null", "2"],
     "trainer.max_steps": ["100", "null"],
     "trainer.precision": ["bf16_mixed"],
     "logger.tags": ["[a,b]", "[]"],
@@ -69,7 +69,7 @@ def compose_with_hydra(lines: Sequence[str]) -> Config | None:
     """Compose with nothing but Hydra; None where it, or the schema, refuses."""
     loader = shared_composer()._loader
     try:
-        return check(without_hydra(loader.load_configuration(CONFIG_NAME, list(lines), RunMode.RUN)))
+        return validate_config(without_hydra(loader.load_configuration(CONFIG_NAME, list(lines), RunMode.RUN)))
     except (HydraException, OmegaConfBaseException, ConfigError, ValueError):
         return None
 
@@ -111,7 +111,7 @@ def test_a_job_has_the_config_of_hydra_s_own_sweep(hydra: list[str]) -> None:
         expected.hydra.job.id = expected.hydra.job.num = number
         built = pickle.loads(pickle.dumps(job)).build()  # as in a process of its own
         assert content(built) == content(expected), own
-        assert check(without_hydra(built)) == config
+        assert validate_config(without_hydra(built)) == config
         assert Path(built.hydra.sweep.dir, built.hydra.sweep.subdir) == run_folder(config)
         compared += 1
     assert compared > 8

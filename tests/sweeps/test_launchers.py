@@ -12,8 +12,8 @@ from types import ModuleType
 import pytest
 
 from attnbench.config import ConfigError
-from attnbench.records.lifecycle import last_record
-from attnbench.records.record import Kind, Status
+from attnbench.records.lifecycle import load_previous_record
+from attnbench.records.record import FailureReason, Status
 from attnbench.sweeps.display import Outcome
 from attnbench.sweeps.lease import holder_of
 from attnbench.sweeps.remote import hand_over
@@ -50,7 +50,7 @@ def local(folder: Path, at_once: int = 2) -> SubmititQueue:
 
 
 def status(folder: Path) -> tuple[Status, int]:
-    record = last_record(folder)
+    record = load_previous_record(folder)
     assert record is not None
     return record.status, record.attempts
 
@@ -79,10 +79,10 @@ def test_a_job_that_vanishes_is_said_so_and_tried_again(tmp_path: Path, fakes: M
     told: list[str] = []
     jobs = fakes.jobs(tmp_path, fakes.bereaved_once)
     assert hand_over(jobs, 1, local(tmp_path), tell=told.append) == [Outcome.failed]
-    record = last_record(jobs[0].folder)
+    record = load_previous_record(jobs[0].folder)
     assert record is not None
     assert record.error is not None
-    assert record.state == Kind.killed
+    assert record.status_label == FailureReason.killed
     assert "without a word; its output: " in record.error["message"]
     (jobs[0].folder / "run.json").unlink()
     jobs = fakes.jobs(tmp_path, fakes.bereaved_once, retries=1)

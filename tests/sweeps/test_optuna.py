@@ -10,9 +10,9 @@ from types import ModuleType
 import pytest
 
 from attnbench.config import Config, ConfigError
-from attnbench.records.identity import run_id
-from attnbench.records.lifecycle import close, error_of, last_record, new_record
-from attnbench.records.record import SCHEMA_VERSION, Kind, Plan, Status, read_plan, write
+from attnbench.records.identity import compute_run_id
+from attnbench.records.lifecycle import build_exception_error, create_record, load_previous_record, write_final_status
+from attnbench.records.record import SCHEMA_VERSION, FailureReason, Plan, Status, read_plan, write_record
 from attnbench.sweeps.compose import Composer
 from attnbench.sweeps.display import Outcome
 from attnbench.sweeps.optuna_search import Search, name_of
@@ -20,9 +20,9 @@ from attnbench.sweeps.optuna_study import Direction, OptunaOptions, Sampler, ope
 from attnbench.sweeps.plan import expand
 from attnbench.sweeps.search_space import Space
 from attnbench.sweeps.supervisor import supervise
-from attnbench.training.optuna_trial import Pruner, reporter
+from attnbench.training.optuna_trial import Pruner, build_reporter
 
-KEYS = ["optim.lr=tag(log,interval(1e-4,1e-1))", "model.depth=range(1,5)", "optim.clip=1.0", "logger=none"]
+KEYS = ["optim.lr=tag(log,interval(1e-4,1e-1))", "model.depth=range(1,5)", "optim.gradient_clip_val=1.0", "logger=none"]
 Fate = Callable[[Config, Path], None]
 
 
@@ -44,20 +44,25 @@ def space(*overrides: str) -> Space:
 
 def finish(config: Config, folder: Path) -> None:
     """A run that tells its study of two epochs, the better the larger its learning rate, and may be ended by it."""
-    record = new_record(config, [], last_record(folder))
+    record = create_record(config, [], load_previous_record(folder))
     assert config.sweep.study is not None
     assert config.sweep.trial is not None
-    _, report = reporter(folder.parent, config.sweep.study, config.sweep.trial)
+    _, report = build_reporter(folder.parent, config.sweep.study, config.sweep.trial)
     for epoch in (1, 2):
         if report(epoch, config.optim.lr * epoch):
-            close(record, folder, Status.failed, {"kind": Kind.pruned.value, "type": "Pruned", "message": "enough"})
+            write_final_status(
+                record,
+                folder,
+                Status.failed,
+                {"kind": FailureReason.pruned.value, "type": "Pruned", "message": "enough"},
+            )
             return
     record.status = Status.finished
-    write(record, folder)
+    write_record(record, folder)
 
 
 def fail(config: Config, folder: Path) -> None:
-    close(new_record(config, []), folder, Status.failed, error_of(RuntimeError("boom")))
+    write_final_status(create_record(config, []), folder, Status.failed, build_exception_error(RuntimeError("boom")))
 
 
 def search(folder: Path, options: OptunaOptions, fate: Fate = finish, *overrides: str) -> list[list[str]]:
@@ -67,14 +72,14 @@ def search(folder: Path, options: OptunaOptions, fate: Fate = finish, *overrides
     def launch(jobs: list[list[str]], first: int) -> None:
         for lines in jobs:
             config = compose(lines)
-            where = folder / run_id(config)
-            before = last_record(where)
-            if before is None or (before.status is not Status.finished and before.state != Kind.pruned):
+            where = folder / compute_run_id(config)
+            before = load_previous_record(where)
+            if before is None or (before.status is not Status.finished and before.status_label != FailureReason.pruned):
                 fate(config, where)
         launched.extend(jobs)
 
     if not (folder / "plan.json").exists():
-        write(Plan(SCHEMA_VERSION, "small", KEYS, []), folder)
+        write_record(Plan(SCHEMA_VERSION, "small", KEYS, []), folder)
     Search(folder, space(*overrides), options, at_once=1, compose=compose, launch=launch).run()
     return launched
 
@@ -85,7 +90,9 @@ def test_the_plan_grows_and_the_same_command_goes_on(tmp_path: Path) -> None:
     assert [line[-1] for line in launched] == [f"sweep.trial={number}" for number in range(7)]
     assert [run.overrides for run in read_plan(tmp_path / "plan.json").runs] == launched
     drawn = expand(["hydra/sweeper=optuna", "hydra.sweeper.startup=3", *KEYS], multirun=True)
-    assert [run.run_id for run in drawn.runs] == [run_id(compose(line)) for line in launched[:3]], "known beforehand"
+    assert [run.run_id for run in drawn.runs] == [compute_run_id(compose(line)) for line in launched[:3]], (
+        "known beforehand"
+    )
     study = open_study(tmp_path, name_of(space(), options), options)
     states = [trial.state.name for trial in study.trials]
     assert set(states) == {"COMPLETE", "PRUNED"}
@@ -99,10 +106,10 @@ def test_a_study_that_is_lost_is_made_again_from_records(tmp_path: Path) -> None
     options = OptunaOptions(n_trials=3, sampler=Sampler.random, pruner=Pruner.none)
     launched = search(tmp_path, options)
     for path in tmp_path.glob("*/run.json"):
-        record = last_record(path.parent)
+        record = load_previous_record(path.parent)
         assert record is not None
         record.metrics["best"] = {"bleu": 7.5}
-        write(record, path.parent)
+        write_record(record, path.parent)
     (tmp_path / "optuna.journal").unlink()
     assert search(tmp_path, options) == launched
     study = open_study(tmp_path, name_of(space(), options), options)
@@ -125,7 +132,7 @@ def test_what_failed_is_tried_again_and_what_cannot_be_composed_is_told(
 def test_it_is_the_same_study_whoever_watches_it() -> None:
     options = OptunaOptions()
     assert name_of(space(*KEYS, "sweep.workers=2", "logger=csv"), options) == name_of(space(), options)
-    assert name_of(space(*KEYS, "model.norm=pre"), options) != name_of(space(), options)
+    assert name_of(space(*KEYS, "model.norm_placement=pre"), options) != name_of(space(), options)
     assert name_of(space(), OptunaOptions(metric="loss")) != name_of(space(), options)
 
 
@@ -139,10 +146,10 @@ def test_without_a_metric_the_one_that_chooses_weights_counts(monitor: str, expe
     options, keys = OptunaOptions(n_trials=2, pruner=Pruner.none), [*KEYS, f"task.monitor={monitor}"]
 
     def leave_scores(config: Config, folder: Path) -> None:
-        record = new_record(config, [])
+        record = create_record(config, [])
         record.status = Status.finished
         record.metrics["best"] = {"bleu": 1.0, "chrf": 2.0, "loss": 3.0}
-        write(record, folder)
+        write_record(record, folder)
 
     search(tmp_path, options, leave_scores, *keys)
     study = open_study(tmp_path, name_of(space(*keys), options), options)

@@ -8,9 +8,9 @@ import pytest
 
 from attnbench.config import ConfigError
 from attnbench.config.attention import Score
-from attnbench.config.root import revive
+from attnbench.config.root import config_from_dict
 from attnbench.data import checksums
-from attnbench.records.identity import run_id
+from attnbench.records.identity import compute_run_id
 from attnbench.sweeps.display import titles
 from attnbench.sweeps.plan import compose, expand, sweep_folder
 
@@ -30,8 +30,8 @@ def test_the_whole_sweep_is_refused_at_once() -> None:
 
 
 def test_each_fault_is_told_once_however_many_combinations_have_it() -> None:
-    assert sorted(refused("model.num_heads=3,4,5 optim.lr=-1,0.1 seed=range(10) model.norm=pre,mid")) == [
-        "model.norm=mid: expected one of deepnorm, post, pre, sandwich",
+    assert sorted(refused("model.num_heads=3,4,5 optim.lr=-1,0.1 seed=range(10) model.norm_placement=pre,mid")) == [
+        "model.norm_placement=mid: expected one of deepnorm, post, pre, sandwich",
         "model.num_heads=3: expected a divisor of model.d_model=64, or model.d_k and model.d_v to be set",
         "model.num_heads=5: expected a divisor of model.d_model=64, or model.d_k and model.d_v to be set",
         "optim.lr=-1: expected a number above 0",
@@ -78,9 +78,18 @@ def test_each_fault_is_told_once_however_many_combinations_have_it() -> None:
         ("trainer.precision=fp16_mixed trainer.accelerator=cpu", "trainer.precision=fp16_mixed: expected bf16_mixed"),
         ("trainer.strategy=fsdp", "trainer.devices=1: expected several: strategy=fsdp divides a model among them"),
         ("trainer.strategy=deepspeed", "trainer.strategy=deepspeed: expected one of auto, ddp, fsdp"),
-        ("trainer.recompute=true model=luong", "trainer.recompute=True: expected false: model=recurrent has no blocks"),
-        ("trainer.recompute=true model.norm_kind=batch", "trainer.recompute=True: expected false: model.norm_kind="),
-        ("trainer.recompute=true attention.normaliser=reinforce", "trainer.recompute=True: expected false: attention."),
+        (
+            "trainer.activation_checkpointing=true model=luong",
+            "trainer.activation_checkpointing=True: expected false: model=recurrent has no blocks",
+        ),
+        (
+            "trainer.activation_checkpointing=true model.norm_type=batch",
+            "trainer.activation_checkpointing=True: expected false: model.norm_type=",
+        ),
+        (
+            "trainer.activation_checkpointing=true attention.normalizer=reinforce",
+            "trainer.activation_checkpointing=True: expected false: attention.",
+        ),
         ("experiment=transformer_multi30k,transformer_tatoeba", "sweep.name="),
     ],
 )
@@ -159,9 +168,9 @@ def test_an_interpolation_without_an_end_is_refused() -> None:
 
 
 def test_nothing_is_said_of_a_group_whose_choice_is_unknown() -> None:
-    said = refused("data=multi3k data.form=raw model.num_heads=3 model.typo=1")
+    said = refused("data=multi3k data.variant=raw model.num_heads=3 model.typo=1")
     assert [line.partition("=")[0] for line in said] == ["data", "model.typo", "model.num_heads"]
-    assert [line.partition("=")[0] for line in refused("experiment=x data.form=raw optim.lr=0")] == [
+    assert [line.partition("=")[0] for line in refused("experiment=x data.variant=raw optim.lr=0")] == [
         "experiment",
         "optim.lr",
     ]
@@ -189,7 +198,7 @@ def test_without_multirun_a_sweep_file_is_one_run() -> None:
 
 def test_a_planned_run_is_the_run_that_its_overrides_compose() -> None:
     for run in expand(["sweep=spine", "model=tiny", "data.joint_vocabulary=true"], multirun=True).runs:
-        assert run.run_id == run_id(compose(run.overrides))
+        assert run.run_id == compute_run_id(compose(run.overrides))
 
 
 def test_the_same_run_is_planned_once() -> None:
@@ -224,7 +233,7 @@ def test_a_job_is_called_by_what_it_has_of_its_own() -> None:
 
 
 def test_other_text_behind_a_path_is_another_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checksums, "_TIMES", 0)  # files are looked at for each config
+    monkeypatch.setattr(checksums, "_CACHE_LIFETIME_FACTOR", 0)  # files are looked at for each config
     command = [
         "data=files", "data.max_len=32", "data.batch_tokens=64", "trainer.max_steps=1", f"paths.cache={tmp_path}/cache",
         *(f"data.{key}={tmp_path}/{key}" for key in ("train_source", "val_source")),
@@ -237,7 +246,9 @@ def test_other_text_behind_a_path_is_another_run(tmp_path: Path, monkeypatch: py
         for key in ("train_source", "val_source"):
             (tmp_path / key).write_text(text)
         (run,) = expand(command, multirun=False).runs
-        assert run.config["data"]["content"] is not None
-        assert run.run_id == run_id(revive(run.config)), "a checkpoint's config is not compared with files"
+        assert run.config["data"]["checksum"] is not None
+        assert run.run_id == compute_run_id(config_from_dict(run.config)), (
+            "a checkpoint's config is not compared with files"
+        )
         ids.append(run.run_id)
     assert ids[0] == ids[2] != ids[1]

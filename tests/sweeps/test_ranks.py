@@ -8,8 +8,8 @@ from types import ModuleType
 
 import pytest
 
-from attnbench.records.ranks import fault_of
-from attnbench.records.record import RECORD, Status, read
+from attnbench.records.ranks import check_rank_count
+from attnbench.records.record import RECORD_FILE, Status, read_record
 from attnbench.sweeps import processes
 from attnbench.sweeps.display import Outcome
 from attnbench.sweeps.supervisor import supervise
@@ -38,7 +38,7 @@ def test_the_record_says_which_rank_drew_the_others_along(
     tmp_path: Path, fakes: ModuleType, name: str, kind: str, said: str
 ) -> None:
     assert run(tmp_path, fakes, name) == [Outcome.failed]
-    record = read(tmp_path / "0" / RECORD)
+    record = read_record(tmp_path / "0" / RECORD_FILE)
     assert record.status is Status.failed
     assert record.error is not None
     assert record.error["kind"] == kind
@@ -50,14 +50,14 @@ def test_a_rank_that_waits_for_one_that_is_gone_is_killed(
 ) -> None:
     monkeypatch.setattr(processes, "_GRACE", 0.1)
     assert run(tmp_path, fakes, "first_waits_forever") == [Outcome.failed]
-    error = read(tmp_path / "0" / RECORD).error
+    error = read_record(tmp_path / "0" / RECORD_FILE).error
     assert error is not None
     assert error["message"] == "rank 1: boom"
 
 
 def test_a_run_whose_rank_goes_nowhere_is_killed(tmp_path: Path, fakes: ModuleType) -> None:
-    assert run(tmp_path, fakes, "second_stops", hung_minutes=0.005) == [Outcome.failed]
-    error = read(tmp_path / "0" / RECORD).error
+    assert run(tmp_path, fakes, "second_stops", hang_timeout_minutes=0.005) == [Outcome.failed]
+    error = read_record(tmp_path / "0" / RECORD_FILE).error
     assert error is not None
     assert error["kind"] == "hung"
 
@@ -78,5 +78,5 @@ def test_ranks_that_cannot_be_are_refused(
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     if world is not None:
         monkeypatch.setenv("WORLD_SIZE", world)
-    fault = fault_of(devices, nodes, multirun=multirun)
+    fault = check_rank_count(devices, nodes, is_multirun=multirun)
     assert (fault is None) if said is None else str(fault).startswith(said)

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from attnbench.records.record import RECORD, Record, Status, read
+from attnbench.records.record import RECORD_FILE, Record, Status, read_record
 from attnbench.sweeps.lease import holder_of
 
 pytestmark = pytest.mark.slow
 SMALL = [
-    "trainer.max_epochs=4", "trainer.validate_every_epochs=2", "trainer.accelerator=cpu", "trainer.threads=1",
+    "trainer.max_epochs=4", "trainer.check_val_every_n_epoch=2", "trainer.accelerator=cpu", "trainer.num_threads=1",
     "logger=none", "callbacks=quiet", "model.depth=1", "model.d_model=16", "model.d_ff=32", "model.num_heads=2",
     "model.dropout=0.2", "data.train_pairs=96", "data.val_pairs=12", "data.test_pairs=12", "data.batch_tokens=256",
     "data.clauses=1", "task.beam_size=2", "task.max_extra=4", "sweep.name=small",
@@ -34,7 +34,7 @@ def records(cwd: Path, *arguments: str) -> dict[str, Record]:
     running = sweep(cwd, *arguments)
     said, _ = running.communicate(timeout=900)
     assert running.returncode == 0, said
-    return {path.parent.name: read(path) for path in cwd.glob(f"multirun/small/*/{RECORD}")}
+    return {path.parent.name: read_record(path) for path in cwd.glob(f"multirun/small/*/{RECORD_FILE}")}
 
 
 def told_alike(found: dict[str, Record]) -> dict[str, tuple[Any, ...]]:
@@ -67,6 +67,6 @@ def test_a_run_preempted_in_its_training_ends_with_the_same_metrics(tmp_path: Pa
     os.kill(next(iter(holder.processes)), signal.SIGUSR1)
     said, _ = running.communicate(timeout=900)
     assert running.returncode == 0, said
-    record = read(folder / RECORD)
+    record = read_record(folder / RECORD_FILE)
     assert (record.status, record.attempts) == (Status.finished, 2)
     assert record.metrics == undisturbed.metrics

@@ -15,8 +15,8 @@ from omegaconf import DictConfig
 import attnbench.train
 from attnbench.process import interrupts
 from attnbench.process.interrupts import Interrupted
-from attnbench.records.lifecycle import close, new_record, stop
-from attnbench.records.record import RECORD, Kind, Status, read
+from attnbench.records.lifecycle import build_signal_error, create_record, write_final_status
+from attnbench.records.record import RECORD_FILE, FailureReason, Status, read_record
 from attnbench.sweeps.display import Outcome
 
 from .test_supervisor import assert_gone, run
@@ -50,8 +50,8 @@ def test_a_single_run_that_is_stopped(tmp_path: Path, number: signal.Signals) ->
     _, error = process.communicate()
     assert process.returncode == 128 + number
     assert error == f"attnbench: stopped by {number.name}; the same command goes on from there\n"
-    (path,) = tmp_path.rglob(RECORD)
-    record = read(path)
+    (path,) = tmp_path.rglob(RECORD_FILE)
+    record = read_record(path)
     assert (record.status, record.error and record.error["message"]) == (
         Status.interrupted,
         f"stopped by {number.name}",
@@ -64,7 +64,7 @@ def test_a_single_run_that_is_stopped_before_it_has_a_record(tmp_path: Path, num
     done = single(tmp_path, "stopped_while_starting", FAKE_SIGNAL=number.name)
     assert done.returncode == 128 + number
     assert done.stderr == f"attnbench: stopped by {number.name}; the same command goes on from there\n"
-    assert not list(tmp_path.rglob(RECORD))
+    assert not list(tmp_path.rglob(RECORD_FILE))
     assert not left(tmp_path)
 
 
@@ -72,8 +72,8 @@ def test_further_signals_do_not_cost_the_record_of_the_first(tmp_path: Path) -> 
     done = single(tmp_path, "stopped_twice")
     assert done.returncode == 128 + signal.SIGINT
     assert done.stderr == "attnbench: stopped by SIGINT; the same command goes on from there\n"
-    (path,) = tmp_path.rglob(RECORD)
-    assert read(path).status is Status.interrupted
+    (path,) = tmp_path.rglob(RECORD_FILE)
+    assert read_record(path).status is Status.interrupted
     assert not left(tmp_path)
 
 
@@ -109,7 +109,7 @@ def test_a_sweep_whose_terminal_is_gone_saves_its_run(tmp_path: Path) -> None:
     os.close(ours)
     process.send_signal(signal.SIGHUP)
     assert process.wait() == 128 + signal.SIGHUP
-    record = read(tmp_path / "0" / RECORD)
+    record = read_record(tmp_path / "0" / RECORD_FILE)
     assert (record.status, record.error and record.error["message"]) == (Status.interrupted, "stopped by SIGHUP")
     assert not left(tmp_path)
 
@@ -153,8 +153,8 @@ def test_one_rank_that_is_stopped_stops_the_run(tmp_path: Path, fakes: ModuleTyp
     job.config.trainer.devices = 2
     lines: list[str] = []
     assert attnbench.train.supervise([job], 1, tell=lines.append) == [Outcome.interrupted]
-    record = read(tmp_path / "0" / RECORD)
-    assert record.state == Kind.interrupted
+    record = read_record(tmp_path / "0" / RECORD_FILE)
+    assert record.status_label == FailureReason.interrupted
     assert record.error is not None
     assert record.error["message"] == "rank 1: stopped by SIGTERM"
 
@@ -163,10 +163,10 @@ def test_a_single_run_of_several_ranks_ends_with_the_status_of_the_signal(
     tmp_path: Path, fakes: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (job,) = fakes.jobs(tmp_path, fakes.finish)
-    close(new_record(job.config, []), tmp_path, Status.interrupted, stop(signal.SIGTERM))
-    monkeypatch.setattr(attnbench.train, "check", lambda cfg: job.config)
+    write_final_status(create_record(job.config, []), tmp_path, Status.interrupted, build_signal_error(signal.SIGTERM))
+    monkeypatch.setattr(attnbench.train, "validate_config", lambda cfg: job.config)
     monkeypatch.setattr(attnbench.train, "supervise", lambda *_, **__: [Outcome.interrupted])
-    with interrupts.handled(), pytest.raises(Interrupted) as stopped:
+    with interrupts.handle_signals(), pytest.raises(Interrupted) as stopped:
         attnbench.train.run_on_ranks(DictConfig({}), tmp_path, [])
     assert stopped.value.code == 128 + signal.SIGTERM
     assert capsys.readouterr().err == "attnbench: stopped by SIGTERM; the same command goes on from there\n"
@@ -186,7 +186,7 @@ def test_a_single_run_whose_folder_cannot_be_made_is_a_sentence(tmp_path: Path, 
 
 def test_a_record_that_could_not_be_closed_is_said_to_be_cut_off(tmp_path: Path, fakes: ModuleType) -> None:
     (job,) = fakes.jobs(tmp_path, fakes.finish)
-    assert attnbench.train._state_of(new_record(job.config, [])) == (
+    assert attnbench.train._state_of(create_record(job.config, [])) == (
         "cut off",
         "how it ended could not be written to its record; the same command goes on",
     )

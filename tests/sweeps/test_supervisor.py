@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from attnbench.records.lifecycle import death
-from attnbench.records.record import PLAN, RECORD, Status, read
+from attnbench.records.lifecycle import build_exit_error
+from attnbench.records.record import PLAN_FILE, RECORD_FILE, Status, read_record
 from attnbench.sweeps.display import Outcome
 from attnbench.sweeps.supervisor import supervise
 
@@ -82,7 +82,7 @@ def test_one_failure_does_not_stop_the_others(tmp_path: Path, fakes: ModuleType)
 
 def test_a_run_leaves_a_record_even_if_it_could_not_write_one(tmp_path: Path, fakes: ModuleType) -> None:
     run(tmp_path, fakes, "killed", "leave", "fail_early", "fail")
-    records = [read(tmp_path / str(n) / RECORD) for n in range(4)]
+    records = [read_record(tmp_path / str(n) / RECORD_FILE) for n in range(4)]
     assert [record.status for record in records] == [Status.failed] * 4
     assert [record.error["type"] for record in records if record.error] == [
         "Killed", "Exited", "ImportError", "RuntimeError"
@@ -95,10 +95,10 @@ def test_a_run_leaves_a_record_even_if_it_could_not_write_one(tmp_path: Path, fa
 
 
 def test_an_instruction_that_the_machine_lacks_is_told_with_the_way_on() -> None:
-    message = death(-signal.SIGILL)["message"]
+    message = build_exit_error(-signal.SIGILL)["message"]
     assert message.startswith("killed by signal 4 (Illegal instruction): ")
     assert "ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16" in message
-    assert death(-signal.SIGKILL)["message"] == "killed by signal 9 (Killed)"
+    assert build_exit_error(-signal.SIGKILL)["message"] == "killed by signal 9 (Killed)"
 
 
 def test_an_endless_message_does_not_block(tmp_path: Path, fakes: ModuleType) -> None:
@@ -109,11 +109,11 @@ def test_an_endless_message_does_not_block(tmp_path: Path, fakes: ModuleType) ->
 
 def test_what_is_finished_is_not_run_again_and_the_rest_is(tmp_path: Path, fakes: ModuleType) -> None:
     run(tmp_path, fakes, "finish", "killed", "fail", "leave")
-    before = (tmp_path / "0" / RECORD).read_bytes()
+    before = (tmp_path / "0" / RECORD_FILE).read_bytes()
     outcomes, lines = run(tmp_path, fakes, "fail", "finish", "finish", "finish")
     assert outcomes == [Outcome.skipped, *[Outcome.finished] * 3]
     assert lines[0] == "[1/4] 0 seed=0: skipped: finished"
-    assert (tmp_path / "0" / RECORD).read_bytes() == before
+    assert (tmp_path / "0" / RECORD_FILE).read_bytes() == before
 
 
 def test_nothing_is_imported_where_all_runs_are_finished(
@@ -132,18 +132,18 @@ def test_nothing_is_imported_where_all_runs_are_finished(
 def test_an_old_failure_is_not_taken_for_a_new_one(tmp_path: Path, fakes: ModuleType) -> None:
     run(tmp_path, fakes, "fail")
     run(tmp_path, fakes, "leave")
-    error = read(tmp_path / "0" / RECORD).error
+    error = read_record(tmp_path / "0" / RECORD_FILE).error
     assert error is not None
     assert error["message"] == "exited with status 3"
 
 
 def test_a_record_that_cannot_be_read_is_not_written_over(tmp_path: Path, fakes: ModuleType) -> None:
     (tmp_path / "0").mkdir()
-    (tmp_path / "0" / RECORD).write_text('{"schema_version": 99}')
+    (tmp_path / "0" / RECORD_FILE).write_text('{"schema_version": 99}')
     outcomes, lines = run(tmp_path, fakes, "finish", "finish")
     assert outcomes == [Outcome.failed, Outcome.finished]
     assert "schema version 99" in lines[0]
-    assert (tmp_path / "0" / RECORD).read_text() == '{"schema_version": 99}'
+    assert (tmp_path / "0" / RECORD_FILE).read_text() == '{"schema_version": 99}'
 
 
 def test_the_same_run_twice_is_done_once(tmp_path: Path, fakes: ModuleType) -> None:
@@ -171,7 +171,7 @@ def test_a_signal_stops_the_run_once_and_the_sweep(tmp_path: Path, number: signa
     assert f"stopped by {number.name} in run 1 of 2" in said
     assert "the same command goes on" in said
     assert_gone(child)
-    record = read(tmp_path / "0" / RECORD)
+    record = read_record(tmp_path / "0" / RECORD_FILE)
     assert record.status is Status.interrupted
     assert record.error is not None
     assert (record.error["type"], record.error["message"]) == ("Interrupted", f"stopped by {number.name}")
@@ -188,7 +188,7 @@ def test_a_run_that_does_not_stop_is_killed_by_the_third_signal(tmp_path: Path) 
         process.communicate(timeout=30)
     assert process.returncode == 128 + signal.SIGTERM
     assert_gone(child)
-    record = read(tmp_path / "0" / RECORD)
+    record = read_record(tmp_path / "0" / RECORD_FILE)
     assert record.status is Status.interrupted
     assert record.error is not None
     assert record.error["message"] == "stopped by SIGTERM"
@@ -199,11 +199,11 @@ def test_a_run_does_not_outlive_its_supervisor(tmp_path: Path, fakes: ModuleType
         process.kill()
         process.wait()
         assert_gone(child)
-    assert read(tmp_path / "0" / RECORD).status is Status.running, "nobody was left to say otherwise"
+    assert read_record(tmp_path / "0" / RECORD_FILE).status is Status.running, "nobody was left to say otherwise"
     assert run(tmp_path, fakes, "finish")[0] == [Outcome.finished], "the same command goes on"
 
 
 def test_no_draft_is_left(tmp_path: Path, fakes: ModuleType) -> None:
     run(tmp_path, fakes, "finish", "killed")
-    assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == [RECORD, RECORD]
-    assert not (tmp_path / PLAN).exists()
+    assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == [RECORD_FILE, RECORD_FILE]
+    assert not (tmp_path / PLAN_FILE).exists()

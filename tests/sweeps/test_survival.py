@@ -12,10 +12,19 @@ from types import ModuleType
 
 import pytest
 
-from attnbench.config.tracking import OnMemory
+from attnbench.config.tracking import OnOutOfMemory
 from attnbench.process.interrupts import Interrupted
-from attnbench.records.lifecycle import death, error_of, new_record
-from attnbench.records.record import RECORD, Kind, Plan, PlannedRun, Status, read, write, write_progress
+from attnbench.records.lifecycle import build_exception_error, build_exit_error, create_record
+from attnbench.records.record import (
+    RECORD_FILE,
+    FailureReason,
+    Plan,
+    PlannedRun,
+    Status,
+    read_record,
+    write_progress,
+    write_record,
+)
 from attnbench.sweeps import retries
 from attnbench.sweeps.display import Board, Counts, Outcome, Running, why
 from attnbench.sweeps.lease import Lease, take
@@ -59,28 +68,28 @@ def test_whatever_befalls_a_run_the_table_says_and_the_same_command_mends(tmp_pa
 def test_a_retry_counts_and_shows_what_the_run_had_said(tmp_path: Path, fakes: ModuleType) -> None:
     outcomes, lines = run(tmp_path, fakes, "killed_once", "killed", retries=1)
     assert outcomes == [Outcome.finished, Outcome.failed]
-    assert [read(tmp_path / str(n) / RECORD).attempts for n in (0, 1)] == [2, 2]
+    assert [read_record(tmp_path / str(n) / RECORD_FILE).attempts for n in (0, 1)] == [2, 2]
     assert "so far so good" in lines
     (tmp_path / "again").mkdir()
     assert "    so far so good" in run(tmp_path / "again", fakes, "killed_once")[1], "the last lines of its log"
 
 
 def test_a_batch_is_halved_until_it_fits(tmp_path: Path, fakes: ModuleType) -> None:
-    outcomes, lines = run(tmp_path, fakes, "hungry", on_oom=OnMemory.halve_batch)
+    outcomes, lines = run(tmp_path, fakes, "hungry", on_oom=OnOutOfMemory.halve_batch)
     assert outcomes == [Outcome.finished]
-    size = fakes.jobs(tmp_path, fakes.hungry)[0].config.data.update_size
-    tried = [line.rpartition("=")[2] for line in lines if "again with trainer.micro_batch=" in line]
+    size = fakes.jobs(tmp_path, fakes.hungry)[0].config.data.max_update_size
+    tried = [line.rpartition("=")[2] for line in lines if "again with trainer.micro_batch_size=" in line]
     assert tried == [str(-(-size // 2**n)) for n in range(1, len(tried) + 1)]
-    assert read(tmp_path / "0" / RECORD).overrides == [f"trainer.micro_batch={tried[-1]}"]
+    assert read_record(tmp_path / "0" / RECORD_FILE).overrides == [f"trainer.micro_batch_size={tried[-1]}"]
     assert int(tried[-1]) <= 1000 < 2 * int(tried[-1])
 
 
 def test_what_a_run_had_come_down_to_is_where_the_next_command_begins(tmp_path: Path, fakes: ModuleType) -> None:
-    (job,) = fakes.jobs(tmp_path, fakes.finish, on_oom=OnMemory.halve_batch)
-    record = new_record(job.config, [*job.overrides, "trainer.micro_batch=7"])
+    (job,) = fakes.jobs(tmp_path, fakes.finish, on_oom=OnOutOfMemory.halve_batch)
+    record = create_record(job.config, [*job.overrides, "trainer.micro_batch_size=7"])
     assert retries.halved_before(job, record) == 7
-    assert retries.halved_before(job, new_record(job.config, job.overrides)) is None
-    record.status, record.error = Status.failed, {"kind": Kind.memory}
+    assert retries.halved_before(job, create_record(job.config, job.overrides)) is None
+    record.status, record.error = Status.failed, {"kind": FailureReason.memory}
     task, tried = retries.Task(1, "", job, micro_batch=7), []
     while (again := retries.once_more(task, record)) is not None:
         tried.append(again.micro_batch)
@@ -94,12 +103,12 @@ def test_runs_at_once_leave_the_records_that_runs_in_turn_do(tmp_path: Path, fak
         folder.mkdir()
         os.mkfifo(folder / "pipe")
         assert run(folder, fakes, name, name, workers=workers)[0] == [Outcome.finished] * 2
-    one, two = ([read(tmp_path / w / str(n) / RECORD) for n in (0, 1)] for w in ("1", "2"))
+    one, two = ([read_record(tmp_path / w / str(n) / RECORD_FILE) for n in (0, 1)] for w in ("1", "2"))
     for alone, beside in zip(one, two, strict=True):
         assert (alone.run_id, alone.metrics, alone.status) == (beside.run_id, beside.metrics, beside.status)
 
 
-@pytest.mark.parametrize(("set_by", "given"), [(None, ["trainer.threads=3"]), ("1", [])])
+@pytest.mark.parametrize(("set_by", "given"), [(None, ["trainer.num_threads=3"]), ("1", [])])
 def test_cores_are_divided_unless_somebody_has_said_how_many(
     tmp_path: Path, fakes: ModuleType, monkeypatch: pytest.MonkeyPatch, set_by: str | None, given: list[str]
 ) -> None:
@@ -121,7 +130,7 @@ def test_a_signal_reaches_every_run_once(tmp_path: Path) -> None:
     for pid in (child, other):
         assert_gone(pid)
     for n in ("0", "1"):
-        assert read(tmp_path / n / RECORD).status is Status.interrupted
+        assert read_record(tmp_path / n / RECORD_FILE).status is Status.interrupted
     assert not (tmp_path / "2").exists()
 
 
@@ -145,7 +154,7 @@ def test_two_commands_on_one_folder_do_each_run_once(tmp_path: Path, fakes: Modu
     assert "[2/3] 1 seed=1: skipped: finished" in told
     assert "[3/3] 2 seed=2: failed elsewhere: boom" in told, "a command does not retry what another has just tried"
     assert "[1/3] 0 seed=0: skipped: finished elsewhere" in said[-1]
-    assert {read(tmp_path / str(n) / RECORD).attempts for n in range(3)} == {1}
+    assert {read_record(tmp_path / str(n) / RECORD_FILE).attempts for n in range(3)} == {1}
 
 
 def test_a_run_does_not_outlive_the_fork_server_that_alone_knew_of_its_end(tmp_path: Path) -> None:
@@ -154,15 +163,15 @@ def test_a_run_does_not_outlive_the_fork_server_that_alone_knew_of_its_end(tmp_p
         os.kill(server, signal.SIGKILL)
         process.communicate(timeout=30)
     assert_gone(child)
-    assert [read(tmp_path / n / RECORD).state for n in ("0", "1")] == ["killed", "finished"]
+    assert [read_record(tmp_path / n / RECORD_FILE).status_label for n in ("0", "1")] == ["killed", "finished"]
 
 
 def test_a_run_that_goes_nowhere_is_killed(tmp_path: Path, fakes: ModuleType) -> None:
-    assert run(tmp_path, fakes, "deaf", hung_minutes=0.002)[0] == [Outcome.failed]
-    error = read(tmp_path / "0" / RECORD).error
+    assert run(tmp_path, fakes, "deaf", hang_timeout_minutes=0.002)[0] == [Outcome.failed]
+    error = read_record(tmp_path / "0" / RECORD_FILE).error
     assert error is not None
-    assert error["kind"] == Kind.hung
-    assert error["message"] == "no progress for 0.002 minutes (sweep.hung_minutes)"
+    assert error["kind"] == FailureReason.hung
+    assert error["message"] == "no progress for 0.002 minutes (sweep.hang_timeout_minutes)"
 
 
 class OutOfMemoryError(RuntimeError):
@@ -172,53 +181,73 @@ class OutOfMemoryError(RuntimeError):
 @pytest.mark.parametrize(
     ("error", "kind", "message"),
     [
-        (OSError(errno.ENOSPC, "No space left on device"), Kind.disk_full, "here: no space left on device; make room"),
-        (PermissionError(errno.EACCES, "Permission denied", "/x"), Kind.not_writable, "/x: permission denied; see to"),
-        (OutOfMemoryError("CUDA out of memory. Tried\nmore"), Kind.memory, "out of memory: CUDA out of memory. Tried;"),
-        (MemoryError(), Kind.memory, "out of memory: MemoryError; with -m, sweep.on_oom=halve_batch"),
-        (RuntimeError("Function 'MulBackward0' returned nan values in its 0th output."), Kind.diverged, "Function"),
-        (KeyboardInterrupt(), Kind.interrupted, "stopped by SIGINT"),
-        (Interrupted(signal.SIGHUP, "after update 3"), Kind.interrupted, "stopped by SIGHUP after update 3"),
-        (SystemExit(1), Kind.interrupted, "a library has ended the process, with status 1"),
+        (
+            OSError(errno.ENOSPC, "No space left on device"),
+            FailureReason.disk_full,
+            "here: no space left on device; make room",
+        ),
+        (
+            PermissionError(errno.EACCES, "Permission denied", "/x"),
+            FailureReason.not_writable,
+            "/x: permission denied; change its permissions",
+        ),
+        (
+            OutOfMemoryError("CUDA out of memory. Tried\nmore"),
+            FailureReason.memory,
+            "out of memory: CUDA out of memory. Tried;",
+        ),
+        (MemoryError(), FailureReason.memory, "out of memory: MemoryError; with -m, sweep.on_oom=halve_batch"),
+        (
+            RuntimeError("Function 'MulBackward0' returned nan values in its 0th output."),
+            FailureReason.diverged,
+            "Function",
+        ),
+        (KeyboardInterrupt(), FailureReason.interrupted, "stopped by SIGINT"),
+        (Interrupted(signal.SIGHUP, "after update 3"), FailureReason.interrupted, "stopped by SIGHUP after update 3"),
+        (SystemExit(1), FailureReason.interrupted, "a library has ended the process, with status 1"),
         (
             OSError(errno.EFBIG, "File too large", "/x"),
-            Kind.disk_full,
+            FailureReason.disk_full,
             "/x: file too large; raise the limit on the size",
         ),
-        (FileNotFoundError(errno.ENOENT, "No such file"), Kind.raised, "[Errno 2] No such file"),
+        (FileNotFoundError(errno.ENOENT, "No such file"), FailureReason.raised, "[Errno 2] No such file"),
     ],
 )
-def test_an_exception_has_a_kind(error: BaseException, kind: Kind, message: str) -> None:
-    found = error_of(error, Path("here"))
+def test_an_exception_has_a_kind(error: BaseException, kind: FailureReason, message: str) -> None:
+    found = build_exception_error(error, Path("here"))
     assert found["kind"] == kind
     assert found["message"].startswith(message)
 
 
 def test_a_sentence_that_says_all_has_no_traceback_below_it() -> None:
-    for kind in Kind:
+    for kind in FailureReason:
         error = {"kind": kind.value, "message": "said", "traceback": "one\ntwo"}
-        says_all = kind in (Kind.disk_full, Kind.not_writable, Kind.refused)
+        says_all = kind in (FailureReason.disk_full, FailureReason.not_writable, FailureReason.refused)
         assert why(error) == ([] if says_all else ["    one", "    two"])
 
 
 def test_a_full_disk_is_found_behind_what_it_led_to() -> None:
     error = RuntimeError("unexpected pos 704 vs 598")  # as torch.save does
     error.__context__ = OSError(errno.ENOSPC, "No space left on device")
-    assert error_of(error, Path("here"))["kind"] == Kind.disk_full
+    assert build_exception_error(error, Path("here"))["kind"] == FailureReason.disk_full
 
 
 def test_a_kill_when_memory_is_short_is_told_apart() -> None:
-    assert death(-signal.SIGKILL, short=True)["kind"] == Kind.perhaps_memory
-    assert death(-signal.SIGSEGV, short=True)["kind"] == death(3)["kind"] == Kind.killed
+    assert build_exit_error(-signal.SIGKILL, is_out_of_memory=True)["kind"] == FailureReason.perhaps_memory
+    assert (
+        build_exit_error(-signal.SIGSEGV, is_out_of_memory=True)["kind"]
+        == build_exit_error(3)["kind"]
+        == FailureReason.killed
+    )
 
 
 def test_status_tells_what_became_of_each_run(tmp_path: Path, fakes: ModuleType) -> None:
     run(tmp_path, fakes, "finish", "killed", "finish", "finish", retries=1)
-    cut_off = read(tmp_path / "2" / RECORD)
+    cut_off = read_record(tmp_path / "2" / RECORD_FILE)
     cut_off.status = Status.running
-    write(cut_off, tmp_path / "2")
+    write_record(cut_off, tmp_path / "2")
     runs = [PlannedRun(str(n), [f"seed={n}"], {}) for n in range(5)]
-    write(Plan(2, "small", [], runs), tmp_path)
+    write_record(Plan(2, "small", [], runs), tmp_path)
     assert isinstance(take(tmp_path / "3", 60.0), Lease)
     write_progress(tmp_path / "3", 30, 120)
     said = table(tmp_path).splitlines()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from attnbench.config import ConfigError
-from attnbench.records.record import RECORD, Status, read, read_plan
+from attnbench.records.record import RECORD_FILE, Status, read_plan, read_record
 from attnbench.sweeps.compose import Composer
 from attnbench.sweeps.plan import expand
 from attnbench.sweeps.search_space import Space
@@ -102,5 +102,5 @@ def test_a_random_search_from_plan_to_table(tmp_path: Path) -> None:
     folder = tmp_path / "multirun" / "small"
     plan = read_plan(folder / "plan.json")
     assert len({run.config["optim"]["lr"] for run in plan.runs}) == 5
-    assert [read(folder / run.run_id / RECORD).status for run in plan.runs] == [Status.finished] * 5
-    assert len(list(folder.glob(f"*/{RECORD}"))) == 5, "Hydra ran what was planned"
+    assert [read_record(folder / run.run_id / RECORD_FILE).status for run in plan.runs] == [Status.finished] * 5
+    assert len(list(folder.glob(f"*/{RECORD_FILE}"))) == 5, "Hydra ran what was planned"

@@ -12,7 +12,7 @@ import yaml
 from wandb import wandb_agent
 from wandb.apis.public import sweeps
 
-from attnbench.records.identity import run_id
+from attnbench.records.identity import compute_run_id
 from attnbench.records.record import read_plan
 from attnbench.sweeps import __main__ as door
 from attnbench.sweeps.plan import compose, expand
@@ -64,7 +64,7 @@ def test_an_agent_starts_the_runs_of_the_plan(
         assert command[:4] == ["/usr/bin/env", "python", "-m", "attnbench.train"]
         composed = compose(command[4:])
         assert (composed.logger.mode.name, composed.sweep.name) == ("online", plan.sweep)
-        found.add(run_id(composed))
+        found.add(compute_run_id(composed))
     assert found == {run.run_id for run in plan.runs}
 
 

@@ -12,7 +12,7 @@ from attnbench.config import Config
 from attnbench.sweeps.compose import Composer
 
 _ANY = [
-    "trainer.max_epochs=4", "trainer.validate_every_epochs=2", "trainer.accelerator=cpu", "trainer.threads=1",
+    "trainer.max_epochs=4", "trainer.check_val_every_n_epoch=2", "trainer.accelerator=cpu", "trainer.num_threads=1",
     "logger=none", "callbacks=quiet",
 ]  # fmt: skip
 _BLOCKS = ["model.depth=1", "model.d_model=16", "model.d_ff=32", "model.num_heads=2", "model.dropout=0.2"]
@@ -25,7 +25,8 @@ SMALL = {
     "translation": [*_ANY, *_BLOCKS, *_PAIRS],
     "classification": [
         *_ANY, *_BLOCKS, "experiment=vit_synthetic_garments", "data.train_images=96", "data.val_images=20",
-        "data.test_images=20", "data.batch_size=30", "data.crop_padding=2", "data.flip=true", "task.eval_batch=9",
+        "data.test_images=20", "data.batch_size=30", "data.crop_padding=2", "data.horizontal_flip=true",
+        "task.eval_batch_size=9",
     ],
     "recurrent": [
         *_ANY, *_PAIRS, "model=luong", "model.depth=1", "model.d_embedding=16", "model.d_hidden=16",

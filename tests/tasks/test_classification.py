@@ -11,26 +11,27 @@ import torch
 import torch.nn.functional as F
 
 from attnbench.config.attention import Score
-from attnbench.config.model import Norm, Pool
+from attnbench.config.model import NormPlacement, Pool
 from attnbench.config.position import Position
-from attnbench.config.root import FITS
+from attnbench.config.root import COMPATIBLE_FAMILIES
 from attnbench.config.task import ClassificationConfig
-from attnbench.records.record import read
+from attnbench.records.record import read_record
 from attnbench.tasks.build import build_task, load_task
 from attnbench.tasks.classification import Classification
 from attnbench.tasks.classification_data import ClassificationData
-from attnbench.training.runner import MODEL, execute
+from attnbench.training.runner import MODEL_FILE, run_training
 
 from ..conftest import one_at_a_time
 from .conftest import SMALL, Small, compose
 
-BASELINES = sorted(FITS[ClassificationConfig]["model"] - {"vit"})
+BASELINES = sorted(COMPATIBLE_FAMILIES[ClassificationConfig]["model"] - {"vit"})
 OVERFIT = [
-    "debug.overfit_batches=1", "data.batch_size=16", "data.crop_padding=0", "data.flip=false", "optim.lr=5e-3",
-    "schedule.warmup_steps=5", "trainer.max_epochs=60", "trainer.validate_every_epochs=60",
+    "debug.overfit_batches=1", "data.batch_size=16", "data.crop_padding=0", "data.horizontal_flip=false",
+    "optim.lr=5e-3",
+    "schedule.warmup_steps=5", "trainer.max_epochs=60", "trainer.check_val_every_n_epoch=60",
     "trainer.final_weights=last",
 ]  # fmt: skip
-ONCE = ["data.train_images=32", "trainer.max_epochs=1", "trainer.validate_every_epochs=1"]
+ONCE = ["data.train_images=32", "trainer.max_epochs=1", "trainer.check_val_every_n_epoch=1"]
 
 
 def baseline(*overrides: str, model: str) -> list[str]:
@@ -43,7 +44,7 @@ def baseline(*overrides: str, model: str) -> list[str]:
 # Every part that a model can be made of, one at a time.
 VARIANTS = one_at_a_time(
     {
-        "attention.score": Score.scaled_dot, "position": Position.learned, "model.norm": Norm.pre,
+        "attention.score": Score.scaled_dot, "position": Position.learned, "model.norm_placement": NormPlacement.pre,
         "model.pool": Pool.cls,
     }
 )  # fmt: skip
@@ -52,7 +53,7 @@ VARIANTS = one_at_a_time(
 @pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
 def test_every_variant_overfits_a_batch(small: Small, tmp_path: Path, variant: dict[str, Any]) -> None:
     choices = ["model.dropout=0", "model.d_model=32", *(f"{key}={value.name}" for key, value in variant.items())]
-    record = execute(small(*OVERFIT, *choices, task="classification"), tmp_path, [])
+    record = run_training(small(*OVERFIT, *choices, task="classification"), tmp_path, [])
     assert record.metrics["final"]["accuracy"] == 100
     assert record.metrics["final"]["loss"] < 0.3
 
@@ -61,15 +62,15 @@ def test_every_variant_overfits_a_batch(small: Small, tmp_path: Path, variant: d
 def test_every_baseline_overfits_a_batch(tmp_path: Path, model: str) -> None:
     # One is large, the others are slow to tell pictures apart by the statistics that they ran up.
     size = ["data.batch_size=8", "trainer.max_epochs=40"] if model == "resnet18" else ["trainer.max_epochs=100"]
-    record = execute(compose(*baseline(*OVERFIT, *size, model=model)), tmp_path, [])
+    record = run_training(compose(*baseline(*OVERFIT, *size, model=model)), tmp_path, [])
     assert record.metrics["final"]["accuracy"] == 100
     assert record.performance["flops_per_unit"] > 0
 
 
 def test_a_record_says_what_was_found(small: Small, tmp_path: Path) -> None:
     config = small("callbacks.samples=3", task="classification")
-    execute(config, tmp_path, [])
-    record = read(tmp_path / "run.json")
+    run_training(config, tmp_path, [])
+    record = read_record(tmp_path / "run.json")
     for part in ("final", "best", "test"):
         found = record.metrics[part]
         assert {"accuracy", "loss", "calibration_error"} < set(found)
@@ -88,12 +89,12 @@ def test_a_record_says_what_was_found(small: Small, tmp_path: Path) -> None:
 
 def test_a_checkpoint_reloads_alone_and_classifies_the_same(small: Small, tmp_path: Path) -> None:
     config = small(task="classification")
-    record = execute(config, tmp_path, [])
-    task, data = load_task(tmp_path / MODEL), build_task(config)[1]
+    record = run_training(config, tmp_path, [])
+    task, data = load_task(tmp_path / MODEL_FILE), build_task(config)[1]
     assert isinstance(task, Classification)
     assert isinstance(data, ClassificationData)
     with torch.inference_mode():
-        logits = task.model(task.preparation(data.images.test.pixels_NCHW)).logits
+        logits = task.classifier(task.preparation(data.images.test.pixels_NCHW)).logits
     assert F.cross_entropy(logits, data.images.test.labels_N).item() == pytest.approx(
         record.metrics["test"]["loss"], rel=1e-5
     )
@@ -103,7 +104,7 @@ def test_a_checkpoint_reloads_alone_and_classifies_the_same(small: Small, tmp_pa
 def test_pictures_of_a_vision_transformer(small: Small, tmp_path: Path, pool: Pool) -> None:
     choices = ["callbacks=default", "callbacks.probe_size=4", "callbacks.progress_bar=false", f"model.pool={pool.name}",
                *ONCE]  # fmt: skip
-    execute(small(*choices, task="classification"), tmp_path, [])
+    run_training(small(*choices, task="classification"), tmp_path, [])
     folder = tmp_path / "pictures" / "final"
     assert {path.stem for path in folder.glob("*.png")} == {
         "attention", "attention-0", "attention-1", "attention-2", "attention-3", "confusion", "positions"
@@ -117,7 +118,7 @@ def test_pictures_of_a_vision_transformer(small: Small, tmp_path: Path, pool: Po
 @pytest.mark.parametrize("model", BASELINES)
 def test_pictures_of_a_model_without_attention(tmp_path: Path, model: str) -> None:
     choices = ["callbacks=default", "callbacks.progress_bar=false", *ONCE]
-    execute(compose(*baseline(*choices, model=model)), tmp_path, [])
+    run_training(compose(*baseline(*choices, model=model)), tmp_path, [])
     assert [path.stem for path in (tmp_path / "pictures" / "final").glob("*.png")] == ["confusion"]
 
 
@@ -131,7 +132,7 @@ def test_cosine_ends_at_the_last_update_of_the_last_epoch(small: Small, tmp_path
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Classification, "training_step", recording)
-        execute(small("optim.lr=1", "schedule.warmup_steps=4", task="classification"), tmp_path, [])
+        run_training(small("optim.lr=1", "schedule.warmup_steps=4", task="classification"), tmp_path, [])
     assert len(rates) == 16  # 4 epochs of 4 updates
     assert rates[:4] == pytest.approx([0.25, 0.5, 0.75, 1])
     assert rates[4:] == sorted(rates[4:], reverse=True)

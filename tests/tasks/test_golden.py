@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from attnbench.tasks.build import TASKS
-from attnbench.training.runner import execute
+from attnbench.training.runner import run_training
 
 from .conftest import Small
 
@@ -40,5 +40,5 @@ def test_the_first_losses_are_what_they_were(
         return loss
 
     monkeypatch.setattr(task_type, "training_step", recording)
-    execute(config, tmp_path, [])
+    run_training(config, tmp_path, [])
     assert losses == pytest.approx(GOLDEN[task], rel=2e-3)

@@ -9,14 +9,14 @@ import pytest
 from PIL import Image
 
 from attnbench.data.errors import DataError
-from attnbench.data.pairs import DETOKENISED
+from attnbench.data.pairs import DETOKENIZED
 from attnbench.data.text_files import write_lines
-from attnbench.records.history import read as read_history
-from attnbench.records.record import read
+from attnbench.records.history import read_history as read_history
+from attnbench.records.record import read_record
 from attnbench.tasks.classification_data import ClassificationData
 from attnbench.tasks.translation import score_translations
 from attnbench.tasks.translation_data import TranslationData
-from attnbench.training.runner import execute
+from attnbench.training.runner import run_training
 
 from .conftest import SMALL, compose
 
@@ -29,7 +29,7 @@ def own_text(folder: Path, *overrides: str, **pairs: Sequence[tuple[str, str]]) 
             write_lines(folder / f"{split}.{side}", column)
             keys.append(f"data.{split}_{side}={folder / split}.{side}")
     rest = [override for override in SMALL["translation"] if not override.startswith("data.")]
-    return [*rest, "data=files", "data.segmenter=word", f"paths.cache={folder}/cache", *keys, *overrides]
+    return [*rest, "data=files", "data.tokenizer_type=word", f"paths.cache={folder}/cache", *keys, *overrides]
 
 
 def test_sentences_that_training_has_are_counted_recorded_and_printed(
@@ -37,8 +37,8 @@ def test_sentences_that_training_has_are_counted_recorded_and_printed(
 ) -> None:
     train = [(f"word {n}", f"wort {n} ist hier") for n in range(20)]
     test = [("word 3", "wort 4 ist hier"), ("a word", "wort 5 ist  hier"), ("new word", "ein neues wort hier")]
-    execute(compose(*own_text(tmp_path, train=train, val=[("any", "das ist ein satz")], test=test)), tmp_path, [])
-    record = read(tmp_path / "run.json")
+    run_training(compose(*own_text(tmp_path, train=train, val=[("any", "das ist ein satz")], test=test)), tmp_path, [])
+    record = read_record(tmp_path / "run.json")
     assert record.provenance["overlap"] == {
         "val": {"examples": 1, "source": 0, "target": 0},
         "test": {"examples": 3, "source": 1, "target": 2},
@@ -56,12 +56,12 @@ CHINESE = [
 
 
 def test_bleu_of_a_language_without_spaces_counts_its_characters(tmp_path: Path) -> None:
-    record = execute(compose(*own_text(tmp_path, train=CHINESE, val=CHINESE, test=CHINESE)), tmp_path, [])
+    record = run_training(compose(*own_text(tmp_path, train=CHINESE, val=CHINESE, test=CHINESE)), tmp_path, [])
     assert "|tok:zh|" in record.metrics["test"]["bleu_signature"]
     perfect = [target for _, target in CHINESE]
     text = TranslationData(compose(*own_text(tmp_path, train=CHINESE, val=CHINESE))).text
     found = {
-        name: score_translations(perfect, {DETOKENISED: perfect}, text, perfect, tokenize=name)
+        name: score_translations(perfect, {DETOKENIZED: perfect}, text, perfect, tokenize=name)
         for name in ("13a", "zh")
     }
     assert found["13a"]["bleu"] == 0
@@ -92,11 +92,11 @@ def test_the_metric_that_chooses_weights_can_be_chosen(tmp_path: Path, monitor: 
     task = "classification" if monitor == "accuracy" else "translation"
     keys = [
         "trainer.max_epochs=3",
-        "trainer.validate_every_epochs=1",
+        "trainer.check_val_every_n_epoch=1",
         f"paths.cache={tmp_path}",
         f"task.monitor={monitor}",
     ]
-    record = execute(compose(*SMALL[task], *keys), tmp_path, [])
+    record = run_training(compose(*SMALL[task], *keys), tmp_path, [])
     values = [entry[f"val/{monitor}"] for entry in read_history(tmp_path) if f"val/{monitor}" in entry]
     assert len(values) == 3
     expected = (min if monitor == "loss" else max)(values)
@@ -121,8 +121,8 @@ def test_pictures_that_training_has_are_counted_recorded_and_printed(
         paint(tmp_path / "train" / "ab"[level % 2] / f"{level}.png", (level, 0, 0))
         paint(tmp_path / "val" / "ab"[level % 2] / f"{level}.png", (level, 9, 0))
     paint(tmp_path / "val" / "b" / "same.png", (0, 0, 0))
-    execute(compose(*own_pictures(tmp_path)), tmp_path / "run", [])
-    record = read(tmp_path / "run" / "run.json")
+    run_training(compose(*own_pictures(tmp_path)), tmp_path / "run", [])
+    record = read_record(tmp_path / "run" / "run.json")
     assert record.provenance["overlap"] == {name: {"examples": 5, "picture": 1} for name in ("val", "test")}
     assert "attnbench: val: of 5 examples, 1 picture found in the training set\n" in capsys.readouterr().err
 

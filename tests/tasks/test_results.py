@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from attnbench.config import ConfigError
-from attnbench.metrics.text import bleu, chrf
-from attnbench.records.record import read
+from attnbench.metrics.text import compute_bleu, compute_chrf
+from attnbench.records.record import read_record
 from attnbench.sweeps import plan
-from attnbench.training.runner import execute
+from attnbench.training.runner import run_training
 
 from .conftest import Small, compose
 
@@ -40,35 +40,37 @@ def test_each_test_set_has_its_scores_and_the_text_they_are_of(tmp_path: Path) -
     write_multi30k(tmp_path / "data" / "multi30k")
     model = ["model.depth=1", "model.d_model=16", "model.d_ff=32", "model.num_heads=2", "task.beam_size=2"]
     config = compose(
-        "data=multi30k", "data.segmenter=word", "data.more_test_sets=[test_2017_flickr]", f"paths.data={tmp_path}/data",
-        f"paths.cache={tmp_path}/cache", *model, "trainer.max_epochs=2", "trainer.accelerator=cpu", "trainer.threads=1",
+        "data=multi30k", "data.tokenizer_type=word", "data.extra_test_sets=[test_2017_flickr]",
+        f"paths.data={tmp_path}/data",
+        f"paths.cache={tmp_path}/cache", *model, "trainer.max_epochs=2", "trainer.accelerator=cpu",
+        "trainer.num_threads=1",
         "logger=none", "callbacks=quiet",
     )  # fmt: skip
-    execute(config, tmp_path / "run", [])
-    metrics, outputs = read(tmp_path / "run" / "run.json").metrics, tmp_path / "run" / "outputs"
+    run_training(config, tmp_path / "run", [])
+    metrics, outputs = read_record(tmp_path / "run" / "run.json").metrics, tmp_path / "run" / "outputs"
     for stage, sentences in (("test", 6), ("test_2017_flickr", 5)):
         lines = {path.name: path.read_text().splitlines() for path in outputs.glob(f"{stage}.*")}
         assert {len(found) for found in lines.values()} == {sentences}
         said, meant = (lines[f"{stage}.{column}.txt"] for column in ("hypothesis", "reference"))
-        tokens = bleu(said, meant, tokenize="none", lowercase=True)
-        assert metrics[stage]["bleu_tokenised"] == pytest.approx(tokens.score)
-        said, meant = (lines[f"{stage}.detokenised.{column}.txt"] for column in ("hypothesis", "reference"))
+        tokens = compute_bleu(said, meant, tokenize="none", lowercase=True)
+        assert metrics[stage]["bleu_tokenized"] == pytest.approx(tokens.score)
+        said, meant = (lines[f"{stage}.detokenized.{column}.txt"] for column in ("hypothesis", "reference"))
         assert meant[0].endswith("gross."), "ordinary text"
-        assert metrics[stage]["bleu"] == pytest.approx(bleu(said, meant, lowercase=True).score)
-        assert metrics[stage]["chrf"] == pytest.approx(chrf(said, meant, lowercase=True).score)
+        assert metrics[stage]["bleu"] == pytest.approx(compute_bleu(said, meant, lowercase=True).score)
+        assert metrics[stage]["chrf"] == pytest.approx(compute_chrf(said, meant, lowercase=True).score)
     assert metrics["test"]["loss"] != metrics["test_2017_flickr"]["loss"]
     assert not list(outputs.glob(".*.tmp"))
 
 
 def test_a_test_set_is_tested_once() -> None:
-    with pytest.raises(ConfigError, match=r"data.more_test_sets=\[test_2016_flickr\]: expected test_2016_flickr once"):
-        plan.compose(["data=multi30k", "data.more_test_sets=[test_2016_flickr]"])
+    with pytest.raises(ConfigError, match=r"data.extra_test_sets=\[test_2016_flickr\]: expected test_2016_flickr once"):
+        plan.compose(["data=multi30k", "data.extra_test_sets=[test_2016_flickr]"])
 
 
 @pytest.mark.parametrize("meant", [2, 5])
 def test_an_average_of_fewer_checkpoints_than_meant_is_said_to_be_one(small: Small, tmp_path: Path, meant: int) -> None:
     config = small("trainer.final_weights=average", f"trainer.average_last={meant}")  # four epochs, two validations
-    said = [note for note in execute(config, tmp_path / "run", []).notes if note.startswith("tested:")]
-    updates = read(tmp_path / "run" / "run.json").metrics["final"]["update"]
+    said = [note for note in run_training(config, tmp_path / "run", []).notes if note.startswith("tested:")]
+    updates = read_record(tmp_path / "run" / "run.json").metrics["final"]["update"]
     few = f"tested: the mean of all 2 checkpoints, of update {updates // 2} to {updates}, where the last 5 of more were"
     assert [note[: len(few)] for note in said] == [few] * (meant == 5)

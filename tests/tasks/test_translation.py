@@ -13,17 +13,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from attnbench.config.attention import Score
-from attnbench.config.model import Norm
+from attnbench.config.model import NormPlacement
 from attnbench.config.position import Position
 from attnbench.data.errors import DataError
-from attnbench.data.pairs import DETOKENISED, TOKENISED, ParallelText, Split
+from attnbench.data.pairs import DETOKENIZED, TOKENIZED, ParallelText, Split
 from attnbench.data.tokenizer import PAD
-from attnbench.nn.normalizers import choices, greedy_choices
-from attnbench.records.record import Record, Status, read
+from attnbench.nn.normalizers import choose_greedily, collect_choices
+from attnbench.records.record import Record, Status, read_record
 from attnbench.tasks.base import TrainingError
 from attnbench.tasks.build import CheckpointError, build_task, load_task
 from attnbench.tasks.translation import Translation, score_translations
-from attnbench.training.runner import MODEL, execute
+from attnbench.training.runner import MODEL_FILE, run_training
 
 from ..conftest import one_at_a_time
 from .conftest import Small
@@ -31,17 +31,19 @@ from .conftest import Small
 OVERFIT = [
     "debug.overfit_batches=1", "model.d_model=32", "model.d_ff=64", "model.dropout=0", "data.batch_tokens=128",
     "optim.lr=0.01", "schedule.warmup_steps=20", "task.label_smoothing=0",
-    "trainer.max_epochs=80", "trainer.validate_every_epochs=80", "trainer.final_weights=last",
+    "trainer.max_epochs=80", "trainer.check_val_every_n_epoch=80", "trainer.final_weights=last",
 ]  # fmt: skip
 
 
 # Every part that a model can be made of, one at a time.
-VARIANTS = one_at_a_time({"attention.score": Score.scaled_dot, "position": Position.sinusoidal, "model.norm": Norm.pre})
+VARIANTS = one_at_a_time(
+    {"attention.score": Score.scaled_dot, "position": Position.sinusoidal, "model.norm_placement": NormPlacement.pre}
+)
 
 
 @pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
 def test_every_variant_overfits_a_batch(small: Small, tmp_path: Path, variant: dict[str, Any]) -> None:
-    record = execute(small(*OVERFIT, *(f"{key}={value.name}" for key, value in variant.items())), tmp_path, [])
+    record = run_training(small(*OVERFIT, *(f"{key}={value.name}" for key, value in variant.items())), tmp_path, [])
     assert record.metrics["final"]["bleu"] > 90
     assert record.metrics["final"]["loss"] < 0.1
 
@@ -50,9 +52,9 @@ def test_every_variant_overfits_a_batch(small: Small, tmp_path: Path, variant: d
 def test_every_recurrent_model_overfits_a_batch_and_is_drawn(small: Small, tmp_path: Path, model: str) -> None:
     sizes = ["model.d_embedding=32", "model.d_hidden=32", "model.dropout=0", "model.teacher_forcing=1"]
     choices = [override for override in OVERFIT if not override.startswith("model.")]
-    choices += ["trainer.max_epochs=120", "trainer.validate_every_epochs=120"]
+    choices += ["trainer.max_epochs=120", "trainer.check_val_every_n_epoch=120"]
     drawn = ["callbacks.pictures=true", "callbacks.probe_size=1"]
-    record = execute(small(*choices, f"model={model}", *sizes, *drawn, task="recurrent"), tmp_path, [])
+    record = run_training(small(*choices, f"model={model}", *sizes, *drawn, task="recurrent"), tmp_path, [])
     assert record.metrics["final"]["bleu"] > 90
     assert record.metrics["final"]["loss"] < 0.1
     pictures = [path.stem for path in (tmp_path / "pictures" / "final").glob("*.png")]
@@ -61,19 +63,19 @@ def test_every_recurrent_model_overfits_a_batch_and_is_drawn(small: Small, tmp_p
 
 def test_a_checkpoint_reloads_alone_and_translates_the_same(small: Small, tmp_path: Path) -> None:
     config = small("callbacks.samples=2")
-    execute(config, tmp_path, [])
-    task = load_task(tmp_path / MODEL)
+    run_training(config, tmp_path, [])
+    task = load_task(tmp_path / MODEL_FILE)
     assert isinstance(task, Translation)
     pairs = build_task(config)[1].pairs["test"]
     with torch.inference_mode():
-        ids = task.decode(torch.from_numpy(pairs.source.padded(np.arange(len(pairs)))), beam_size=2)
+        ids = task.decode(torch.from_numpy(pairs.source.pad_rows(np.arange(len(pairs)))), beam_size=2)
     said = (tmp_path / "outputs" / "test.hypothesis.txt").read_text().splitlines()
     assert [task.codec.target.decode(row) for row in ids] == said
 
 
 def test_a_record_says_what_was_found_and_where_it_came_from(small: Small, tmp_path: Path) -> None:
-    execute(small("callbacks.samples=1"), tmp_path, ["seed=1"])
-    record = read(tmp_path / "run.json")
+    run_training(small("callbacks.samples=1"), tmp_path, ["seed=1"])
+    record = read_record(tmp_path / "run.json")
     assert record.status is Status.finished
     assert record.overrides == ["seed=1"]
     assert 0 < record.metrics["test"]["yardsticks"]["unigram_loss"] < math.log(record.config["data"]["vocab_size"])
@@ -97,21 +99,21 @@ def test_choices_are_weighed_by_the_loss_that_is_minimized(
     small: Small, task_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """REINFORCE's gradient is that of the expected loss: of the smoothed one, where that is what is minimized."""
-    overrides = ["model.dropout=0", "attention.normaliser=reinforce", "task.label_smoothing=0.3"]
+    overrides = ["model.dropout=0", "attention.normalizer=reinforce", "task.label_smoothing=0.3"]
     if task_name == "recurrent":
         overrides.append("model.teacher_forcing=1")
     task, data = build_task(small(*overrides, task=task_name))
     assert isinstance(task, Translation)
     task.train()
     monkeypatch.setattr(task, "log_update", lambda *args, **metrics: None)
-    monkeypatch.setattr(task, "update_loss", lambda loss_sum, update_units: loss_sum / update_units)
-    batch = next(iter(data.train_loader(data.update_sampler())))
+    monkeypatch.setattr(task, "scale_loss", lambda loss_sum, update_units: loss_sum / update_units)
+    batch = next(iter(data.build_train_loader(data.build_update_sampler())))
     real_BT = batch.target_out_BT != PAD
 
     def losses(smoothing: float) -> Tensor:
         """Return each sentence's cross-entropy, by torch, from logits of all tokens at once."""
-        hidden_BTD = task.model(batch.source_BS, batch.target_in_BT).hidden
-        logits_BTV = F.linear(hidden_BTD, task.model.output_weight, task.model.output_bias)
+        hidden_BTD = task.sequence_model(batch.source_BS, batch.target_in_BT).hidden
+        logits_BTV = F.linear(hidden_BTD, task.sequence_model.output_weight, task.sequence_model.output_bias)
         loss_BT = F.cross_entropy(
             logits_BTV.transpose(1, 2), batch.target_out_BT, label_smoothing=smoothing, reduction="none"
         )
@@ -120,7 +122,7 @@ def test_choices_are_weighed_by_the_loss_that_is_minimized(
     def expected(smoothing: float) -> Tensor:
         """Compute the gradient when choices are weighed by the loss with this much smoothing."""
         torch.manual_seed(1)
-        with choices() as made:
+        with collect_choices() as made:
             loss_B = losses(0.3)
         log_p_B = torch.stack(made).sum(0)
         if smoothing == 0:
@@ -129,9 +131,9 @@ def test_choices_are_weighed_by_the_loss_that_is_minimized(
                 reached_B = losses(0)
         else:
             reached_B = loss_B.detach()
-        with torch.no_grad(), greedy_choices():
+        with torch.no_grad(), choose_greedily():
             advantage_B = reached_B - losses(smoothing)
-        return gradient((loss_B + advantage_B * log_p_B).sum() / batch.update_tokens)
+        return gradient((loss_B + advantage_B * log_p_B).sum() / batch.num_update_tokens)
 
     def gradient(loss: Tensor) -> Tensor:
         task.zero_grad()
@@ -145,8 +147,8 @@ def test_choices_are_weighed_by_the_loss_that_is_minimized(
 
 
 def assert_diverged(folder: Path) -> Record:
-    record = read(folder / "run.json")
-    assert (record.status, record.state) == (Status.failed, "diverged")
+    record = read_record(folder / "run.json")
+    assert (record.status, record.status_label) == (Status.failed, "diverged")
     assert record.error is not None
     assert record.error["type"] == "TrainingError"
     assert record.metrics["test"] == {}
@@ -160,7 +162,7 @@ def test_a_loss_that_is_nan_ends_the_run_whatever_is_logged(
     original = Translation.training_step
     monkeypatch.setattr(Translation, "training_step", lambda *args: original(*args) * float("nan"))
     with pytest.raises(TrainingError, match=r"the loss is nan at update 1: try a lower optim\.lr"):
-        execute(small(f"logger.every_steps={every}"), tmp_path, [])
+        run_training(small(f"logger.log_every_n_steps={every}"), tmp_path, [])
     assert_diverged(tmp_path)
 
 
@@ -172,10 +174,10 @@ def test_weights_that_are_not_finite_are_neither_kept_nor_tested(
     """One update, whose own loss is finite: what it leaves is not, and no loss of training is left to show it."""
     config = small(
         "optim.lr=1e308", "trainer.max_steps=1", "schedule=constant", "schedule.warmup_steps=0",
-        f"trainer.final_weights={final}", "logger.every_steps=1000", task=task,
+        f"trainer.final_weights={final}", "logger.log_every_n_steps=1000", task=task,
     )  # fmt: skip
     with pytest.raises(TrainingError, match="weights are nan or infinite at update 1: try a lower"):
-        execute(config, tmp_path, [])
+        run_training(config, tmp_path, [])
     assert assert_diverged(tmp_path).metrics["final"] == {}
     assert not [*tmp_path.glob("**/*.ckpt")]
 
@@ -198,7 +200,7 @@ def test_an_operation_that_refuses_nan_is_a_divergence_too(
 
     monkeypatch.setattr(Translation, "training_step", refuse_nan)
     with pytest.raises(TrainingError, match=r"weights are nan or infinite \(RuntimeError: probability tensor"):
-        execute(small(), tmp_path, [])
+        run_training(small(), tmp_path, [])
     assert_diverged(tmp_path)
 
 
@@ -208,47 +210,47 @@ def test_another_error_stays_what_it_is(small: Small, tmp_path: Path, monkeypatc
 
     monkeypatch.setattr(Translation, "training_step", fail)
     with pytest.raises(RuntimeError, match="a fault of the code"):
-        execute(small(), tmp_path, [])
-    assert read(tmp_path / "run.json").state == "failed"
+        run_training(small(), tmp_path, [])
+    assert read_record(tmp_path / "run.json").status_label == "failed"
 
 
 def test_a_validation_loss_that_is_nan_ends_the_run(
     small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = Translation._evaluate
+    original = Translation._evaluate_batch
 
     def lose(self: Translation, *args: Any) -> None:
         original(self, *args)
-        self._found[0].nll_sum = float("nan")
+        self._evaluations[0].nll_sum = float("nan")
 
-    monkeypatch.setattr(Translation, "_evaluate", lose)
+    monkeypatch.setattr(Translation, "_evaluate_batch", lose)
     with pytest.raises(TrainingError, match="the val loss is nan at update"):
-        execute(small(), tmp_path, [])
+        run_training(small(), tmp_path, [])
     assert assert_diverged(tmp_path).metrics["best"] == {}
 
 
 def test_training_stops_at_max_steps_with_a_validation(small: Small, tmp_path: Path) -> None:
-    record = execute(small("trainer.max_epochs=null", "trainer.max_steps=6"), tmp_path, [])
+    record = run_training(small("trainer.max_epochs=null", "trainer.max_steps=6"), tmp_path, [])
     assert record.metrics["final"]["update"] == 6
     assert "bleu" in record.metrics["test"]
 
 
 def test_training_stops_after_max_minutes_with_a_validation(small: Small, tmp_path: Path) -> None:
-    record = execute(small("trainer.max_epochs=null", "trainer.max_minutes=0.005"), tmp_path, [])
+    record = run_training(small("trainer.max_epochs=null", "trainer.max_minutes=0.005"), tmp_path, [])
     assert record.status is Status.finished
     assert record.metrics["final"]["update"] >= 1
 
 
 def test_patience_stops_training_that_gets_no_better(small: Small, tmp_path: Path) -> None:
-    choices = ["trainer.max_epochs=50", "trainer.validate_every_epochs=1", "trainer.patience=2", "optim.lr=1e-12"]
-    record = execute(small(*choices), tmp_path, [])
+    choices = ["trainer.max_epochs=50", "trainer.check_val_every_n_epoch=1", "trainer.patience=2", "optim.lr=1e-12"]
+    record = run_training(small(*choices), tmp_path, [])
     assert record.metrics["final"]["epoch"] == 3  # the first, and two that were no better
 
 
 def test_going_on_with_other_sentences_is_refused(small: Small, tmp_path: Path) -> None:
-    execute(small(), tmp_path, [])
+    run_training(small(), tmp_path, [])
     with pytest.raises(DataError, match="not as when this run began; expected the same content"):
-        execute(small("data.grammar_seed=7", "trainer.max_epochs=5"), tmp_path, [])
+        run_training(small("data.grammar_seed=7", "trainer.max_epochs=5"), tmp_path, [])
 
 
 @pytest.mark.parametrize(
@@ -265,8 +267,8 @@ def test_what_is_no_checkpoint_is_refused_in_a_sentence(tmp_path: Path, content:
 
 
 def test_a_checkpoint_cut_short_is_refused(small: Small, tmp_path: Path) -> None:
-    execute(small("trainer.max_epochs=1"), tmp_path, [])
-    path = tmp_path / MODEL
+    run_training(small("trainer.max_epochs=1"), tmp_path, [])
+    path = tmp_path / MODEL_FILE
     path.write_bytes(path.read_bytes()[:-1000])
     with pytest.raises(CheckpointError, match="not a whole attnbench checkpoint"):
         load_task(path)
@@ -275,7 +277,7 @@ def test_a_checkpoint_cut_short_is_refused(small: Small, tmp_path: Path) -> None
 @pytest.mark.parametrize("logger", ["csv", "tensorboard", "wandb", "none"])
 def test_every_logger_mirrors_the_run(small: Small, tmp_path: Path, logger: str) -> None:
     choices = [f"logger={logger}", "callbacks=default", "callbacks.probe_size=1", "callbacks.progress_bar=false"]
-    record = execute(small(*choices, "trainer.max_epochs=2"), tmp_path, [])
+    record = run_training(small(*choices, "trainer.max_epochs=2"), tmp_path, [])
     pictures = sorted(path.name for path in (tmp_path / "pictures" / "final").glob("*.png"))
     assert pictures == ["cross-0.png", "decoder-0.png", "encoder-0.png"]
     with np.load(tmp_path / "pictures" / "final" / "arrays.npz") as arrays:
@@ -302,12 +304,12 @@ def test_tokenised_sets_are_scored_on_tokens_and_on_ordinary_text(cased: bool, c
     plain = ["A dog, and a cat, sit here.", "The dog's tail is long today."]
     train = [line.capitalize() if cased else line for line in tokens]
     parts = {"train": split(train, {}), "val": split(tokens, {}), "test": split(tokens, {})}
-    text = ParallelText(**parts, vocabulary_from=(parts["train"],), tokenised=True)
-    report = score_translations(tokens, {TOKENISED: tokens, DETOKENISED: plain}, text)
-    assert report["bleu_tokenised"] == pytest.approx(100)
+    text = ParallelText(**parts, vocabulary_splits=(parts["train"],), is_tokenized=True)
+    report = score_translations(tokens, {TOKENIZED: tokens, DETOKENIZED: plain}, text)
+    assert report["bleu_tokenized"] == pytest.approx(100)
     assert case in str(report["bleu_signature"])
     assert (report["bleu"] == pytest.approx(100)) is not cased
-    only_tokens = score_translations(tokens, {TOKENISED: tokens}, text)
+    only_tokens = score_translations(tokens, {TOKENIZED: tokens}, text)
     assert only_tokens["bleu"] == pytest.approx(100)
 
 
@@ -324,6 +326,6 @@ def test_tokenised_sets_are_scored_on_tokens_and_on_ordinary_text(cased: bool, c
     ],
 )
 def test_another_programs_file_is_no_checkpoint(tmp_path: Path, content: Any, said: str) -> None:
-    torch.save(content, tmp_path / MODEL)
+    torch.save(content, tmp_path / MODEL_FILE)
     with pytest.raises(CheckpointError, match=said):
-        load_task(tmp_path / MODEL)
+        load_task(tmp_path / MODEL_FILE)

@@ -11,8 +11,8 @@ import pytest
 import wandb
 
 from attnbench import import_wandb
-from attnbench.records.identity import resolved
-from attnbench.records.record import Record, Status, read, read_all
+from attnbench.records.identity import config_to_dict
+from attnbench.records.record import Record, Status, read_record, read_records
 from attnbench.reporting.tables import write_tables
 from attnbench.sweeps.plan import compose
 from attnbench.tracking import importing
@@ -30,7 +30,7 @@ VALIDATIONS = [
 
 @cache
 def config() -> dict[str, Any]:
-    return resolved(compose(["seed=3", "sweep.name=far"]))
+    return config_to_dict(compose(["seed=3", "sweep.name=far"]))
 
 
 def logged(run_id: str, exit_code: int | None = 0, **other: Any) -> list[dict[str, Any]]:
@@ -61,7 +61,7 @@ def test_offline_runs_become_records_that_are_tabulated(
     said = capsys.readouterr()
     assert f"3 records made in {tmp_path / 'ours'}, 0 there before, 1 refused" in said.out
     assert said.err.endswith("run-dd.wandb: not a run of attnbench: its config has no model\n")
-    records, problems = read_all(tmp_path / "ours" / "far")
+    records, problems = read_records(tmp_path / "ours" / "far")
     assert not problems
     finished, failed, cut = records
     assert [record.status for record in records] == [Status.finished, Status.failed, Status.interrupted]
@@ -91,7 +91,7 @@ def test_a_project_is_read_by_wandbs_own_api(tmp_path: Path, monkeypatch: pytest
     )  # fmt: skip
     monkeypatch.setattr(wandb, "Api", lambda: SimpleNamespace(runs=lambda project: [run] if project == "us/p" else []))
     assert import_wandb.main(["us/p", "--output", str(tmp_path)]) == 0
-    record = read(tmp_path / "far" / "aa" / "run.json")
+    record = read_record(tmp_path / "far" / "aa" / "run.json")
     assert_same_numbers(record)
     assert record.provenance["git"]["commit"] == "c0ffee"
     assert record.tracker is not None

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from matplotlib.image import imsave
 
-from attnbench.records.lifecycle import new_record
-from attnbench.records.record import Plan, Status, write
+from attnbench.records.lifecycle import create_record
+from attnbench.records.record import Plan, Status, write_record
 from attnbench.sweeps.plan import compose, expand
 from attnbench.tracking.sessions import lines, sessions
 from attnbench.tracking.summary import log_summary, summary_id
@@ -22,10 +22,10 @@ CSV = "score,test.bleu,test.bleu.missing,test.bleu.run_ids\ndot,21.5,,12e4\naddi
 def leave(plan: Plan, folder: Path, tracker: str | None) -> None:
     """What a sweep leaves; its runs have that tracker."""
     for planned in plan.runs:
-        record = new_record(compose(planned.overrides), planned.overrides)
+        record = create_record(compose(planned.overrides), planned.overrides)
         record.status, record.tracker = Status.finished, {"kind": tracker} if tracker else None
-        write(record, folder / planned.run_id)
-    write(plan, folder)
+        write_record(record, folder / planned.run_id)
+    write_record(plan, folder)
     (folder / "table.csv").write_text(CSV, encoding="utf-8")
     imsave(folder / "by_length.png", np.zeros((2, 2, 3)))
 

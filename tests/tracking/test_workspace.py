@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from attnbench import sync
-from attnbench.records.record import write
+from attnbench.records.record import write_record
 from attnbench.sweeps.plan import expand
 from attnbench.tracking.workspace import FILE, build, varying
 
@@ -27,7 +27,7 @@ def test_the_definition_is_one_that_wandb_reads(tmp_path: Path) -> None:
     assert [panel.y[0].name for panel in curves.panels][:3] == ["train/loss", "val/loss", "val/bleu"]
     assert {panel.groupby_rangefunc for panel in curves.panels} == {"stddev"}
     columns = [column.metric.name for column in parameters.panels[0].columns]
-    assert columns[:4] == ["model.depth", "model.num_heads", "model.norm", "attention.score"]
+    assert columns[:4] == ["model.depth", "model.num_heads", "model.norm_placement", "attention.score"]
     assert columns[-1] == "best/bleu"
     assert attention.panels[0].media_keys == ["pictures/cross-0"]
     assert "many" in str(found.runset_settings.filters)
@@ -40,7 +40,7 @@ def test_the_door_leaves_the_definition_where_nobody_is_logged_in(
     monkeypatch.setattr("wandb.login", lambda **_: False)
     assert sync.main([str(tmp_path), "--workspace"]) == 2
     assert "plan.json: cannot be read" in capsys.readouterr().err
-    write(expand(["seed=1,2"], multirun=True), tmp_path)
+    write_record(expand(["seed=1,2"], multirun=True), tmp_path)
     assert sync.main([str(tmp_path), "--workspace"]) == 2
     said = capsys.readouterr()
     assert said.out.startswith(f"{tmp_path / FILE}: the workspace, which this command saves at W&B where")
@@ -51,7 +51,7 @@ def test_the_door_leaves_the_definition_where_nobody_is_logged_in(
 def test_the_door_saves_it_where_somebody_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write(expand(["seed=1,2", "logger.entity=us"], multirun=True), tmp_path)
+    write_record(expand(["seed=1,2", "logger.entity=us"], multirun=True), tmp_path)
     monkeypatch.setattr("wandb.login", lambda **_: True)
     saved: list[Any] = []
     monkeypatch.setattr(ws.Workspace, "save", lambda self: saved.append(self) or self)

@@ -10,19 +10,26 @@ from pathlib import Path
 import pytest
 import torch
 
-from attnbench.training.checkpointing import LAST, PREVIOUS, WholeCheckpoints, latest
+from attnbench.training.checkpointing import (
+    LAST_CHECKPOINT,
+    PREVIOUS_CHECKPOINT,
+    AtomicCheckpointIO,
+    find_latest_checkpoint,
+)
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     for number in (1, 2):
-        WholeCheckpoints(1).save_checkpoint({"number": number, "weights": torch.ones(1000)}, tmp_path / LAST)
+        AtomicCheckpointIO(1).save_checkpoint(
+            {"number": number, "weights": torch.ones(1000)}, tmp_path / LAST_CHECKPOINT
+        )
     return tmp_path
 
 
 def number_in(path: Path | None) -> int:
     assert path is not None
-    return int(WholeCheckpoints(1).load_checkpoint(path, weights_only=True)["number"])
+    return int(AtomicCheckpointIO(1).load_checkpoint(path, weights_only=True)["number"])
 
 
 def spoil(path: Path) -> None:
@@ -33,20 +40,20 @@ def spoil(path: Path) -> None:
 
 
 def test_the_last_one_and_the_one_before_are_kept(folder: Path) -> None:
-    assert (number_in(folder / LAST), number_in(folder / PREVIOUS)) == (2, 1)
-    assert latest(folder) == (folder / LAST, [])
-    (folder / LAST).unlink()  # killed between two renamings
-    assert latest(folder) == (folder / PREVIOUS, [])
+    assert (number_in(folder / LAST_CHECKPOINT), number_in(folder / PREVIOUS_CHECKPOINT)) == (2, 1)
+    assert find_latest_checkpoint(folder) == (folder / LAST_CHECKPOINT, [])
+    (folder / LAST_CHECKPOINT).unlink()  # killed between two renamings
+    assert find_latest_checkpoint(folder) == (folder / PREVIOUS_CHECKPOINT, [])
 
 
 def test_a_damaged_one_is_passed_over_and_taken_away(folder: Path) -> None:
-    spoil(folder / LAST)
-    path, notes = latest(folder)
+    spoil(folder / LAST_CHECKPOINT)
+    path, notes = find_latest_checkpoint(folder)
     assert number_in(path) == 1
     assert notes == ["checkpoint last.ckpt was damaged: went on from previous.ckpt"]
-    assert not (folder / LAST).exists()
-    spoil(folder / PREVIOUS)
-    assert latest(folder) == (None, ["checkpoint previous.ckpt was damaged: began anew"])
+    assert not (folder / LAST_CHECKPOINT).exists()
+    spoil(folder / PREVIOUS_CHECKPOINT)
+    assert find_latest_checkpoint(folder) == (None, ["checkpoint previous.ckpt was damaged: began anew"])
 
 
 class Code:
@@ -80,34 +87,36 @@ FOREIGN: dict[str, tuple[Callable[[Path], object], str]] = {
 def test_what_is_no_checkpoint_is_passed_over_and_kept_aside(
     folder: Path, write: Callable[[Path], object], said: str
 ) -> None:
-    (folder / LAST).unlink()
-    write(folder / LAST)
-    path, notes = latest(folder)
+    (folder / LAST_CHECKPOINT).unlink()
+    write(folder / LAST_CHECKPOINT)
+    path, notes = find_latest_checkpoint(folder)
     assert number_in(path) == 1
     assert notes == [f"checkpoint last.ckpt was {said}: went on from previous.ckpt"]
-    assert not (folder / LAST).exists()
-    aside = folder / LAST.with_name("last.ckpt.damaged")
+    assert not (folder / LAST_CHECKPOINT).exists()
+    aside = folder / LAST_CHECKPOINT.with_name("last.ckpt.damaged")
     assert aside.exists() or aside.is_symlink()
-    WholeCheckpoints(1).save_checkpoint({"number": 3}, folder / LAST)
-    assert latest(folder) == (folder / LAST, [])
+    AtomicCheckpointIO(1).save_checkpoint({"number": 3}, folder / LAST_CHECKPOINT)
+    assert find_latest_checkpoint(folder) == (folder / LAST_CHECKPOINT, [])
 
 
 def test_damaged_ones_of_two_commands_do_not_collide(folder: Path) -> None:
     for _ in range(2):
-        (folder / LAST).unlink(missing_ok=True)
-        (folder / LAST).mkdir()
-        latest(folder)
-    names = sorted(path.name for path in (folder / LAST).parent.iterdir())
+        (folder / LAST_CHECKPOINT).unlink(missing_ok=True)
+        (folder / LAST_CHECKPOINT).mkdir()
+        find_latest_checkpoint(folder)
+    names = sorted(path.name for path in (folder / LAST_CHECKPOINT).parent.iterdir())
     assert names == ["last.ckpt.damaged", "last.ckpt.damaged-2", "previous.ckpt"]
 
 
 def test_ranks_but_the_first_only_look(folder: Path) -> None:
-    spoil(folder / LAST)
-    assert latest(folder, tidy=False)[0] == folder / PREVIOUS
-    assert (folder / LAST).exists()
+    spoil(folder / LAST_CHECKPOINT)
+    assert find_latest_checkpoint(folder, rename_damaged=False)[0] == folder / PREVIOUS_CHECKPOINT
+    assert (folder / LAST_CHECKPOINT).exists()
 
 
 def test_one_that_does_not_fit_is_passed_over(folder: Path) -> None:
-    path, notes = latest(folder, lambda found: "best.ckpt was damaged" if found["number"] == 2 else None)
+    path, notes = find_latest_checkpoint(
+        folder, lambda found: "best.ckpt was damaged" if found["number"] == 2 else None
+    )
     assert number_in(path) == 1
     assert notes == ["checkpoint best.ckpt was damaged: went on from previous.ckpt"]

@@ -12,14 +12,14 @@ from pytorch_lightning.loggers import WandbLogger
 
 from attnbench.config import ConfigError
 from attnbench.records import history
-from attnbench.records.lifecycle import new_record
-from attnbench.records.record import RECORD, Status, read
+from attnbench.records.lifecycle import create_record
+from attnbench.records.record import RECORD_FILE, Status, read_record
 from attnbench.tasks.translation import Translation
 from attnbench.tracking import runs
 from attnbench.tracking.sessions import lines, sessions
 from attnbench.tracking.summary import artifact_name
 from attnbench.training.loggers import build_logger, close_logger
-from attnbench.training.runner import execute
+from attnbench.training.runner import run_training
 
 from .conftest import Small
 
@@ -39,13 +39,13 @@ def curve(found: list[dict[str, Any]], key: str) -> list[tuple[int, float]]:
 
 def told(folder: Path, key: str) -> list[tuple[int, float]]:
     """The same of history.jsonl, which counts from 1."""
-    return [(int(entry["update"]) - 1, entry[key]) for entry in history.read(folder) if key in entry]
+    return [(int(entry["update"]) - 1, entry[key]) for entry in history.read_history(folder) if key in entry]
 
 
 def test_a_failed_run_and_the_session_that_ends_it_as_wandb_reads_them(
     small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = small(*WATCHED, "logger.tags=[mine]", "sweep.name=read_back", "logger.every_steps=1")
+    config = small(*WATCHED, "logger.tags=[mine]", "sweep.name=read_back", "logger.log_every_n_steps=1")
     steps, original = 0, Translation.training_step
 
     def failing(self: Translation, *args: Any) -> Any:
@@ -57,12 +57,12 @@ def test_a_failed_run_and_the_session_that_ends_it_as_wandb_reads_them(
 
     monkeypatch.setattr(Translation, "training_step", failing)
     with pytest.raises(RuntimeError, match="bad luck"):
-        execute(config, tmp_path, [])
+        run_training(config, tmp_path, [])
     (session,) = sessions(tmp_path)
     failed = list(lines(session))
     assert of_kind(failed, "exit")[0]["exit_code"] == 1
     assert curve(failed, "val/loss") == told(tmp_path, "val/loss")
-    record = execute(config, tmp_path, [])
+    record = run_training(config, tmp_path, [])
     (session,) = sessions(tmp_path)  # the newest, which is whole by itself
     assert record.tracker is not None
     assert tmp_path / record.tracker["folder"] == session.parent
@@ -115,7 +115,7 @@ def test_online_without_a_login_goes_on_offline_with_one_sentence(
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("NETRC", str(tmp_path / "none"))
-    record = execute(small("logger=wandb", "logger.mode=online"), tmp_path, [])
+    record = run_training(small("logger=wandb", "logger.mode=online"), tmp_path, [])
     wandb.teardown()
     assert record.status is Status.finished
     assert record.tracker is not None
@@ -141,7 +141,7 @@ def test_what_wandb_does_not_take_costs_the_run_nothing(
         log(self, metrics, step)
 
     monkeypatch.setattr(WandbLogger, "log_metrics", refuse)
-    record = execute(small("logger=wandb", "callbacks.samples=1"), tmp_path, [])
+    record = run_training(small("logger=wandb", "callbacks.samples=1"), tmp_path, [])
     assert record.status is Status.finished
     assert record.tracker is not None
     assert record.tracker["lost"] == {"samples": "CommError: no network"}
@@ -162,11 +162,11 @@ def test_a_variable_that_wandb_does_not_take_costs_the_mirror_and_not_the_run(
     wandb.teardown()  # it remembers the environment that it was first used in
     monkeypatch.setenv(variable, value)
     config = small("logger=wandb")
-    tracker = build_logger(config, new_record(config, []), tmp_path)
+    tracker = build_logger(config, create_record(config, []), tmp_path)
     monkeypatch.undo()
     wandb.teardown()
     assert tracker.logger is None
-    assert tracker.describe == {
+    assert tracker.description == {
         "kind": "none",
         "fallback": f"W&B did not start: {why}; this run has no mirror at W&B, and all of its files here",
     }
@@ -188,17 +188,17 @@ def test_a_mirror_that_breaks_at_the_end_costs_the_run_nothing(
         raise wandb.errors.CommError("gone")
 
     config = small("logger=wandb")
-    tracker = build_logger(config, new_record(config, []), tmp_path)
+    tracker = build_logger(config, create_record(config, []), tmp_path)
     run = tracker.logger.experiment  # type: ignore[union-attr]
     with monkeypatch.context() as patch:
         patch.setattr(type(run.summary), "update", refuse)
         patch.setattr(type(run), "finish", refuse)
-        tracker.summarise(new_record(config, []))
+        tracker.log_summary(create_record(config, []))
         close_logger(tracker, failed=False)
     run.finish()
-    assert tracker.describe is not None
-    assert tracker.describe["unsent"] == "W&B did not close this run: gone"
-    assert list(tracker.describe["lost"].values()) == ["CommError: gone"]
+    assert tracker.description is not None
+    assert tracker.description["unsent"] == "W&B did not close this run: gone"
+    assert list(tracker.description["lost"].values()) == ["CommError: gone"]
 
 
 def test_a_shell_of_an_allocation_and_no_tracker(small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,19 +206,19 @@ def test_a_shell_of_an_allocation_and_no_tracker(small: Small, tmp_path: Path, m
     strays = {"SLURM_NTASKS": "4", "SLURM_JOB_ID": "77", "SLURM_PROCID": "2", "SLURM_LOCALID": "2", "RANK": "2"}
     for name, value in (strays | {"SLURM_NODEID": "0", "SLURM_JOB_NAME": "train"}).items():
         monkeypatch.setenv(name, value)
-    record = execute(
+    record = run_training(
         small("callbacks=default", "callbacks.pictures=false", "callbacks.progress_bar=false"), tmp_path, []
     )
     assert record.status is Status.finished
-    assert read(tmp_path / RECORD).status is Status.finished
+    assert read_record(tmp_path / RECORD_FILE).status is Status.finished
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["checkpoints", "outputs"]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there_is_a_fault_of_the_config(small: Small, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"trainer\.accelerator=gpu: torch finds no GPU here; expected cpu or auto"):
-        execute(small("trainer.accelerator=gpu"), tmp_path, [])
-    assert read(tmp_path / RECORD).state == "refused"
+        run_training(small("trainer.accelerator=gpu"), tmp_path, [])
+    assert read_record(tmp_path / RECORD_FILE).status_label == "refused"
 
 
 def test_ranks_of_which_this_one_is_unknown_are_a_fault(
@@ -227,7 +227,7 @@ def test_ranks_of_which_this_one_is_unknown_are_a_fault(
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.delenv("RANK", raising=False)
     with pytest.raises(ConfigError, match="WORLD_SIZE=2 is set, and RANK or LOCAL_RANK is not"):
-        execute(small("trainer.devices=2", "trainer.strategy=ddp"), tmp_path, [])
+        run_training(small("trainer.devices=2", "trainer.strategy=ddp"), tmp_path, [])
 
 
 def test_the_artifact_of_a_sweep_has_a_name_that_wandb_takes() -> None:

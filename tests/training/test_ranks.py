@@ -11,8 +11,8 @@ import pytest
 
 from attnbench.config import ConfigError
 from attnbench.records import history
-from attnbench.records.record import Record, read
-from attnbench.training.runner import execute
+from attnbench.records.record import Record, read_record
+from attnbench.training.runner import run_training
 
 from .conftest import SMALL, Small
 
@@ -33,8 +33,8 @@ def assert_alike(found: Record, expected: Record, score: str) -> None:
 def test_accumulated_shares_give_the_same_updates(
     small: Small, tmp_path: Path, task: str, score: str, share: int
 ) -> None:
-    whole = execute(small(*SURE, task=task), tmp_path / "whole", [])
-    shares = execute(small(*SURE, f"trainer.micro_batch={share}", task=task), tmp_path / "shares", [])
+    whole = run_training(small(*SURE, task=task), tmp_path / "whole", [])
+    shares = run_training(small(*SURE, f"trainer.micro_batch_size={share}", task=task), tmp_path / "shares", [])
     assert_alike(shares, whole, score)
 
 
@@ -49,25 +49,29 @@ def command(*arguments: str | Path, **environment: str) -> None:
 def on_two_ranks(folder: Path, task: str) -> list[str]:
     return [
         *(*SMALL[task], *SURE, "trainer=ddp_cpu", "trainer.max_epochs=4", "callbacks.samples=1"),
-        *("logger.every_steps=2", f"paths.output={folder}", f"paths.cache={folder}/cache"),
+        *("logger.log_every_n_steps=2", f"paths.output={folder}", f"paths.cache={folder}/cache"),
     ]
 
 
 def test_a_sweep_of_runs_on_two_ranks_each_is_that_of_runs_on_one(small: Small, tmp_path: Path) -> None:
     arguments = on_two_ranks(tmp_path / "two", "translation")
     command("-m", "attnbench.train", "-m", *arguments, "seed=1,2,3", "logger=wandb")
-    records = {read(path).seed: path.parent for path in (tmp_path / "two").glob("*/*/run.json")}
+    records = {read_record(path).seed: path.parent for path in (tmp_path / "two").glob("*/*/run.json")}
     assert sorted(records) == [1, 2, 3]
     assert all(len(list(folder.glob("wandb/offline-run-*"))) == 1 for folder in records.values())
     assert len(list((tmp_path / "two").rglob("offline-run-*"))) == 3 + 1  # and the summary of the sweep
-    alone = execute(small(*SURE, "logger.every_steps=2"), tmp_path / "alone", [])
-    found = read(records[1] / "run.json")
+    alone = run_training(small(*SURE, "logger.log_every_n_steps=2"), tmp_path / "alone", [])
+    found = read_record(records[1] / "run.json")
     assert found.performance["devices"] == 2
     assert len(found.performance["forward_ms_p50_by_rank"]) == 2
     assert found.performance["slowest_rank"] >= 1
     assert_alike(found, alone, "bleu")
     curve, expected = (
-        [(line["update"], line["train/loss"], line["units"]) for line in history.read(folder) if "train/loss" in line]
+        [
+            (line["update"], line["train/loss"], line["units"])
+            for line in history.read_history(folder)
+            if "train/loss" in line
+        ]
         for folder in (records[1], tmp_path / "alone")
     )
     assert len(expected) > 3
@@ -77,12 +81,12 @@ def test_a_sweep_of_runs_on_two_ranks_each_is_that_of_runs_on_one(small: Small, 
 
 
 def test_a_single_run_starts_its_ranks_and_each_may_keep_a_share_of_the_model(small: Small, tmp_path: Path) -> None:
-    fsdp = ["trainer.strategy=fsdp", "trainer.final_weights=best", "trainer.recompute=true"]
+    fsdp = ["trainer.strategy=fsdp", "trainer.final_weights=best", "trainer.activation_checkpointing=true"]
     command("-m", "attnbench.train", *on_two_ranks(tmp_path / "two", "classification"), *fsdp)
     (path,) = (tmp_path / "two").rglob("run.json")
-    alone = execute(small(*SURE, "trainer.final_weights=best", task="classification"), tmp_path / "alone", [])
-    assert read(path).performance["devices"] == 2
-    assert_alike(read(path), alone, "accuracy")
+    alone = run_training(small(*SURE, "trainer.final_weights=best", task="classification"), tmp_path / "alone", [])
+    assert read_record(path).performance["devices"] == 2
+    assert_alike(read_record(path), alone, "accuracy")
     assert len((path.parent / "outputs" / "test.hypothesis.txt").read_text().splitlines()) == 20
 
 
@@ -91,10 +95,10 @@ def test_torchrun_may_start_the_ranks(small: Small, tmp_path: Path) -> None:
     how = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", "-m"]
     command(*how, "attnbench.train", *on_two_ranks(tmp_path / "two", "translation"))
     (path,) = (tmp_path / "two").rglob("run.json")
-    assert_alike(read(path), execute(small(*SURE), tmp_path / "alone", []), "bleu")
+    assert_alike(read_record(path), run_training(small(*SURE), tmp_path / "alone", []), "bleu")
 
 
 def test_ranks_that_nobody_started_are_refused(small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     with pytest.raises(ConfigError, match=r"trainer\.devices=2: expected ranks: python -m"):
-        execute(small("trainer.devices=2", "trainer.strategy=ddp"), tmp_path, [])
+        run_training(small("trainer.devices=2", "trainer.strategy=ddp"), tmp_path, [])

@@ -18,22 +18,22 @@ from attnbench.config import Config
 from attnbench.data.errors import DataError
 from attnbench.process import interrupts
 from attnbench.records import history
-from attnbench.records.lifecycle import new_record
-from attnbench.records.record import Record, RecordError, Status, read, write
+from attnbench.records.lifecycle import create_record
+from attnbench.records.record import Record, RecordError, Status, read_record, write_record
 from attnbench.sweeps import retries
 from attnbench.sweeps.processes import Job
 from attnbench.tasks.build import TASKS
 from attnbench.tasks.translation import Translation
 from attnbench.training import checkpointing, runner
 from attnbench.training.callbacks.resumable import Interrupted
-from attnbench.training.checkpointing import LAST
-from attnbench.training.runner import MODEL, execute
+from attnbench.training.checkpointing import LAST_CHECKPOINT
+from attnbench.training.runner import MODEL_FILE, run_training
 
 from .conftest import Small
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
-    state: dict[str, torch.Tensor] = torch.load(folder / MODEL, weights_only=True)["state_dict"]
+    state: dict[str, torch.Tensor] = torch.load(folder / MODEL_FILE, weights_only=True)["state_dict"]
     return state
 
 
@@ -64,7 +64,7 @@ def assert_same(record: Record, folder: Path, other: Record, other_folder: Path)
 
 def curves(folder: Path) -> list[dict[str, float]]:
     """The history, but for the clock."""
-    return [{key: value for key, value in entry.items() if key != "seconds"} for entry in history.read(folder)]
+    return [{key: value for key, value in entry.items() if key != "seconds"} for entry in history.read_history(folder)]
 
 
 @pytest.mark.parametrize(
@@ -99,22 +99,22 @@ def test_interrupted_and_resumed_is_bit_identical(
     config = small(
         f"trainer.final_weights={final}",
         "trainer.average_last=2",
-        "logger.every_steps=2",
+        "logger.log_every_n_steps=2",
         *(["task.decode_tokens=128"] * (task != "classification")),
-        *([f"trainer.micro_batch={share}"] * accumulated),
+        *([f"trainer.micro_batch_size={share}"] * accumulated),
         task=task,
     )
-    undisturbed = execute(config, tmp_path / "a", [])
+    undisturbed = run_training(config, tmp_path / "a", [])
     with monkeypatch.context() as patch:
         stop_at(patch, config, step, count, signal.SIGINT if count % 2 else signal.SIGTERM)
         with pytest.raises(Interrupted):
-            execute(config, tmp_path / "b", [])
-    stopped = read(tmp_path / "b" / "run.json")
+            run_training(config, tmp_path / "b", [])
+    stopped = read_record(tmp_path / "b" / "run.json")
     assert stopped.status is Status.interrupted
     assert stopped.error is not None
     assert "stopped by SIG" in stopped.error["message"]
-    assert (tmp_path / "b" / LAST).is_file() or step == "validation_step"
-    resumed = execute(config, tmp_path / "b", [])
+    assert (tmp_path / "b" / LAST_CHECKPOINT).is_file() or step == "validation_step"
+    resumed = run_training(config, tmp_path / "b", [])
     assert_same(resumed, tmp_path / "b", undisturbed, tmp_path / "a")
 
 
@@ -124,13 +124,13 @@ def test_every_signal_is_recorded_as_the_first_that_came(
     small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, numbers: tuple[signal.Signals, ...]
 ) -> None:
     """A second one does not wait for the update, and is not taken for another; Lightning would end with status 1."""
-    config = small("trainer.max_epochs=1", "trainer.validate_every_epochs=1", "task.decode_tokens=128")
+    config = small("trainer.max_epochs=1", "trainer.check_val_every_n_epoch=1", "task.decode_tokens=128")
     for number in reversed(numbers):  # the one that is patched in last comes first
         stop_at(monkeypatch, config, step, 1, number)
     with pytest.raises(Interrupted) as stopped:
-        execute(config, tmp_path, [])
+        run_training(config, tmp_path, [])
     assert stopped.value.code == 128 + numbers[0]
-    record = read(tmp_path / "run.json")
+    record = read_record(tmp_path / "run.json")
     assert record.status is Status.interrupted
     assert record.error is not None
     assert record.error["message"].startswith(f"stopped by {numbers[0].name}")
@@ -143,23 +143,23 @@ def test_a_signal_while_the_result_is_written_costs_nothing(
     def signalling(record: Record, folder: Path) -> Path:
         if record.status is not Status.running:
             os.kill(os.getpid(), number)
-        return write(record, folder)
+        return write_record(record, folder)
 
-    monkeypatch.setattr(runner, "write", signalling)
-    with interrupts.handled(), runner.recorded(new_record(small(), []), tmp_path):
+    monkeypatch.setattr(runner, "write_record", signalling)
+    with interrupts.handle_signals(), runner.write_record_around(create_record(small(), []), tmp_path):
         pass
-    assert read(tmp_path / "run.json").status is Status.finished
+    assert read_record(tmp_path / "run.json").status is Status.finished
 
 
 def test_signals_are_given_back(small: Small, tmp_path: Path) -> None:
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
-    execute(small("trainer.max_epochs=1", "trainer.validate_every_epochs=1"), tmp_path, [])
+    run_training(small("trainer.max_epochs=1", "trainer.check_val_every_n_epoch=1"), tmp_path, [])
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 
 
 def test_the_same_seed_gives_the_same_run_and_another_does_not(small: Small, tmp_path: Path) -> None:
     first, again, other = (
-        execute(small(f"seed={seed}"), tmp_path / name, []) for name, seed in (("a", 1), ("b", 1), ("c", 2))
+        run_training(small(f"seed={seed}"), tmp_path / name, []) for name, seed in (("a", 1), ("b", 1), ("c", 2))
     )
     assert_same(first, tmp_path / "a", again, tmp_path / "b")
     assert first.metrics["final"]["loss"] != other.metrics["final"]["loss"]
@@ -168,8 +168,8 @@ def test_the_same_seed_gives_the_same_run_and_another_does_not(small: Small, tmp
 def test_a_full_disk_and_then_a_cut_off_checkpoint_cost_no_bit(
     small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = small("trainer.validate_every_epochs=1", "trainer.final_weights=last")
-    undisturbed = execute(config, tmp_path / "a", [])
+    config = small("trainer.check_val_every_n_epoch=1", "trainer.final_weights=last")
+    undisturbed = run_training(config, tmp_path / "a", [])
     saves = 0
     save = torch.save
 
@@ -184,12 +184,15 @@ def test_a_full_disk_and_then_a_cut_off_checkpoint_cost_no_bit(
     with monkeypatch.context() as patch:
         patch.setattr(torch, "save", full)
         with pytest.raises(OSError, match="No space"):
-            execute(config, tmp_path / "b", [])
-    stopped = read(tmp_path / "b" / "run.json")
-    assert stopped.state == "disk full"
-    assert sorted(path.name for path in (tmp_path / "b" / LAST).parent.iterdir()) == ["last.ckpt", "previous.ckpt"]
-    os.truncate(tmp_path / "b" / LAST, 1000)
-    resumed = execute(config, tmp_path / "b", [])
+            run_training(config, tmp_path / "b", [])
+    stopped = read_record(tmp_path / "b" / "run.json")
+    assert stopped.status_label == "disk full"
+    assert sorted(path.name for path in (tmp_path / "b" / LAST_CHECKPOINT).parent.iterdir()) == [
+        "last.ckpt",
+        "previous.ckpt",
+    ]
+    os.truncate(tmp_path / "b" / LAST_CHECKPOINT, 1000)
+    resumed = run_training(config, tmp_path / "b", [])
     assert resumed.notes[-1] == "checkpoint last.ckpt was damaged: went on from previous.ckpt"
     assert resumed.attempts == 2
     assert_same(resumed, tmp_path / "b", undisturbed, tmp_path / "a")
@@ -201,8 +204,8 @@ def test_out_of_memory_and_gone_on_in_halves_is_the_same_run(
 ) -> None:
     """Halved in the middle of an epoch: its batches are counted anew, and no update is lost or done twice."""
     plain = ["model.dropout=0", "trainer.final_weights=last", "trainer.save_every_minutes=1e-9"]
-    whole, halved = small(*plain, task=task), small(*plain, f"trainer.micro_batch={share}", task=task)
-    undisturbed = execute(whole, tmp_path / "a", [])
+    whole, halved = small(*plain, task=task), small(*plain, f"trainer.micro_batch_size={share}", task=task)
+    undisturbed = run_training(whole, tmp_path / "a", [])
     task_type, calls = TASKS[type(whole.task)][0], 0
     step = task_type.training_step
 
@@ -216,21 +219,21 @@ def test_out_of_memory_and_gone_on_in_halves_is_the_same_run(
     with monkeypatch.context() as patch:
         patch.setattr(task_type, "training_step", hungry)
         with pytest.raises(torch.OutOfMemoryError):
-            execute(whole, tmp_path / "b", [])
-    assert read(tmp_path / "b" / "run.json").state == "out of memory"
-    resumed = execute(halved, tmp_path / "b", [])
+            run_training(whole, tmp_path / "b", [])
+    assert read_record(tmp_path / "b" / "run.json").status_label == "out of memory"
+    resumed = run_training(halved, tmp_path / "b", [])
     assert resumed.metrics["final"]["update"] == undisturbed.metrics["final"]["update"]
     assert resumed.metrics["final"]["loss"] == pytest.approx(undisturbed.metrics["final"]["loss"], rel=1e-4)
 
 
 def let_the_first_validation_be_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
     """Later weights are worse: which ones are tested shows whether the best score is remembered."""
-    publish = Translation.publish
+    publish = Translation.publish_report
 
     def published(self: Translation, stage: str, report: dict[str, Any]) -> None:
         publish(self, stage, report | ({"bleu": 50.0 - self.global_step} if stage == "val" else {}))
 
-    monkeypatch.setattr(Translation, "publish", published)
+    monkeypatch.setattr(Translation, "publish_report", published)
 
 
 @pytest.mark.parametrize("final", ["best", "average", "last"])
@@ -243,18 +246,18 @@ def test_a_folder_that_was_moved_goes_on_as_if_it_were_not(
     config = small(
         f"trainer.final_weights={final}",
         "trainer.average_last=2",
-        "trainer.validate_every_epochs=1",
+        "trainer.check_val_every_n_epoch=1",
         "task.decode_tokens=128",
     )
-    undisturbed = execute(config, tmp_path / "a", [])
+    undisturbed = run_training(config, tmp_path / "a", [])
     assert undisturbed.metrics["best"]["epoch"] == 1
     with monkeypatch.context() as patch:
         stop_at(patch, config, step, count, signal.SIGTERM)
         with pytest.raises(Interrupted):
-            execute(config, tmp_path / "b", [])
+            run_training(config, tmp_path / "b", [])
     assert len(list((tmp_path / "b").glob("history.jsonl"))) == 1
     shutil.copytree(tmp_path / "b", tmp_path / "c" / "d")
-    resumed = execute(config, tmp_path / "c" / "d", [])
+    resumed = run_training(config, tmp_path / "c" / "d", [])
     assert_same(resumed, tmp_path / "c" / "d", undisturbed, tmp_path / "a")
     assert resumed.notes == undisturbed.notes
 
@@ -291,13 +294,13 @@ def test_weights_that_were_lost_before_their_test_are_made_again(
 ) -> None:
     """Damaged after the last validation, by which they were chosen."""
     config = small(f"trainer.final_weights={final}", "trainer.average_last=2", "task.decode_tokens=128")
-    undisturbed = execute(config, tmp_path / "a", [])
+    undisturbed = run_training(config, tmp_path / "a", [])
     with monkeypatch.context() as patch:
         stop_at(patch, config, "test_step", 1, signal.SIGINT)
         with pytest.raises(Interrupted):
-            execute(config, tmp_path / "b", [])
-    damage(sorted((tmp_path / "b" / LAST).parent.glob("best*" if final == "best" else "recent*"))[-1])
-    resumed = execute(config, tmp_path / "b", [])
+            run_training(config, tmp_path / "b", [])
+    damage(sorted((tmp_path / "b" / LAST_CHECKPOINT).parent.glob("best*" if final == "best" else "recent*"))[-1])
+    resumed = run_training(config, tmp_path / "b", [])
     note = next(note for note in resumed.notes if note.endswith("began anew"))
     assert said in note
     assert_same(resumed, tmp_path / "b", undisturbed, tmp_path / "a")
@@ -307,28 +310,28 @@ def test_weights_that_were_lost_before_their_test_are_made_again(
 def test_weights_that_are_not_those_of_the_record_are_not_tested(
     small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: Callable[[Path], object]
 ) -> None:
-    config, choose = small(), checkpointing.final_weights
+    config, choose = small(), checkpointing.load_final_weights
 
     def damaged(*args: Any) -> Any:
         damage(tmp_path / "checkpoints" / "best.ckpt")
         return choose(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(runner, "final_weights", damaged)
+        patch.setattr(runner, "load_final_weights", damaged)
         with pytest.raises(RecordError, match=r"best\.ckpt: .*; the same command begins anew"):
-            execute(config, tmp_path, [])
-    stopped = read(tmp_path / "run.json")
-    assert (stopped.state, stopped.metrics["test"]) == ("refused", {})
-    assert execute(config, tmp_path, []).status is Status.finished
+            run_training(config, tmp_path, [])
+    stopped = read_record(tmp_path / "run.json")
+    assert (stopped.status_label, stopped.metrics["test"]) == ("refused", {})
+    assert run_training(config, tmp_path, []).status is Status.finished
 
 
 def test_a_checkpoint_of_another_run_is_not_gone_on_from(small: Small, tmp_path: Path) -> None:
     other, config = small("seed=2", "trainer.max_epochs=2"), small("trainer.max_epochs=2")
-    undisturbed = execute(config, tmp_path / "a", [])
-    execute(other, tmp_path / "b", [])
-    (tmp_path / "c" / LAST).parent.mkdir(parents=True)
-    shutil.copy(tmp_path / "b" / LAST, tmp_path / "c" / LAST)
-    found = execute(config, tmp_path / "c", [])
+    undisturbed = run_training(config, tmp_path / "a", [])
+    run_training(other, tmp_path / "b", [])
+    (tmp_path / "c" / LAST_CHECKPOINT).parent.mkdir(parents=True)
+    shutil.copy(tmp_path / "b" / LAST_CHECKPOINT, tmp_path / "c" / LAST_CHECKPOINT)
+    found = run_training(config, tmp_path / "c", [])
     assert found.notes == ["checkpoint was of another run: began anew"]
     assert found.metrics == undisturbed.metrics
 
@@ -350,19 +353,19 @@ def test_lines_of_the_history_that_were_lost_are_noted(
     damage: Callable[[list[str]], list[str] | None],
     lost: int,
 ) -> None:
-    config = small("logger.every_steps=2", "trainer.validate_every_epochs=1", "trainer.max_epochs=3")
-    execute(config, tmp_path / "a", [])
+    config = small("logger.log_every_n_steps=2", "trainer.check_val_every_n_epoch=1", "trainer.max_epochs=3")
+    run_training(config, tmp_path / "a", [])
     with monkeypatch.context() as patch:
         stop_at(patch, config, "validation_step", 2, signal.SIGTERM)
         with pytest.raises(Interrupted):
-            execute(config, tmp_path / "b", [])
-    path = tmp_path / "b" / history.HISTORY
+            run_training(config, tmp_path / "b", [])
+    path = tmp_path / "b" / history.HISTORY_FILE
     lines = path.read_text().splitlines()
     left = damage(lines)
     path.unlink()
     if left is not None:
         path.write_text("".join(f"{line}\n" for line in left))
-    resumed = execute(config, tmp_path / "b", [])
+    resumed = run_training(config, tmp_path / "b", [])
     noted = [note for note in resumed.notes if note.startswith("history.jsonl")]
     assert [note.split()[1] for note in noted] == [str(lost)] * (lost > 0), noted
     assert len(curves(tmp_path / "b")) == len(curves(tmp_path / "a")) - lost
@@ -371,15 +374,15 @@ def test_lines_of_the_history_that_were_lost_are_noted(
 def test_what_was_lost_stays_in_the_record_of_later_attempts(
     small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = small("trainer.validate_every_epochs=1")
+    config = small("trainer.check_val_every_n_epoch=1")
     for count in (10, 5):
         with monkeypatch.context() as patch:
             stop_at(patch, config, "training_step", count, signal.SIGTERM)
             with pytest.raises(Interrupted):
-                execute(config, tmp_path, [])
+                run_training(config, tmp_path, [])
         if count == 10:
-            os.truncate(tmp_path / LAST, 1000)
-    assert execute(config, tmp_path, []).notes == ["checkpoint last.ckpt was damaged: went on from previous.ckpt"]
+            os.truncate(tmp_path / LAST_CHECKPOINT, 1000)
+    assert run_training(config, tmp_path, []).notes == ["checkpoint last.ckpt was damaged: went on from previous.ckpt"]
 
 
 def test_where_the_numbers_of_every_attempt_come_from_is_kept(
@@ -388,11 +391,11 @@ def test_where_the_numbers_of_every_attempt_come_from_is_kept(
     config = small()
     with monkeypatch.context() as patch:
         stop_at(patch, config, "training_step", 3, signal.SIGTERM)
-        patch.setattr("attnbench.records.identity._cpu", lambda: "another processor")
+        patch.setattr("attnbench.records.identity._get_cpu_name", lambda: "another processor")
         with pytest.raises(Interrupted):
-            execute(config, tmp_path, [])
-    record = execute(config, tmp_path, [])
-    assert read(tmp_path / "run.json") == record
+            run_training(config, tmp_path, [])
+    record = run_training(config, tmp_path, [])
+    assert read_record(tmp_path / "run.json") == record
     assert [session["attempt"] for session in record.sessions] == [1, 2]
     assert record.sessions[0]["cpu"] == "another processor" != record.provenance["cpu"]
     assert record.sessions[0]["data"] == record.sessions[1]["data"] != {}
@@ -404,13 +407,13 @@ def test_a_run_does_not_go_on_with_other_data(small: Small, tmp_path: Path, monk
     with monkeypatch.context() as patch:
         stop_at(patch, config, "training_step", 3, signal.SIGTERM)
         with pytest.raises(Interrupted):
-            execute(config, tmp_path, [])
+            run_training(config, tmp_path, [])
     for _ in range(2):  # what is refused does not forget what it was compared with
         with monkeypatch.context() as patch:
             patch.setattr(TASKS[type(config.task)][1], "checksums", {"synthetic": "abc"})
             with pytest.raises(DataError, match="synthetic: not as when this run began; expected the same content"):
-                execute(config, tmp_path, [])
-    assert execute(config, tmp_path, []).status is Status.finished
+                run_training(config, tmp_path, [])
+    assert run_training(config, tmp_path, []).status is Status.finished
 
 
 def csv_rows(folder: Path) -> list[dict[str, str]]:
@@ -424,14 +427,16 @@ def csv_rows(folder: Path) -> list[dict[str, str]]:
 def test_metrics_csv_is_as_of_a_run_never_stopped(
     small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, count: int
 ) -> None:
-    config = small("logger=csv", "logger.every_steps=2", "trainer.validate_every_epochs=1", "task.decode_tokens=128")
-    execute(config, tmp_path / "a", [])
+    config = small(
+        "logger=csv", "logger.log_every_n_steps=2", "trainer.check_val_every_n_epoch=1", "task.decode_tokens=128"
+    )
+    run_training(config, tmp_path / "a", [])
     with monkeypatch.context() as patch:
         stop_at(patch, config, step, count, signal.SIGTERM)
         with pytest.raises(Interrupted):
-            execute(config, tmp_path / "b", [])
+            run_training(config, tmp_path / "b", [])
     before = csv_rows(tmp_path / "b")
-    execute(config, tmp_path / "b", [])
+    run_training(config, tmp_path / "b", [])
     assert csv_rows(tmp_path / "b") == csv_rows(tmp_path / "a")
     assert csv_rows(tmp_path / "b")[: len(before)] == before
     assert len(before) > 2
@@ -440,8 +445,8 @@ def test_metrics_csv_is_as_of_a_run_never_stopped(
 def test_rows_beyond_the_last_checkpoint_are_logged_once(
     small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = small("logger=csv", "logger.every_steps=1", "trainer.validate_every_epochs=1")
-    execute(config, tmp_path / "a", [])
+    config = small("logger=csv", "logger.log_every_n_steps=1", "trainer.check_val_every_n_epoch=1")
+    run_training(config, tmp_path / "a", [])
     original, calls = Translation.training_step, 0
 
     def crash(self: Translation, *args: Any) -> Any:
@@ -454,8 +459,8 @@ def test_rows_beyond_the_last_checkpoint_are_logged_once(
     with monkeypatch.context() as patch:
         patch.setattr(Translation, "training_step", crash)
         with pytest.raises(Crash):
-            execute(config, tmp_path / "b", [])
-    execute(config, tmp_path / "b", [])
+            run_training(config, tmp_path / "b", [])
+    run_training(config, tmp_path / "b", [])
     assert csv_rows(tmp_path / "b") == csv_rows(tmp_path / "a")
 
 
@@ -466,33 +471,33 @@ def test_a_batch_that_is_halved_until_it_fits_ends_with_the_result_of_the_whole(
     """From the first attempt to success, as a supervisor decides it: the same run, the same updates."""
     plain = ["model.dropout=0", "trainer.final_weights=last", "sweep.on_oom=halve_batch"]
     config = small(*plain, task=task)
-    undisturbed = execute(config, tmp_path / "a", [])
+    undisturbed = run_training(config, tmp_path / "a", [])
     task_type, limit = TASKS[type(config.task)][0], most
     step = task_type.training_step
 
     def hungry(self: Any, batch: Any, number: int) -> Any:
-        if batch.places[1] > limit * (2 if task == "translation" else 1):  # both sides of a pair
+        if batch.token_counts[1] > limit * (2 if task == "translation" else 1):  # both sides of a pair
             raise torch.OutOfMemoryError("CUDA out of memory.")
         return step(self, batch, number)
 
     monkeypatch.setattr(task_type, "training_step", hungry)
-    attempt = retries.Task(1, "", Job("", [], config, tmp_path / "b", execute))
+    attempt = retries.Task(1, "", Job("", [], config, tmp_path / "b", run_training))
     tried: list[int | None] = []
     while True:
         tried.append(attempt.micro_batch)
-        config.trainer.micro_batch = attempt.micro_batch
+        config.trainer.micro_batch_size = attempt.micro_batch
         try:
-            found = execute(config, tmp_path / "b", retries.added(attempt, 1))
+            found = run_training(config, tmp_path / "b", retries.added(attempt, 1))
             break
         except torch.OutOfMemoryError:
-            config.trainer.micro_batch = None
-            again = retries.once_more(attempt, read(tmp_path / "b" / "run.json"))
+            config.trainer.micro_batch_size = None
+            again = retries.once_more(attempt, read_record(tmp_path / "b" / "run.json"))
             assert again is not None, tried
             attempt.micro_batch = again.micro_batch
     assert len(tried) > 2
     assert tried[-1] is not None
     assert tried[-1] <= most
-    assert found.overrides == [f"trainer.micro_batch={tried[-1]}"]
+    assert found.overrides == [f"trainer.micro_batch_size={tried[-1]}"]
     assert (found.run_id, found.status, found.attempts) == (undisturbed.run_id, Status.finished, len(tried))
     assert [session["attempt"] for session in found.sessions] == [*range(1, len(tried) + 1)]
     for part in ("final", "test"):
@@ -509,9 +514,9 @@ def test_a_run_that_is_killed_over_and_over_is_bit_identical(
     small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In every third step, and in the beginning of each validation, from checkpoints taken as often as can be."""
-    often = ["trainer.save_every_minutes=1e-9", "logger.every_steps=2"]
+    often = ["trainer.save_every_minutes=1e-9", "logger.log_every_n_steps=2"]
     config = small(*often, "trainer.final_weights=average", "trainer.average_last=2")
-    undisturbed = execute(config, tmp_path / "a", [])
+    undisturbed = run_training(config, tmp_path / "a", [])
     task_type = TASKS[type(config.task)][0]
     train, validate = task_type.training_step, task_type.validation_step
     steps, validated = 0, set()
@@ -533,7 +538,7 @@ def test_a_run_that_is_killed_over_and_over_is_bit_identical(
     monkeypatch.setattr(task_type, "validation_step", first)
     for _ in range(20):
         try:
-            resumed = execute(config, tmp_path / "b", [])
+            resumed = run_training(config, tmp_path / "b", [])
             break
         except Crash:
             continue

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from attnbench.tasks.results import Picture
-from attnbench.visualization.canvas import Page
+from attnbench.tasks.results import Figure
+from attnbench.visualization.canvas import Canvas
 from attnbench.visualization.image_classification import (
     AttentionOverview,
     ConfusionMatrix,
     PatchAttention,
     PositionSimilarity,
-    rollout,
+    compute_rollout,
 )
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -30,7 +30,7 @@ def attention(
     """An example that was classified rightly."""
     random, patches = np.random.default_rng(0), grid[0] * grid[1]
     weights_LHTT = random.dirichlet(np.ones(patches + 1), size=(layers, heads, patches + 1))
-    rollout_P = rollout(weights_LHTT)[0, 1:]
+    rollout_P = compute_rollout(weights_LHTT)[0, 1:]
     return PatchAttention("x-0", random.random(shape), weights_LHTT[:, :, 0, 1:], rollout_P, grid, "cat", "cat", 0.9)
 
 
@@ -51,17 +51,17 @@ def similarity(rows: int, columns: int) -> PositionSimilarity:
 def said(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     """What is written on pages, each with its colour."""
     found: list[tuple[str, str]] = []
-    original = Page.text
+    original = Canvas.draw_text
 
-    def text(self: Page, words: str, *args: Any, **style: Any) -> None:
+    def text(self: Canvas, words: str, *args: Any, **style: Any) -> None:
         found.append((words, style.get("color", "black")))
         original(self, words, *args, **style)
 
-    monkeypatch.setattr(Page, "text", text)
+    monkeypatch.setattr(Canvas, "draw_text", text)
     return found
 
 
-PICTURES: dict[str, Callable[[], Picture]] = {
+PICTURES: dict[str, Callable[[], Figure]] = {
     "grey": attention,
     "colour": lambda: attention(shape=(12, 12, 3)),
     "high": lambda: attention(shape=(20, 10, 3), grid=(4, 2)),
@@ -88,22 +88,22 @@ PICTURES: dict[str, Callable[[], Picture]] = {
 @pytest.mark.parametrize("kind", PICTURES)
 def test_every_picture_draws_and_its_arrays_come_back(tmp_path: Path, kind: str) -> None:
     picture = PICTURES[kind]()
-    picture.draw(tmp_path / "picture.png")
+    picture.save(tmp_path / "picture.png")
     assert (tmp_path / "picture.png").read_bytes().startswith(PNG)
-    np.savez(tmp_path / "arrays.npz", allow_pickle=False, **picture.arrays())
+    np.savez(tmp_path / "arrays.npz", allow_pickle=False, **picture.to_arrays())
     with np.load(tmp_path / "arrays.npz", allow_pickle=False) as arrays:
-        assert arrays.keys() == picture.arrays().keys()
-        for key, array in picture.arrays().items():
+        assert arrays.keys() == picture.to_arrays().keys()
+        for key, array in picture.to_arrays().items():
             np.testing.assert_array_equal(arrays[key], array)
 
 
 def test_what_the_arrays_are_called() -> None:
     one = attention()
-    assert one.arrays().keys() == {"pixels", "weights", "rollout", "grid", "label", "predicted", "confidence"}
-    assert str(one.arrays()["label"]) == "cat"
-    assert AttentionOverview("overview", [one]).arrays() == {}
-    assert similarity(2, 2).arrays().keys() == {"similarity", "grid"}
-    assert confusion(["a", "bc"]).arrays()["classes"].tolist() == ["a", "bc"]
+    assert one.to_arrays().keys() == {"pixels", "weights", "rollout", "grid", "label", "predicted", "confidence"}
+    assert str(one.to_arrays()["label"]) == "cat"
+    assert AttentionOverview("overview", [one]).to_arrays() == {}
+    assert similarity(2, 2).to_arrays().keys() == {"similarity", "grid"}
+    assert confusion(["a", "bc"]).to_arrays()["classes"].tolist() == ["a", "bc"]
 
 
 @pytest.mark.parametrize("overview", [False, True])
@@ -113,7 +113,7 @@ def test_a_right_answer_is_named_and_a_wrong_one_is_told_in_words(
     right = attention()
     wrong = replace(right, label="shirt", predicted="coat", confidence=0.618)
     for picture in [AttentionOverview("overview", [right, wrong])] if overview else [right, wrong]:
-        picture.draw(tmp_path / "picture.png")
+        picture.save(tmp_path / "picture.png")
     words = {" ".join(text.split()): colour for text, colour in said}
     assert words["cat"] == "black"
     assert words["shirt, taken for coat (0.62)"] != "black"
@@ -122,7 +122,7 @@ def test_a_right_answer_is_named_and_a_wrong_one_is_told_in_words(
 def test_every_tile_says_its_maximum(tmp_path: Path, said: list[tuple[str, str]]) -> None:
     weights_LHP = np.zeros((2, 2, 9))
     weights_LHP[..., 4] = [[0.5, 0.25], [1.0, 0.0125]]
-    replace(attention(), weights_LHP=weights_LHP).draw(tmp_path / "picture.png")
+    replace(attention(), weights_LHP=weights_LHP).save(tmp_path / "picture.png")
     words = [text for text, _ in said]
     assert {"0.50", "0.25", "1.0", "0.013"} <= set(words)
     assert {"head 1", "head 2", "layer 1", "layer 2", "rollout"} <= set(words)
@@ -138,7 +138,7 @@ def test_numbers_stand_in_the_cells_that_have_room(
     monkeypatch.setattr("matplotlib.axes.Axes.text", lambda self, x, y, words, **style: written.append(words))
     counts_KK = 997 * np.eye(count, dtype=int) + 3 * np.eye(count, k=1, dtype=int)
     counts_KK[-1] = 0  # a class that never comes
-    ConfusionMatrix("confusion", counts_KK, [str(number) for number in range(count)]).draw(tmp_path / "picture.png")
+    ConfusionMatrix("confusion", counts_KK, [str(number) for number in range(count)]).save(tmp_path / "picture.png")
     assert set(written) == expected
 
 
@@ -147,13 +147,13 @@ def test_heat_is_flat_on_a_patch_brightest_where_attended_and_scaled_to_its_maxi
     one = attention(shape=(10, 15, channels), grid=(2, 3))
     one = replace(one, pixels_HWC=np.full((10, 15, channels), 0.4))
     weights_P = np.array([0.0, 0.1, 0.2, 0.3, 0.05, 0.6])
-    heat_HW3 = one.heat(weights_P).astype(int)
+    heat_HW3 = one.compute_heatmap(weights_P).astype(int)
     tiles_RHCW3 = heat_HW3.reshape(2, 5, 3, 5, 3)
     np.testing.assert_array_equal(tiles_RHCW3, tiles_RHCW3[:, :1, :, :1].repeat(5, 1).repeat(5, 3))
     light_P = tiles_RHCW3[:, 0, :, 0].sum(-1).ravel()
     assert light_P.argmax() == weights_P.argmax()
-    np.testing.assert_array_equal(heat_HW3, one.heat(weights_P / 3))
-    assert one.colours().tolist() == np.full((10, 15, 3), 102).tolist()
+    np.testing.assert_array_equal(heat_HW3, one.compute_heatmap(weights_P / 3))
+    assert one.get_rgb_pixels().tolist() == np.full((10, 15, 3), 102).tolist()
 
 
 @pytest.mark.parametrize(
@@ -190,7 +190,7 @@ def test_heat_is_flat_on_a_patch_brightest_where_attended_and_scaled_to_its_maxi
         (lambda: AttentionOverview("overview", []), "overview: pictures of 0 shapes and depths, expected one of both"),
     ],
 )
-def test_parts_that_do_not_fit_are_refused_in_a_sentence(make: Callable[[], Picture], told: str) -> None:
+def test_parts_that_do_not_fit_are_refused_in_a_sentence(make: Callable[[], Figure], told: str) -> None:
     with pytest.raises(ValueError, match=f"^{re.escape(told)}$"):
         make()
 
@@ -212,13 +212,13 @@ def naive_rollout(weights_LHTT: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize(("layers", "heads", "tokens"), [(1, 1, 1), (1, 3, 4), (4, 2, 5)])
 def test_rollout_is_that_of_a_naive_loop(layers: int, heads: int, tokens: int) -> None:
     weights_LHTT = np.random.default_rng(1).random((layers, heads, tokens, tokens)) ** 4  # rows that do not sum to one
-    found_TT = rollout(weights_LHTT)
+    found_TT = compute_rollout(weights_LHTT)
     np.testing.assert_allclose(found_TT, naive_rollout(weights_LHTT), rtol=1e-12)
     np.testing.assert_allclose(found_TT.sum(-1), 1, rtol=1e-12)
 
 
 def test_rollout_of_layers_that_look_only_at_themselves_is_the_identity() -> None:
-    np.testing.assert_array_equal(rollout(np.broadcast_to(np.eye(4), (3, 2, 4, 4))), np.eye(4))
+    np.testing.assert_array_equal(compute_rollout(np.broadcast_to(np.eye(4), (3, 2, 4, 4))), np.eye(4))
 
 
 def test_rollout_goes_from_the_first_layer_up() -> None:
@@ -226,6 +226,6 @@ def test_rollout_goes_from_the_first_layer_up() -> None:
     weights_LHTT = np.broadcast_to(np.eye(3), (2, 1, 3, 3)).copy()
     weights_LHTT[0, 0, 1] = [1, 0, 0]
     weights_LHTT[1, 0, 2] = [0, 1, 0]
-    found_TT = rollout(weights_LHTT)
+    found_TT = compute_rollout(weights_LHTT)
     assert found_TT[2].tolist() == [0.25, 0.25, 0.5]
-    assert rollout(weights_LHTT[::-1])[2, 0] == 0
+    assert compute_rollout(weights_LHTT[::-1])[2, 0] == 0

@@ -1,4 +1,4 @@
-"""The core of attention: every score, normaliser and relative position, in time and in memory."""
+"""The core of attention: every score, normalizer and relative position, in time and in memory."""
 
 # Shapes: B batch, H heads, L length (of queries and of keys), K keys, A width of the additive score's hidden layer,
 #         D width of a head
@@ -16,11 +16,11 @@ from torch import Tensor
 from attnbench.benchmarks.device import MIB, SAMPLE_MS, memory_method, peak_bytes, seconds
 from attnbench.benchmarks.measurement import Numbers, Plan, Subject
 from attnbench.benchmarks.results import LENGTHS, Settings
-from attnbench.config.attention import AttentionConfig, Backend, Normaliser, Score
+from attnbench.config.attention import AttentionConfig, Backend, Normalizer, Score
 from attnbench.config.position import Position, PositionConfig
 from attnbench.nn.attention import Attention, AttentionOutput
-from attnbench.nn.normalizers import NORMALISERS, choices
-from attnbench.nn.positions import POSITIONS, Layout, RelativePosition, build_relative
+from attnbench.nn.normalizers import NORMALIZERS, collect_choices
+from attnbench.nn.positions import POSITIONS, RelativePosition, TokenLayout, build_relative_position
 from attnbench.nn.scoring import SCORES, Additive
 
 _BASELINE = "scaled_dot fused"
@@ -49,7 +49,7 @@ class Case(NamedTuple):
         """Attention between queries, keys and values of this width, with random weights."""
         relative = None
         if self.position is not None:
-            relative = build_relative(heads, width, width, PositionConfig(kind=self.position), Layout())
+            relative = build_relative_position(heads, width, width, PositionConfig(kind=self.position), TokenLayout())
         attention = Attention(width, width, self.config, relative)
         if self.naive:
             attention.score = NaiveAdditive(width, width, self.config)
@@ -58,19 +58,19 @@ class Case(NamedTuple):
     def name(self, device: torch.device) -> str:
         """What is not the default, and the path that computes it."""
         parts = [self.config.score.name]
-        if self.config.normaliser is not Normaliser.softmax:
-            parts.append(self.config.normaliser.name)
+        if self.config.normalizer is not Normalizer.softmax:
+            parts.append(self.config.normalizer.name)
         if self.position is not None:
             parts.append(self.position.name)
-        return " ".join([*parts, "naive" if self.naive else self.build(2, 4).path(device)])
+        return " ".join([*parts, "naive" if self.naive else self.build(2, 4).select_path(device)])
 
     def held(self, heads: int, width: int, device: torch.device) -> int:
         """Numbers that it holds at its worst for each query and key of a sequence; 0: no matrix of them."""
         if self.naive:
             return _HELD * heads * width
         attention, q_BHLD = self.build(2, 4), torch.zeros(1, 2, 2, 4)
-        biased = attention.position is not None and attention.position.bias(q_BHLD, 2) is not None
-        return _HELD * heads if biased or attention.path(device) == "explicit" else 0
+        biased = attention.position is not None and attention.position.compute_bias(q_BHLD, 2) is not None
+        return _HELD * heads if biased or attention.select_path(device) == "eager" else 0
 
     @property
     def baseline(self) -> str:
@@ -80,15 +80,15 @@ class Case(NamedTuple):
 
 
 def cases() -> Iterator[Case]:
-    """Every entry of the registries: scores on both paths, normalisers and relative positions with scaled_dot."""
+    """Every entry of the registries: scores on both paths, normalizers and relative positions with scaled_dot."""
     for score, kind in SCORES.items():
-        if kind.fusable:
+        if kind.is_fusable:
             yield Case(AttentionConfig(score=score))
-        yield Case(AttentionConfig(score=score, backend=Backend.explicit))
+        yield Case(AttentionConfig(score=score, backend=Backend.eager))
     yield Case(AttentionConfig(score=Score.additive), naive=True)
-    for normaliser in NORMALISERS:
-        if normaliser is not Normaliser.softmax:
-            yield Case(AttentionConfig(normaliser=normaliser))
+    for normalizer in NORMALIZERS:
+        if normalizer is not Normalizer.softmax:
+            yield Case(AttentionConfig(normalizer=normalizer))
     for position, encoding in POSITIONS.items():
         if issubclass(encoding, RelativePosition):
             yield Case(AttentionConfig(), position)
@@ -140,13 +140,13 @@ class Core:
         """context_BHLD."""
         q_BHLD, k_BHLD, position = self.inputs.q_BHLD, self.inputs.k_BHLD, self.attention.position
         if position is not None:
-            q_BHLD, k_BHLD = position.turn(q_BHLD), position.turn(k_BHLD)
-        found: AttentionOutput = self.attention(q_BHLD, self.attention.score.prepare(k_BHLD), self.inputs.v_BHLD)
+            q_BHLD, k_BHLD = position.rotate(q_BHLD), position.rotate(k_BHLD)
+        found: AttentionOutput = self.attention(q_BHLD, self.attention.score.prepare_keys(k_BHLD), self.inputs.v_BHLD)
         return found.context
 
     def step(self) -> None:
         """Forward, and the gradients of inputs and weights."""
-        with choices() as made:  # hard attention learns from these
+        with collect_choices() as made:  # hard attention learns from these
             outputs = [self.forward(), *made]
         inputs = [self.inputs.q_BHLD, self.inputs.k_BHLD, self.inputs.v_BHLD, *self.attention.parameters()]
         torch.autograd.grad(outputs, inputs, [torch.ones_like(output) for output in outputs], allow_unused=True)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from attnbench.benchmarks.results import Settings
 from attnbench.config import Config, ConfigError, Fault
-from attnbench.config.root import FITS
+from attnbench.config.root import COMPATIBLE_FAMILIES
 from attnbench.config.task import ClassificationConfig
 from attnbench.metrics.throughput import WARMUP_STEPS
 from attnbench.sweeps.compose import Composer
@@ -49,7 +49,7 @@ def commands(settings: Settings) -> dict[str, list[str]]:
         "trainer.max_epochs=null",
         "trainer.final_weights=last",
         f"trainer.precision={PRECISION[settings.dtype]}",
-        f"logger.every_steps={settings.updates}",
+        f"logger.log_every_n_steps={settings.updates}",
         f"debug.limit_batches={updates}",  # of what is tested: it is not measured
         *_data(settings),
     ]
@@ -91,7 +91,7 @@ def _given(
     given = {}
     for model in models:
         chosen, _ = composer.parse([f"model={model}"])
-        classifies = composer.choose(chosen).bare.model.family in FITS[ClassificationConfig]["model"]
+        classifies = composer.choose(chosen).bare.model.family in COMPATIBLE_FAMILIES[ClassificationConfig]["model"]
         experiment = pictures if classifies else _PAIRS
         given[model] = [
             f"model={model}", f"experiment={experiment}", "logger=none", "callbacks=quiet", *overrides,

@@ -39,7 +39,7 @@ class Decoding:
         torch.manual_seed(self.config.seed)
         task, data = build_task(self.config)
         rows_B = np.arange(self.settings.sentences)
-        source_BS = torch.from_numpy(cast(TranslationData, data).pairs["val"].source.padded(rows_B))
+        source_BS = torch.from_numpy(cast(TranslationData, data).pairs["val"].source.pad_rows(rows_B))
         return cast(Translation, task.eval().to(self.device)), source_BS.to(self.device)
 
     def decode(self, beam_size: int, cached: bool) -> list[Hypothesis]:
@@ -47,7 +47,7 @@ class Decoding:
         task, source_BS = self.built
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not torch.float32):
             return beam_search(
-                task.model,
+                task.sequence_model,
                 source_BS,
                 beam_size=beam_size,
                 max_lengths_B=(source_BS != PAD).sum(1),
@@ -56,7 +56,7 @@ class Decoding:
                 bos=BOS,
                 eos=EOS,
                 pad=PAD,
-                cached=cached,
+                use_cache=cached,
             )
 
     def sample(self, beam_size: int, cached: bool) -> Numbers:

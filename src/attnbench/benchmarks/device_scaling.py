@@ -14,8 +14,8 @@ from attnbench.benchmarks.measurement import Numbers, Plan, Subject
 from attnbench.benchmarks.results import Settings
 from attnbench.benchmarks.startup import TRAIN, answer
 from attnbench.metrics.throughput import WARMUP_STEPS
-from attnbench.records.identity import cores
-from attnbench.records.record import read_all
+from attnbench.records.identity import count_cores
+from attnbench.records.record import read_records
 
 
 def plan(settings: Settings) -> Plan:
@@ -25,8 +25,8 @@ def plan(settings: Settings) -> Plan:
         ConfigError: with every fault of every model.
     """
     gpu = settings.device == "cuda"
-    there = torch.cuda.device_count() if gpu else cores() // (settings.threads or 1)
-    where = ["trainer=ddp"] if gpu else ["trainer=ddp_cpu", f"trainer.threads={settings.threads or 1}"]
+    there = torch.cuda.device_count() if gpu else count_cores() // (settings.threads or 1)
+    where = ["trainer=ddp"] if gpu else ["trainer=ddp_cpu", f"trainer.num_threads={settings.threads or 1}"]
     each = "GPU" if gpu else f"CPU, {settings.threads or 1} thread a process"
     notes = [
         f"Runs of their own, by {' '.join(where)}: {settings.updates} updates after {WARMUP_STEPS} others that do not"
@@ -48,7 +48,7 @@ def sample(command: Sequence[str]) -> Numbers:
     """Throughput over all devices, time of an update and memory of a process, by a run's own record."""
     with tempfile.TemporaryDirectory() as folder:
         answer([*TRAIN, *command, f"paths.output={folder}", f"paths.cache={folder}/cache"])
-        (record,), _ = read_all(Path(folder))
+        (record,), _ = read_records(Path(folder))
     found = record.performance
     rates = {key: found[key] for key in found if key.endswith("_per_sec_global")}
     memory = {key: found[key] for key in ("peak_rss_gib", "peak_reserved_gib") if key in found}

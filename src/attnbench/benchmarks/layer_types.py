@@ -30,12 +30,12 @@ _SOURCES = (
     " step; of fused attention: Dao et al. 2022, Theorem 1."
 )
 _PAGES = (
-    "On a CPU, explicit attention can grow faster than n^2 where its matrices leave the cache, and where glibc gets"
+    "On a CPU, eager attention can grow faster than n^2 where its matrices leave the cache, and where glibc gets"
     " them from the system for every step (those over 32 MiB): the pages may cost nothing, or as much as all the rest."
 )
 _RESTRICTED = (
     "Restricted self-attention, O(r n d) in the paper's table, has no row: the windows of this project's recurrent"
-    " decoders mask scores of all places, and cost what explicit attention costs."
+    " decoders mask scores of all places, and cost what eager attention costs."
 )
 
 

@@ -16,9 +16,9 @@ from attnbench.config import Config, ConfigError, Fault
 from attnbench.config.model import TransformerConfig
 from attnbench.config.task import TranslationConfig
 from attnbench.data.tokenizer import BOS, EOS, PAD, UNK
-from attnbench.metrics.text import bleu
-from attnbench.nn.positions import sinusoids
-from attnbench.records.identity import resolved
+from attnbench.metrics.text import compute_bleu
+from attnbench.nn.positions import compute_sinusoids
+from attnbench.records.identity import config_to_dict
 from attnbench.tasks.build import CheckpointError, build_task, load_task
 from attnbench.tasks.translation import Translation
 from attnbench.tasks.translation_data import TranslationData
@@ -50,7 +50,7 @@ class Sentences:
         self.job: dict[str, Any] = {
             "data": str(sentences),
             "weights": str(weights),
-            "config": resolved(config),
+            "config": config_to_dict(config),
             "model": {key: getattr(model, key) for key in ("depth", "d_model", "d_ff", "num_heads", "dropout")},
             "vocab": self.task.codec.target.size,
             "pad": PAD, "bos": BOS, "eos": EOS, "unk": UNK,
@@ -67,9 +67,9 @@ class Sentences:
 
     def bleu(self, hypotheses: list[list[int]]) -> float:
         """Of the first test sentences, as the data has them, tokenised where it is: to compare contenders by."""
-        split = self.data.split("test")
+        split = self.data.get_split("test")
         texts = [self.task.codec.target.decode(ids) for ids in hypotheses]
-        return bleu(texts, split.target[: len(texts)], tokenize="none").score
+        return compute_bleu(texts, split.target[: len(texts)], tokenize="none").score
 
     def _load(self, path: Path) -> None:
         try:
@@ -93,5 +93,5 @@ class Sentences:
 
     def _write_weights(self, path: Path) -> Path:
         state = {name: tensor.numpy() for name, tensor in self.task.network.state_dict().items()}
-        np.savez(path, positions_LD=sinusoids(_POSITIONS, state["output.weight"].shape[1]).numpy(), **state)
+        np.savez(path, positions_LD=compute_sinusoids(_POSITIONS, state["output.weight"].shape[1]).numpy(), **state)
         return path

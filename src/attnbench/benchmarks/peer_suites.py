@@ -14,7 +14,7 @@ from attnbench.benchmarks.results import Settings
 from attnbench.config import Config
 from attnbench.config.images import ImagesConfig
 from attnbench.config.recurrent import RecurrentConfig
-from attnbench.records.identity import resolved
+from attnbench.records.identity import config_to_dict
 
 _BF16, _COMPILED = {"trainer.precision": "bf16_mixed"}, {"trainer.compile": True}
 
@@ -138,11 +138,11 @@ def _pictures(settings: Settings, configs: Mapping[str, Config], notes: list[str
         data, optim = cast(ImagesConfig, config.data), config.optim
         sizes = dataclasses.asdict(config.model).items()
         job = {
-            "what": "training", "warmup": 1, "config": resolved(config), "image_size": data.image_size,
+            "what": "training", "warmup": 1, "config": config_to_dict(config), "image_size": data.image_size,
             "model": {key: value for key, value in sizes if isinstance(value, (int, float))},
             "batch_size": data.batch_size,
             "attention_dropout": config.attention.dropout, "optimiser": optim.name.name, "lr": optim.lr,
-            "clip": optim.clip,
+            "clip": optim.gradient_clip_val,
         }  # fmt: skip
         subjects += _subjects(Contest(group, "images", job, settings, notes), "peers_pictures")
     return subjects
@@ -157,7 +157,7 @@ def _recurrent(settings: Settings, configs: Mapping[str, Config], notes: list[st
     for group, config in configs.items():
         size = cast(RecurrentConfig, config.model)
         job = {
-            "what": "training", "warmup": 1, "config": resolved(config), "length": int(group.partition(" ")[0]),
+            "what": "training", "warmup": 1, "config": config_to_dict(config), "length": int(group.partition(" ")[0]),
             "model": {"d_hidden": size.d_hidden, "depth": size.depth, "dropout": size.dropout},
             "batch_size": 128, "vocab": 1000, "lr": config.optim.lr,
         }  # fmt: skip

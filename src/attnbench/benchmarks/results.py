@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from attnbench.data.text_files import write_atomically
-from attnbench.records.record import RecordError, build
+from attnbench.records.record import RecordError, build_dataclass
 
 SCHEMA_VERSION = 1
 OWN = ("attention", "growth", "scaling", "training", "decoding", "startup", "devices")
@@ -106,4 +106,4 @@ def read(path: Path) -> Benchmark:
     version = content.get("schema_version") if isinstance(content, dict) else None
     if version != SCHEMA_VERSION:
         raise RecordError(f"{path}: schema version {version}; expected a benchmark's, {SCHEMA_VERSION}")
-    return build(Benchmark, content, str(path))
+    return build_dataclass(Benchmark, content, str(path))

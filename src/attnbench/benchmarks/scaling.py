@@ -19,7 +19,7 @@ from attnbench.config.optim import OptimConfig
 from attnbench.config.position import PositionConfig
 from attnbench.models.transformer import Transformer
 from attnbench.nn.loss import linear_cross_entropy
-from attnbench.tasks.optimization import build_optimiser
+from attnbench.tasks.optimization import build_optimizer
 
 _TIMES = (1, 2, 4, 8)
 _SENTENCES, _VOCABULARY = 16, 256
@@ -58,7 +58,7 @@ def update_of(model: Model, settings: Settings) -> Callable[[], None]:
     )
     words = {"source_vocab": _VOCABULARY, "target_vocab": _VOCABULARY}
     network = Transformer(config, AttentionConfig(), PositionConfig(), **words).to(device)
-    optimiser = build_optimiser(network.parameters(), OptimConfig(), fused=True)
+    optimiser = build_optimizer(network.parameters(), OptimConfig(), is_fused=True)
     source_BL, target_BL = torch.randint(1, _VOCABULARY, (2, _SENTENCES, model.length), device=device)
 
     def update() -> None:

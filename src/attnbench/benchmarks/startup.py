@@ -12,8 +12,8 @@ from pathlib import Path
 
 from attnbench.benchmarks.measurement import Numbers, Plan, Subject
 from attnbench.benchmarks.results import Settings
-from attnbench.records.lifecycle import new_record
-from attnbench.records.record import PROGRESS, write
+from attnbench.records.lifecycle import create_record
+from attnbench.records.record import PROGRESS_FILE, write_record
 from attnbench.sweeps.plan import compose
 
 _BASELINE = "python -c pass"
@@ -60,7 +60,7 @@ def table() -> Numbers:
     """Seconds of the door to tables, which finds the record of a run that has begun."""
     with tempfile.TemporaryDirectory() as folder:
         config = compose(["sweep.name=bench"])
-        write(new_record(config, []), Path(folder, "bench", "run"))
+        write_record(create_record(config, []), Path(folder, "bench", "run"))
         return answer(["-m", "attnbench.table", "bench", "--output", folder, "--experiments", folder])
 
 
@@ -71,7 +71,7 @@ def first_update() -> Numbers:
         start = time.perf_counter()
         child = subprocess.Popen([sys.executable, *TRAIN, *overrides], cwd=folder, stdout=said, stderr=said)
         try:
-            while not any(Path(folder, "runs").glob(f"*/*/{PROGRESS}")):
+            while not any(Path(folder, "runs").glob(f"*/*/{PROGRESS_FILE}")):
                 if child.poll() is not None:
                     said.seek(0)
                     _refuse(child.returncode, None, said.read())

@@ -18,7 +18,7 @@ from attnbench.tasks.base import Task
 from attnbench.tasks.build import build_task
 from attnbench.tasks.data import TaskData
 from attnbench.training.callbacks.performance import Performance
-from attnbench.training.runner import without_noise
+from attnbench.training.runner import ignore_warnings
 from attnbench.training.trainer import build_trainer
 
 
@@ -38,22 +38,22 @@ class Training:
         """Throughput and time of the updates after the first few, by the meter that a run's record is written by."""
         task, data = self.built
         performance = Performance(window_steps=self.settings.updates, warmup_steps=self.settings.warmup)
-        with tempfile.TemporaryDirectory() as folder, without_noise():
+        with tempfile.TemporaryDirectory() as folder, ignore_warnings():
             # Lightning adds checkpoints of its own where nobody else keeps any.
             trainer = build_trainer(self.config, Path(folder), False, [performance, Checkpoint()])
             trainer.limit_val_batches = 0
             trainer.fit(task, datamodule=data)
-        found = performance.meter.summary()
+        found = performance.meter.summarize()
         rate, update_ms = found["units_per_sec"], found["step_ms_p50"]
         if rate is None or update_ms is None:
             raise RuntimeError("training ended before a window of updates was full")
-        return {f"{performance.unit}_per_sec": rate, "update_ms": update_ms, "loading_ms": loading_ms(data)}
+        return {f"{performance.unit_name}_per_sec": rate, "update_ms": update_ms, "loading_ms": loading_ms(data)}
 
 
 def loading_ms(data: TaskData) -> float:
     """Time of an update's batch alone, over an epoch: planning, collation and augmentation."""
     start = time.perf_counter()
-    batches = sum(1 for _ in data.train_loader(data.update_sampler()))
+    batches = sum(1 for _ in data.build_train_loader(data.build_update_sampler()))
     return 1e3 * (time.perf_counter() - start) / batches
 
 

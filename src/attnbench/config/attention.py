@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from attnbench.config.fields import LARGEST_WIDTH, number
+from attnbench.config.fields import MAX_WIDTH, bounded_field
 
 
 class Score(Enum):
@@ -21,17 +21,17 @@ class Score(Enum):
     uniform = "uniform"
 
     @property
-    def turns(self) -> bool:
+    def supports_rotary(self) -> bool:
         """Whether turning queries and keys by their places leaves a score that knows their distance alone."""
         return self in (Score.scaled_dot, Score.dot, Score.cosine, Score.distance)
 
     @property
-    def two_widths(self) -> bool:
+    def allows_different_widths(self) -> bool:
         """Whether queries and keys may differ in width."""
         return self in (Score.general, Score.additive, Score.concat, Score.uniform)
 
 
-class Normaliser(Enum):
+class Normalizer(Enum):
     """How scores become weights (nn/normalizers.py has one class for each name); the last two choose one key."""
 
     softmax = "softmax"
@@ -45,7 +45,7 @@ class Backend(Enum):
     """Which path computes attention: both give the same numbers."""
 
     auto = "auto"  # the fused kernel where the score allows it and nobody asks for weights
-    explicit = "explicit"  # always scores, mask, softmax, dropout, sum
+    eager = "eager"  # always scores, mask, softmax, dropout, sum
 
 
 @dataclass
@@ -53,13 +53,19 @@ class AttentionConfig:
     """One scoring function for every attention of a model."""
 
     score: Score = Score.scaled_dot
-    normaliser: Normaliser = Normaliser.softmax
-    dropout: float = number(0.0, at_least=0, below=1)  # on the weights
-    hidden: int | None = number(
-        None, at_least=1, at_most=LARGEST_WIDTH
+    normalizer: Normalizer = Normalizer.softmax
+    dropout: float = bounded_field(0.0, minimum=0, less_than=1)  # on the weights
+    d_hidden: int | None = bounded_field(
+        None, minimum=1, maximum=MAX_WIDTH
     )  # additive, concat: width of the hidden layer; null: d_k
-    temperature: float = number(0.3, above=0, at_most=1e6)  # cosine: what it starts from; it is learned
-    gumbel_temperature: float = number(1.0, above=0, at_most=1e6)  # gumbel: how soft the choice is to the gradient
-    sigma: float | None = number(None, above=0, at_most=1e6)  # distance: width of the kernel; null: d_k^(1/4)
+    cosine_temperature: float = bounded_field(
+        0.3, greater_than=0, maximum=1e6
+    )  # cosine: what it starts from; it is learned
+    gumbel_temperature: float = bounded_field(
+        1.0, greater_than=0, maximum=1e6
+    )  # gumbel: how soft the choice is to the gradient
+    sigma: float | None = bounded_field(
+        None, greater_than=0, maximum=1e6
+    )  # distance: width of the kernel; null: d_k^(1/4)
     learn_sigma: bool = False  # distance
     backend: Backend = Backend.auto

@@ -13,22 +13,22 @@ from enum import Enum
 from types import NoneType, UnionType
 from typing import Any
 
-_CHECK = "attnbench.bounds"
-_IS_PATH = "attnbench.path"
+_BOUNDS_KEY = "attnbench.bounds"
+_PATH_KEY = "attnbench.path"
 
 # Counters and indices in kernels have 32 bits, and C code is given many of these numbers.
-LARGEST_INT = 2**31 - 1
+MAX_INT = 2**31 - 1
 # numpy and Lightning take seeds of 32 bits.
-LARGEST_SEED = 2**32 - 1
+MAX_SEED = 2**32 - 1
 # A model of one layer of this width has more parameters than any machine has memory for; beyond it, sizes overflow.
-LARGEST_WIDTH = 2**16
+MAX_WIDTH = 2**16
 # Wang et al. 2022 train 1,000 layers, the deepest Transformer that has been published.
-LARGEST_DEPTH = 1000
+MAX_DEPTH = 1000
 # A year. What takes minutes becomes a timedelta, which ends at 1.4e12 minutes, and a run may begin again.
-LONGEST_MINUTES = 366 * 24 * 60
+MAX_MINUTES = 366 * 24 * 60
 
-_SHOWN = 120  # characters of a value in a sentence
-_KINDS = {
+_MAX_SHOWN_LENGTH = 120  # characters of a value in a sentence
+_TYPE_NAMES = {
     bool: "true or false",
     int: "a whole number",
     float: "a number",
@@ -36,7 +36,7 @@ _KINDS = {
     list: "a list, as in [a,b]",
 }
 # Control characters, halves of pairs, and separators of lines: terminals, pages and file formats act on them.
-_NOT_SHOWN = frozenset({"Cc", "Cs", "Zl", "Zp"})
+_INVISIBLE_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +48,18 @@ class Fault:
     expected: str
 
     def __str__(self) -> str:
-        key, given = _shorten(self.key), _shorten(self.given)
+        key, given = _shorten_text(self.key), _shorten_text(self.given)
         return f"{key}={given}: {self.expected}" if given else f"{key}: {self.expected}"
 
 
-def _shorten(text: str) -> str:
+def _shorten_text(text: str) -> str:
     """Return what a user gave as it can stand in a sentence: without what cannot be seen, and not endless."""
-    seen = "".join(letter if unicodedata.category(letter) not in _NOT_SHOWN else "\ufffd" for letter in text)
-    return seen if len(seen) <= _SHOWN else f"{seen[: _SHOWN // 2]}...{seen[-_SHOWN // 2 :]}"
+    seen = "".join(letter if unicodedata.category(letter) not in _INVISIBLE_CATEGORIES else "\ufffd" for letter in text)
+    return (
+        seen
+        if len(seen) <= _MAX_SHOWN_LENGTH
+        else f"{seen[: _MAX_SHOWN_LENGTH // 2]}...{seen[-_MAX_SHOWN_LENGTH // 2 :]}"
+    )
 
 
 class ConfigError(Exception):
@@ -70,61 +74,61 @@ class ConfigError(Exception):
 class Bounds:
     """The closed or open interval a number must lie in."""
 
-    at_least: float | None = None
-    above: float | None = None
-    at_most: float | None = None
-    below: float | None = None
+    minimum: float | None = None
+    greater_than: float | None = None
+    maximum: float | None = None
+    less_than: float | None = None
 
-    def admits(self, value: float) -> bool:
+    def contains(self, value: float) -> bool:
         """Check whether `value` lies inside; NaN and infinity never do."""
         return (
             not math.isnan(value)
             and abs(value) != math.inf
-            and (self.at_least is None or value >= self.at_least)
-            and (self.above is None or value > self.above)
-            and (self.at_most is None or value <= self.at_most)
-            and (self.below is None or value < self.below)
+            and (self.minimum is None or value >= self.minimum)
+            and (self.greater_than is None or value > self.greater_than)
+            and (self.maximum is None or value <= self.maximum)
+            and (self.less_than is None or value < self.less_than)
         )
 
     def __str__(self) -> str:
-        named = {"at least": self.at_least, "above": self.above, "at most": self.at_most, "below": self.below}
-        parts = [f"{name} {_in_digits(end)}" for name, end in named.items() if end is not None]
+        named = {"at least": self.minimum, "above": self.greater_than, "at most": self.maximum, "below": self.less_than}
+        parts = [f"{name} {_format_number(end)}" for name, end in named.items() if end is not None]
         return "expected a number " + " and ".join(parts)
 
 
-def _in_digits(number: float) -> str:
+def _format_number(number: float) -> str:
     return f"{number:d}" if isinstance(number, int) else f"{number:g}"
 
 
-def number(
+def bounded_field(
     default: Any,
     *,
-    at_least: float | None = None,
-    above: float | None = None,
-    at_most: float | None = None,
-    below: float | None = None,
+    minimum: float | None = None,
+    greater_than: float | None = None,
+    maximum: float | None = None,
+    less_than: float | None = None,
 ) -> Any:
     """Build a dataclass field for a number with bounds; None passes where the annotation allows it.
 
-    Whole numbers without an upper bound may be `LARGEST_INT` at most, and no number may be infinite.
+    Whole numbers without an upper bound may be `MAX_INT` at most, and no number may be infinite.
     """
-    bounds = Bounds(at_least, above, at_most, below)
-    return dataclasses.field(default=default, metadata={_CHECK: bounds})
+    bounds = Bounds(minimum, greater_than, maximum, less_than)
+    return dataclasses.field(default=default, metadata={_BOUNDS_KEY: bounds})
 
 
-def seed(default: int) -> Any:
+def seed_field(default: int) -> Any:
     """Build a dataclass field for the seed of a random generator."""
-    return number(default, at_least=0, at_most=LARGEST_SEED)
+    return bounded_field(default, minimum=0, maximum=MAX_SEED)
 
 
-def path(default: str | None) -> Any:
+def path_field(default: str | None) -> Any:
     """Build a dataclass field for a file or folder."""
-    return dataclasses.field(default=default, metadata={_IS_PATH: True})
+    return dataclasses.field(default=default, metadata={_PATH_KEY: True})
 
 
-def is_path(field: dataclasses.Field[Any]) -> bool:
+def is_path_field(field: dataclasses.Field[Any]) -> bool:
     """Check whether a field is for a file or folder."""
-    return bool(field.metadata.get(_IS_PATH))
+    return bool(field.metadata.get(_PATH_KEY))
 
 
 def describe_type(hint: Any) -> str:
@@ -134,24 +138,24 @@ def describe_type(hint: Any) -> str:
     kind = typing.get_origin(hint) or hint
     if isinstance(kind, type) and issubclass(kind, Enum):
         return f"one of {', '.join(sorted(member.name for member in kind))}"
-    return _KINDS.get(kind, "keys with values")
+    return _TYPE_NAMES.get(kind, "keys with values")
 
 
 @functools.cache
-def hints_of(kind: type) -> Mapping[str, Any]:
+def get_type_hints(kind: type) -> Mapping[str, Any]:
     """Return the annotations of a dataclass, evaluated."""
     return typing.get_type_hints(kind)
 
 
-def _is_of_type(value: Any, hint: Any) -> bool:
+def _matches_type(value: Any, hint: Any) -> bool:
     """Check a value against an annotation: an interpolation may bring a value of another type."""
     if hint is Any:
         return True
     if typing.get_origin(hint) in (typing.Union, UnionType):
-        return any(_is_of_type(value, one) for one in typing.get_args(hint))
+        return any(_matches_type(value, one) for one in typing.get_args(hint))
     if typing.get_origin(hint) is list:
         (item,) = typing.get_args(hint)
-        return isinstance(value, list) and all(_is_of_type(one, item) for one in value)
+        return isinstance(value, list) and all(_matches_type(one, item) for one in value)
     if hint is float:
         return isinstance(value, int | float) and not isinstance(value, bool)
     if hint is int:
@@ -159,7 +163,7 @@ def _is_of_type(value: Any, hint: Any) -> bool:
     return isinstance(value, hint)
 
 
-def faults_of(node: Any, prefix: str = "") -> Iterator[Fault]:
+def find_faults(node: Any, prefix: str = "") -> Iterator[Fault]:
     """Every fault of a config dataclass and of what it holds: types and bounds first, then its own `faults`.
 
     A dataclass may define `faults(self) -> Iterator[Fault]` for what one field cannot know alone;
@@ -167,39 +171,39 @@ def faults_of(node: Any, prefix: str = "") -> Iterator[Fault]:
     """
     broken, is_wrong_below = False, False
     kind: type = type(node)
-    hints = hints_of(kind)
+    hints = get_type_hints(kind)
     for field in dataclasses.fields(node):
         value, key = getattr(node, field.name), prefix + field.name
-        expected = _fault_of_value(value, field, hints[field.name])
+        expected = _check_value(value, field, hints[field.name])
         if expected is not None:
             broken = True
             yield Fault(key, f"{value}", expected)
         elif dataclasses.is_dataclass(value):
-            for fault in faults_of(value, key + "."):
+            for fault in find_faults(value, key + "."):
                 is_wrong_below = True
                 yield fault
     # A pair is only worth judging when each of its numbers is: depth=0 should not also divide by it.
-    if not broken and hasattr(node, "faults"):
+    if not broken and hasattr(node, "find_faults"):
         try:
-            for fault in node.faults():
+            for fault in node.find_faults():
                 yield Fault(prefix + fault.key, fault.given, fault.expected)
         except (ArithmeticError, AttributeError, TypeError, ValueError):
             if not is_wrong_below:  # else what is below cannot be reckoned with
                 raise
 
 
-def _fault_of_value(value: Any, field: dataclasses.Field[Any], hint: Any) -> str | None:
+def _check_value(value: Any, field: dataclasses.Field[Any], hint: Any) -> str | None:
     """Return what was expected of a field that has not got it."""
-    if not _is_of_type(value, hint):
+    if not _matches_type(value, hint):
         return f"expected {describe_type(hint)}"
-    bounds = field.metadata.get(_CHECK)
+    bounds = field.metadata.get(_BOUNDS_KEY)
     for item in value if isinstance(value, list) else [value]:
-        if isinstance(item, str) and any(unicodedata.category(letter) in _NOT_SHOWN for letter in item):
+        if isinstance(item, str) and any(unicodedata.category(letter) in _INVISIBLE_CATEGORIES for letter in item):
             return "expected text without control characters"
-        if type(item) is int and item > LARGEST_INT and (bounds is None or bounds.at_most is None):
-            return str(Bounds(at_most=LARGEST_INT))
-    if bounds is not None and value is not None and not bounds.admits(value):
-        return f"{bounds}{' and finite' if abs(value) == math.inf and bounds.at_most is None else ''}"
-    if is_path(field) and isinstance(value, str) and value.startswith("~"):
+        if type(item) is int and item > MAX_INT and (bounds is None or bounds.maximum is None):
+            return str(Bounds(maximum=MAX_INT))
+    if bounds is not None and value is not None and not bounds.contains(value):
+        return f"{bounds}{' and finite' if abs(value) == math.inf and bounds.maximum is None else ''}"
+    if is_path_field(field) and isinstance(value, str) and value.startswith("~"):
         return "expected a whole path: ~ stands for the home folder only where the shell sees it, as in $HOME/runs"
     return None

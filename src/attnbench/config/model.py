@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 
-from attnbench.config.fields import LARGEST_DEPTH, LARGEST_WIDTH, Fault, number
+from attnbench.config.fields import MAX_DEPTH, MAX_WIDTH, Fault, bounded_field
 
-MOST_STAGES = 12  # of a convolutional network: pictures have 4,096 pixels a side at most
+MAX_STAGES = 12  # of a convolutional network: pictures have 4,096 pixels a side at most
 
 
-class Norm(Enum):
+class NormPlacement(Enum):
     """Where the norm of a residual branch stands (nn/blocks.py, `Residual`)."""
 
     post = "post"  # norm(x + f(x)): Vaswani et al. 2017
@@ -21,7 +21,7 @@ class Norm(Enum):
     deepnorm = "deepnorm"  # norm(alpha x + f(x)), f's first weights times beta: Wang et al. 2022, Figure 2
 
 
-class NormKind(Enum):
+class NormType(Enum):
     """Which norm (nn/norms.py)."""
 
     layer = "layer"
@@ -40,7 +40,7 @@ class Activation(Enum):
     swiglu = "swiglu"
 
 
-class Tie(Enum):
+class TiedEmbeddings(Enum):
     """Which embedding matrices are one and the same."""
 
     none = "none"
@@ -69,7 +69,7 @@ class ModelConfig:
         """Whether results depend on how an update is divided: statistics are those of a part of it."""
         return False
 
-    def smallest_map(self, image_size: int) -> int | None:
+    def smallest_feature_map(self, image_size: int) -> int | None:
         """Return the side of the smallest map of an image that batch norm sees; None: there is no such map."""
         return None
 
@@ -78,25 +78,25 @@ class ModelConfig:
 class BlocksConfig(ModelConfig):
     """What every model made of Transformer blocks has."""
 
-    depth: int = number(6, at_least=1, at_most=LARGEST_DEPTH)  # layers; of an encoder-decoder: of the encoder
-    d_model: int = number(512, at_least=1, at_most=LARGEST_WIDTH)
-    d_ff: int = number(2048, at_least=1, at_most=LARGEST_WIDTH)
-    num_heads: int = number(8, at_least=1, at_most=LARGEST_WIDTH)
-    d_k: int | None = number(
-        None, at_least=1, at_most=LARGEST_WIDTH
+    depth: int = bounded_field(6, minimum=1, maximum=MAX_DEPTH)  # layers; of an encoder-decoder: of the encoder
+    d_model: int = bounded_field(512, minimum=1, maximum=MAX_WIDTH)
+    d_ff: int = bounded_field(2048, minimum=1, maximum=MAX_WIDTH)
+    num_heads: int = bounded_field(8, minimum=1, maximum=MAX_WIDTH)
+    d_k: int | None = bounded_field(
+        None, minimum=1, maximum=MAX_WIDTH
     )  # of a head's queries and keys; null: d_model / num_heads
-    d_v: int | None = number(None, at_least=1, at_most=LARGEST_WIDTH)  # of a head's values; null: d_model / num_heads
-    dropout: float = number(0.1, at_least=0, below=1)  # on embeddings and each sublayer's output
-    hidden_dropout: float = number(0.0, at_least=0, below=1)  # inside the feed-forward network
-    norm: Norm = Norm.post
-    norm_kind: NormKind = NormKind.layer
+    d_v: int | None = bounded_field(None, minimum=1, maximum=MAX_WIDTH)  # of a head's values; null: d_model / num_heads
+    dropout: float = bounded_field(0.1, minimum=0, less_than=1)  # on embeddings and each sublayer's output
+    activation_dropout: float = bounded_field(0.0, minimum=0, less_than=1)  # inside the feed-forward network
+    norm_placement: NormPlacement = NormPlacement.post
+    norm_type: NormType = NormType.layer
     residual: bool = True  # false: f(x) alone, the ablation
     activation: Activation = Activation.relu
 
     @property
     def uses_batch_norm(self) -> bool:
         """Whether results depend on how an update is divided: statistics are those of a part of it."""
-        return self.norm_kind is NormKind.batch
+        return self.norm_type is NormType.batch
 
     @property
     def head_widths(self) -> tuple[int, int]:
@@ -104,7 +104,7 @@ class BlocksConfig(ModelConfig):
         share = self.d_model // self.num_heads
         return self.d_k or share, self.d_v or share
 
-    def faults(self) -> Iterator[Fault]:
+    def find_faults(self) -> Iterator[Fault]:
         """Pairs that cannot be built."""
         if self.d_model % self.num_heads and None in (self.d_k, self.d_v):
             yield Fault(
@@ -119,8 +119,8 @@ class TransformerConfig(BlocksConfig):
     """Encoder-decoder Transformer (Vaswani et al. 2017)."""
 
     family: str = "transformer"
-    decoder_depth: int | None = number(None, at_least=1, at_most=LARGEST_DEPTH)  # null: as deep as the encoder
-    tie: Tie = Tie.all
+    decoder_depth: int | None = bounded_field(None, minimum=1, maximum=MAX_DEPTH)  # null: as deep as the encoder
+    tie_embeddings: TiedEmbeddings = TiedEmbeddings.all
 
 
 class Pool(Enum):
@@ -135,7 +135,7 @@ class VitConfig(BlocksConfig):
     """Vision Transformer (Dosovitskiy et al. 2021)."""
 
     family: str = "vit"
-    patch_size: int = number(4, at_least=1)  # side of a patch in pixels
+    patch_size: int = bounded_field(4, minimum=1)  # side of a patch in pixels
     pool: Pool = Pool.cls
 
 
@@ -151,7 +151,7 @@ class ResNet18Config(ModelConfig):
         """Whether results depend on how an update is divided: statistics are those of a part of it."""
         return True
 
-    def smallest_map(self, image_size: int) -> int:
+    def smallest_feature_map(self, image_size: int) -> int:
         """Return the side of the smallest map of an image: five layers halve it, rounded up."""
         return math.ceil(image_size / 32)
 
@@ -163,9 +163,9 @@ class CnnConfig(ModelConfig):
     family: str = "cnn"
     init: Init = Init.torch
     widths: list[int] = field(default_factory=lambda: [16, 32, 64])
-    blocks: int = number(2, at_least=1, at_most=LARGEST_DEPTH)
+    blocks: int = bounded_field(2, minimum=1, maximum=MAX_DEPTH)
 
-    def smallest_map(self, image_size: int) -> int:
+    def smallest_feature_map(self, image_size: int) -> int:
         """Return the side of the smallest map of an image: each stage but the first halves it, rounded up."""
         return math.ceil(image_size / (1 << (len(self.widths) - 1)))
 
@@ -174,13 +174,13 @@ class CnnConfig(ModelConfig):
         """Whether results depend on how an update is divided: statistics are those of a part of it."""
         return True
 
-    def faults(self) -> Iterator[Fault]:
+    def find_faults(self) -> Iterator[Fault]:
         """A stage has channels."""
-        if not self.widths or min(self.widths) < 1 or max(self.widths) > LARGEST_WIDTH:
-            expected = f"expected numbers of channels, at least 1 and at most {LARGEST_WIDTH}, one a stage"
+        if not self.widths or min(self.widths) < 1 or max(self.widths) > MAX_WIDTH:
+            expected = f"expected numbers of channels, at least 1 and at most {MAX_WIDTH}, one a stage"
             yield Fault("widths", f"{self.widths}", expected)
-        elif len(self.widths) > MOST_STAGES:
-            expected = f"expected at most {MOST_STAGES} stages: each halves the side of a picture"
+        elif len(self.widths) > MAX_STAGES:
+            expected = f"expected at most {MAX_STAGES} stages: each halves the side of a picture"
             yield Fault("widths", f"{self.widths}", expected)
 
 
@@ -189,6 +189,6 @@ class MlpConfig(ModelConfig):
     """A multilayer perceptron on the pixels."""
 
     family: str = "mlp"
-    depth: int = number(2, at_least=0, at_most=LARGEST_DEPTH)  # hidden layers; 0: a linear model, softmax regression
-    d_hidden: int = number(512, at_least=1, at_most=LARGEST_WIDTH)
-    dropout: float = number(0.1, at_least=0, below=1)  # on each hidden layer
+    depth: int = bounded_field(2, minimum=0, maximum=MAX_DEPTH)  # hidden layers; 0: a linear model, softmax regression
+    d_hidden: int = bounded_field(512, minimum=1, maximum=MAX_WIDTH)
+    dropout: float = bounded_field(0.1, minimum=0, less_than=1)  # on each hidden layer

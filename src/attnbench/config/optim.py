@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
-from attnbench.config.fields import Fault, number
+from attnbench.config.fields import Fault, bounded_field
 
 
-class Optimiser(Enum):
+class Optimizer(Enum):
     """Which torch.optim class takes the step."""
 
     adam = "adam"
@@ -21,14 +21,16 @@ class Optimiser(Enum):
 class OptimConfig:
     """The optimiser; `lr` is the peak of the schedule."""
 
-    name: Optimiser = Optimiser.adam
-    lr: float = number(1e-3, above=0)
-    beta1: float = number(0.9, at_least=0, below=1)
-    beta2: float = number(0.98, at_least=0, below=1)
-    eps: float = number(1e-9, above=0)
-    momentum: float = number(0.0, at_least=0, below=1)  # sgd only
-    weight_decay: float = number(0.0, at_least=0)
-    clip: float | None = number(None, above=0)  # largest global gradient norm; null: not clipped
+    name: Optimizer = Optimizer.adam
+    lr: float = bounded_field(1e-3, greater_than=0)
+    beta1: float = bounded_field(0.9, minimum=0, less_than=1)
+    beta2: float = bounded_field(0.98, minimum=0, less_than=1)
+    eps: float = bounded_field(1e-9, greater_than=0)
+    momentum: float = bounded_field(0.0, minimum=0, less_than=1)  # sgd only
+    weight_decay: float = bounded_field(0.0, minimum=0)
+    gradient_clip_val: float | None = bounded_field(
+        None, greater_than=0
+    )  # largest global gradient norm; null: not clipped
 
 
 class Schedule(Enum):
@@ -44,9 +46,9 @@ class ScheduleConfig:
     """The learning-rate schedule, counted in updates."""
 
     name: Schedule = Schedule.constant
-    warmup_steps: int = number(0, at_least=0)
+    warmup_steps: int = bounded_field(0, minimum=0)
 
-    def faults(self) -> Iterator[Fault]:
+    def find_faults(self) -> Iterator[Fault]:
         """1/sqrt(update) needs a peak to fall from."""
         if self.name is Schedule.inverse_sqrt and self.warmup_steps < 1:
             yield Fault("warmup_steps", f"{self.warmup_steps}", "expected at least 1 for inverse_sqrt")

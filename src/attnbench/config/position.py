@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from attnbench.config.fields import number
+from attnbench.config.fields import bounded_field
 
 
 class Position(Enum):
@@ -24,8 +24,8 @@ class PositionConfig:
     """One kind of position for every sequence of a model."""
 
     kind: Position = Position.sinusoidal
-    max_len: int = number(1024, at_least=1, at_most=2**20)  # longest sequence a learned table can place
-    max_distance: int = number(
-        16, at_least=1, at_most=2**20
+    max_len: int = bounded_field(1024, minimum=1, maximum=2**20)  # longest sequence a learned table can place
+    max_distance: int = bounded_field(
+        16, minimum=1, maximum=2**20
     )  # relative: from here on all distances are one: k of Shaw et al. 2018
-    base: float = number(10000.0, above=1, at_most=1e12)  # rotary: longest wavelength over 2 pi
+    rope_theta: float = bounded_field(10000.0, greater_than=1, maximum=1e12)  # rotary: longest wavelength over 2 pi

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
-from attnbench.config.fields import LARGEST_DEPTH, LARGEST_WIDTH, Fault, number
-from attnbench.config.model import ModelConfig, Tie
+from attnbench.config.fields import MAX_DEPTH, MAX_WIDTH, Fault, bounded_field
+from attnbench.config.model import ModelConfig, TiedEmbeddings
 
 
 class Cell(Enum):
@@ -18,11 +18,11 @@ class Cell(Enum):
     lstm = "lstm"  # Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000
 
 
-class Attend(Enum):
+class DecoderContext(Enum):
     """What the decoder sees of the source, and when."""
 
-    initial = "initial"  # only the state it starts from: Sutskever et al. 2014
-    none = "none"  # and at each step the encoder's final state, beside the token: Cho et al. 2014
+    initial_state = "initial_state"  # only the state it starts from: Sutskever et al. 2014
+    fixed = "fixed"  # and at each step the encoder's final state, beside the token: Cho et al. 2014
     bahdanau = "bahdanau"  # attends before each step, from the state before it: Bahdanau et al. 2015
     luong = "luong"  # attends after each step, from the state it led to: Luong et al. 2015
 
@@ -49,40 +49,48 @@ class RecurrentConfig(ModelConfig):
 
     family: str = "recurrent"
     cell: Cell = Cell.gru
-    depth: int = number(2, at_least=1, at_most=LARGEST_DEPTH)  # layers, of encoder and decoder each
-    d_embedding: int = number(256, at_least=1, at_most=LARGEST_WIDTH)
-    d_hidden: int = number(
-        256, at_least=1, at_most=LARGEST_WIDTH
+    depth: int = bounded_field(2, minimum=1, maximum=MAX_DEPTH)  # layers, of encoder and decoder each
+    d_embedding: int = bounded_field(256, minimum=1, maximum=MAX_WIDTH)
+    d_hidden: int = bounded_field(
+        256, minimum=1, maximum=MAX_WIDTH
     )  # of the decoder, and of each direction of the encoder
     bidirectional: bool = False  # the encoder
     # On embeddings, between the layers of a stack (never from step to step: Zaremba et al. 2014), before the output.
-    dropout: float = number(0.2, at_least=0, below=1)
-    attend: Attend = Attend.bahdanau
+    dropout: float = bounded_field(0.2, minimum=0, less_than=1)
+    decoder_context: DecoderContext = DecoderContext.bahdanau
     input_feeding: bool = False  # luong: a step sees the attentional state before it (Luong et al. 2015, section 3.3)
     window: Window = Window.all  # luong
-    window_size: int = number(10, at_least=1)  # local windows reach this far to both sides: D of Luong et al. 2015
+    window_size: int = bounded_field(
+        10, minimum=1
+    )  # local windows reach this far to both sides: D of Luong et al. 2015
     bridge: Bridge = Bridge.copy
-    tie: Tie = Tie.none
-    bptt: int | None = number(None, at_least=1)  # the decoder's gradient goes back so many target steps; null: all
+    tie_embeddings: TiedEmbeddings = TiedEmbeddings.none
+    bptt: int | None = bounded_field(
+        None, minimum=1
+    )  # the decoder's gradient goes back so many target steps; null: all
     # Scheduled sampling (Bengio et al. 2015): how likely a training step sees the reference's token before it and not
     # the model's own.
-    teacher_forcing: float = number(1.0, at_least=0, at_most=1)
+    teacher_forcing: float = bounded_field(1.0, minimum=0, maximum=1)
 
-    def faults(self) -> Iterator[Fault]:
+    def find_faults(self) -> Iterator[Fault]:
         """Pairs that cannot be built, or that would learn nothing."""
-        luong = self.attend is Attend.luong
+        luong = self.decoder_context is DecoderContext.luong
         if self.input_feeding and not luong:
-            expected = f"expected false for model.attend={self.attend.value}: only luong has a state to feed"
+            expected = (
+                f"expected false for model.decoder_context={self.decoder_context.value}: only luong has a state to feed"
+            )
             yield Fault("input_feeding", "true", expected)
         if self.window is not Window.all and not luong:
-            expected = f"expected all for model.attend={self.attend.value}: only luong has windows"
+            expected = f"expected all for model.decoder_context={self.decoder_context.value}: only luong has windows"
             yield Fault("window", self.window.value, expected)
         if self.bridge is Bridge.copy and self.bidirectional:
             expected = "expected linear or zero for model.bidirectional=true: two directions do not fit into one"
             yield Fault("bridge", "copy", expected)
-        if self.bridge is Bridge.zero and self.attend is Attend.initial:
-            expected = "expected copy or linear for model.attend=initial: the decoder would see nothing of the source"
+        if self.bridge is Bridge.zero and self.decoder_context is DecoderContext.initial_state:
+            expected = (
+                "expected copy or linear for model.decoder_context=initial_state: the decoder would not see the source"
+            )
             yield Fault("bridge", "zero", expected)
-        if self.tie is not Tie.none and self.d_embedding != self.d_hidden:
+        if self.tie_embeddings is not TiedEmbeddings.none and self.d_embedding != self.d_hidden:
             expected = f"expected none, or model.d_embedding={self.d_embedding} to be model.d_hidden={self.d_hidden}"
-            yield Fault("tie", self.tie.value, expected)
+            yield Fault("tie_embeddings", self.tie_embeddings.value, expected)

@@ -10,7 +10,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from attnbench.config.attention import AttentionConfig, Normaliser, Score
+from attnbench.config.attention import AttentionConfig, Normalizer, Score
 from attnbench.config.data import (
     DataConfig,
     FilesConfig,
@@ -20,7 +20,7 @@ from attnbench.config.data import (
     TatoebaConfig,
     Wmt14Config,
 )
-from attnbench.config.fields import ConfigError, Fault, faults_of, seed
+from attnbench.config.fields import ConfigError, Fault, find_faults, seed_field
 from attnbench.config.images import FashionMnistConfig, ImageFolderConfig, ImagesConfig, SyntheticGarmentsConfig
 from attnbench.config.metrics import BleuTokenizer, MetricsConfig
 from attnbench.config.model import (
@@ -28,17 +28,24 @@ from attnbench.config.model import (
     CnnConfig,
     MlpConfig,
     ModelConfig,
-    NormKind,
+    NormType,
     ResNet18Config,
-    Tie,
+    TiedEmbeddings,
     TransformerConfig,
     VitConfig,
 )
 from attnbench.config.optim import OptimConfig, Schedule, ScheduleConfig
 from attnbench.config.position import Position, PositionConfig
-from attnbench.config.recurrent import Attend, RecurrentConfig
+from attnbench.config.recurrent import DecoderContext, RecurrentConfig
 from attnbench.config.task import ClassificationConfig, TaskConfig, TranslationConfig
-from attnbench.config.tracking import CallbacksConfig, LoggerConfig, OnMemory, PathsConfig, SweepConfig, faults_of_name
+from attnbench.config.tracking import (
+    CallbacksConfig,
+    LoggerConfig,
+    OnOutOfMemory,
+    PathsConfig,
+    SweepConfig,
+    find_name_faults,
+)
 from attnbench.config.trainer import DebugConfig, TrainerConfig
 
 
@@ -47,7 +54,7 @@ class Config:
     """One run, wholly."""
 
     name: str = "run"  # the experiment's name
-    seed: int = seed(1)
+    seed: int = seed_field(1)
     task: TaskConfig = field(default_factory=TaskConfig)
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -63,10 +70,10 @@ class Config:
     paths: PathsConfig = field(default_factory=PathsConfig)
     sweep: SweepConfig = field(default_factory=SweepConfig)
 
-    def faults(self) -> Iterator[Fault]:
+    def find_faults(self) -> Iterator[Fault]:
         """What one group cannot know of another."""
-        yield from faults_of_name("name", self.name)
-        fitting = FITS.get(type(self.task), {})
+        yield from find_name_faults("name", self.name)
+        fitting = COMPATIBLE_FAMILIES.get(type(self.task), {})
         for group, members in SCHEMAS.items():
             node = getattr(self, group)
             family: str = node.family
@@ -75,21 +82,23 @@ class Config:
             elif group in fitting and family not in fitting[group]:
                 known = ", ".join(sorted(fitting[group]))
                 yield Fault(group, family, f"expected one of {known} for task={self.task.family}")
-        yield from self._faults_of_training()
+        yield from self._find_training_faults()
         if isinstance(self.data, ParallelTextConfig):
-            yield from self._faults_of_text(self.data)
+            yield from self._find_text_faults(self.data)
         if isinstance(self.model, RecurrentConfig):
-            yield from self._faults_of_recurrent(self.model)
+            yield from self._find_recurrent_faults(self.model)
         if isinstance(self.model, BlocksConfig):
-            yield from self._faults_of_blocks(self.model)
-        elif self.trainer.recompute:
-            yield Fault("trainer.recompute", "true", f"expected false: model={self.model.family} has no blocks")
+            yield from self._find_block_faults(self.model)
+        elif self.trainer.activation_checkpointing:
+            yield Fault(
+                "trainer.activation_checkpointing", "true", f"expected false: model={self.model.family} has no blocks"
+            )
         if isinstance(self.data, ImagesConfig):
-            yield from self._faults_of_images(self.data)
+            yield from self._find_image_faults(self.data)
         if isinstance(self.data, ImagesConfig) and isinstance(self.model, VitConfig):
-            yield from self._faults_of_vit(self.data, self.model)
+            yield from self._find_vit_faults(self.data, self.model)
 
-    def _faults_of_training(self) -> Iterator[Fault]:
+    def _find_training_faults(self) -> Iterator[Fault]:
         if self.schedule.name is Schedule.cosine and self.trainer.max_steps is None and self.trainer.max_epochs is None:
             expected = "expected it or trainer.max_epochs to be set: schedule=cosine ends at the last update"
             yield Fault("trainer.max_steps", "null", expected)
@@ -97,16 +106,19 @@ class Config:
             yield Fault(
                 "metrics.tokenize", self.metrics.tokenize.name, "expected auto: task=classification has no text"
             )
-        if self.sweep.on_oom is OnMemory.halve_batch and self.model.uses_batch_norm:
+        if self.sweep.on_oom is OnOutOfMemory.halve_batch and self.model.uses_batch_norm:
             expected = (
-                "expected fail: with batch norm, smaller parts of an update are another run (trainer.micro_batch)"
+                "expected fail: with batch norm, smaller parts of an update are another run (trainer.micro_batch_size)"
             )
             yield Fault("sweep.on_oom", "halve_batch", expected)
 
-    def _faults_of_text(self, text: ParallelTextConfig) -> Iterator[Fault]:
-        shared = isinstance(self.model, (TransformerConfig, RecurrentConfig)) and self.model.tie is Tie.all
+    def _find_text_faults(self, text: ParallelTextConfig) -> Iterator[Fault]:
+        shared = (
+            isinstance(self.model, (TransformerConfig, RecurrentConfig))
+            and self.model.tie_embeddings is TiedEmbeddings.all
+        )
         if shared and not text.joint_vocabulary:
-            yield Fault("model.tie", "all", "expected none or target: data.joint_vocabulary=false")
+            yield Fault("model.tie_embeddings", "all", "expected none or target: data.joint_vocabulary=false")
         if self.position.kind is Position.learned and self.position.max_len < text.max_len:
             yield Fault(
                 "position.max_len",
@@ -114,24 +126,24 @@ class Config:
                 f"expected at least data.max_len={text.max_len}",
             )
 
-    def _faults_of_recurrent(self, model: RecurrentConfig) -> Iterator[Fault]:
-        attends = model.attend in (Attend.bahdanau, Attend.luong)
-        if attends and model.bidirectional and not self.attention.score.two_widths:
-            known = ", ".join(score.name for score in Score if score.two_widths)
+    def _find_recurrent_faults(self, model: RecurrentConfig) -> Iterator[Fault]:
+        attends = model.decoder_context in (DecoderContext.bahdanau, DecoderContext.luong)
+        if attends and model.bidirectional and not self.attention.score.allows_different_widths:
+            known = ", ".join(score.name for score in Score if score.allows_different_widths)
             expected = f"expected one of {known}: with model.bidirectional=true keys are wider than queries"
             yield Fault("attention.score", self.attention.score.name, expected)
 
-    def _faults_of_blocks(self, model: BlocksConfig) -> Iterator[Fault]:
-        if self.trainer.recompute and model.norm_kind is NormKind.batch:
-            expected = "expected false: model.norm_kind=batch would count each batch twice"
-            yield Fault("trainer.recompute", "true", expected)
-        if self.trainer.recompute and self.attention.normaliser is Normaliser.reinforce:
-            expected = "expected false: attention.normaliser=reinforce must remember what it chose"
-            yield Fault("trainer.recompute", "true", expected)
+    def _find_block_faults(self, model: BlocksConfig) -> Iterator[Fault]:
+        if self.trainer.activation_checkpointing and model.norm_type is NormType.batch:
+            expected = "expected false: model.norm_type=batch would count each batch twice"
+            yield Fault("trainer.activation_checkpointing", "true", expected)
+        if self.trainer.activation_checkpointing and self.attention.normalizer is Normalizer.reinforce:
+            expected = "expected false: attention.normalizer=reinforce must remember what it chose"
+            yield Fault("trainer.activation_checkpointing", "true", expected)
         if self.position.kind is not Position.rotary:
             return
-        if not self.attention.score.turns:
-            known = ", ".join(score.name for score in Score if score.turns)
+        if not self.attention.score.supports_rotary:
+            known = ", ".join(score.name for score in Score if score.supports_rotary)
             expected = f"expected one of {known} for position=rotary: other scores see more than the distance of a turn"
             yield Fault("attention.score", self.attention.score.name, expected)
         pairs = 4 if isinstance(model, VitConfig) else 2
@@ -140,8 +152,8 @@ class Config:
             expected = f"expected heads whose width is a multiple of {pairs}: position=rotary turns pairs{axes}"
             yield Fault("model.num_heads", f"{model.num_heads} (of width {model.head_widths[0]})", expected)
 
-    def _faults_of_images(self, images: ImagesConfig) -> Iterator[Fault]:
-        if self.model.smallest_map(images.image_size) != 1:
+    def _find_image_faults(self, images: ImagesConfig) -> Iterator[Fault]:
+        if self.model.smallest_feature_map(images.image_size) != 1:
             return
         expected = (
             f"expected at least {{}}: batch norm has no variance of one image, and model={self.model.family} makes one "
@@ -150,10 +162,10 @@ class Config:
         ranks = self.trainer.devices * self.trainer.num_nodes
         if images.batch_size < 2 * ranks:
             yield Fault("data.batch_size", f"{images.batch_size}", expected.format(f"{2 * ranks}, two a device"))
-        if self.trainer.micro_batch == 1:
-            yield Fault("trainer.micro_batch", "1", expected.format("2"))
+        if self.trainer.micro_batch_size == 1:
+            yield Fault("trainer.micro_batch_size", "1", expected.format("2"))
 
-    def _faults_of_vit(self, images: ImagesConfig, vit: VitConfig) -> Iterator[Fault]:
+    def _find_vit_faults(self, images: ImagesConfig, vit: VitConfig) -> Iterator[Fault]:
         if images.image_size % vit.patch_size:
             expected = f"expected a divisor of data.image_size={images.image_size}"
             yield Fault("model.patch_size", f"{vit.patch_size}", expected)
@@ -185,24 +197,24 @@ SCHEMAS: dict[str, dict[str, type]] = {
 }
 
 
-def _families(group: str, *bases: type) -> set[str]:
+def _list_families(group: str, *bases: type) -> set[str]:
     return {name for name, node in SCHEMAS[group].items() if issubclass(node, bases)}
 
 
 # What each task learns from, and with.
-FITS: dict[type[TaskConfig], dict[str, set[str]]] = {
+COMPATIBLE_FAMILIES: dict[type[TaskConfig], dict[str, set[str]]] = {
     TranslationConfig: {
-        "data": _families("data", ParallelTextConfig),
-        "model": _families("model", TransformerConfig, RecurrentConfig),
+        "data": _list_families("data", ParallelTextConfig),
+        "model": _list_families("model", TransformerConfig, RecurrentConfig),
     },
     ClassificationConfig: {
-        "data": _families("data", ImagesConfig),
-        "model": _families("model", VitConfig, ResNet18Config, CnnConfig, MlpConfig),
+        "data": _list_families("data", ImagesConfig),
+        "model": _list_families("model", VitConfig, ResNet18Config, CnnConfig, MlpConfig),
     },
 }
 
 
-def register() -> None:
+def register_schema() -> None:
     """Make the schema known to Hydra: the root as `schema`, families as `schema/<group>/<name>`."""
     store = ConfigStore.instance()
     store.store(name="schema", node=Config)
@@ -211,7 +223,7 @@ def register() -> None:
             store.store(group=f"schema/{group}", name=name, node=node)
 
 
-def revive(resolved: dict[str, Any]) -> Config:
+def config_from_dict(values: dict[str, Any]) -> Config:
     """The Config that `resolved`, as a record or a checkpoint holds it, was made from.
 
     Raises:
@@ -219,18 +231,18 @@ def revive(resolved: dict[str, Any]) -> Config:
     """
     base = OmegaConf.structured(Config)
     for group, members in SCHEMAS.items():
-        family = resolved[group]["family"]
+        family = values[group]["family"]
         if family not in members:
             raise ConfigError([Fault(f"{group}.family", family, f"expected one of {', '.join(sorted(members))}")])
         base[group] = OmegaConf.structured(members[family])
     try:
-        return check(OmegaConf.merge(base, resolved))
+        return validate_config(OmegaConf.merge(base, values))
     except OmegaConfBaseException as error:
         key = getattr(error, "full_key", None) or "config"
         raise ConfigError([Fault(key, "as stored", str(error).splitlines()[0])]) from error
 
 
-def check(cfg: Any) -> Config:
+def validate_config(cfg: Any) -> Config:
     """Turn a composed config into its dataclass, or refuse it.
 
     Raises:
@@ -239,7 +251,7 @@ def check(cfg: Any) -> Config:
     config = OmegaConf.to_object(cfg) if OmegaConf.is_config(cfg) else cfg
     if not isinstance(config, Config):
         raise TypeError(f"expected a composed Config, got {type(config).__name__}")
-    found = list(faults_of(config))
+    found = list(find_faults(config))
     if found:
         raise ConfigError(found)
     return config

@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from attnbench.config.fields import number
+from attnbench.config.fields import bounded_field
 
 # Beams are rows of a batch. Translations get worse from some tens on (Koehn and Knowles 2017), and a wider search only
 # takes longer: one of a million beams says nothing for a minute.
-MOST_BEAMS = 1000
+MAX_BEAM_SIZE = 1000
 # Wu et al. 2016 find 0.6 to 0.7 best, and 1 is the mean; from 5 on, 4,096 tokens to this power lose their digits.
-_LARGEST_PENALTY = 5
+_MAX_LENGTH_PENALTY = 5
 # A decoder that never ends a sentence writes so much: each step is computed.
-_LARGEST_RATIO = 100
-_MOST_EXTRA = 10_000
+_MAX_LENGTH_RATIO = 100
+_MAX_EXTRA_TOKENS = 10_000
 
 
 @dataclass
@@ -22,7 +22,7 @@ class TaskConfig:
     """What every task has."""
 
     family: str = "none"  # names the dataclass in a record and a checkpoint
-    label_smoothing: float = number(0.0, at_least=0, below=1)
+    label_smoothing: float = bounded_field(0.0, minimum=0, less_than=1)
 
 
 class TranslationMetric(Enum):
@@ -53,15 +53,17 @@ class TranslationConfig(TaskConfig):
 
     family: str = "translation"
     monitor: TranslationMetric = TranslationMetric.bleu  # chooses the weights, and stops training (trainer.patience)
-    beam_size: int = number(5, at_least=1, at_most=MOST_BEAMS)  # on the test set and in translate; 1: greedy
-    val_beam_size: int = number(1, at_least=1, at_most=MOST_BEAMS)  # while training
-    length_penalty: float = number(1.0, at_least=0, at_most=_LARGEST_PENALTY)  # alpha; 0: no penalty
+    beam_size: int = bounded_field(5, minimum=1, maximum=MAX_BEAM_SIZE)  # on the test set and in translate; 1: greedy
+    val_beam_size: int = bounded_field(1, minimum=1, maximum=MAX_BEAM_SIZE)  # while training
+    length_penalty: float = bounded_field(1.0, minimum=0, maximum=_MAX_LENGTH_PENALTY)  # alpha; 0: no penalty
     length_penalty_form: LengthPenalty = LengthPenalty.power
-    min_length: int = number(1, at_least=0, at_most=_MOST_EXTRA)  # tokens of a translation at least, without EOS
+    min_length: int = bounded_field(
+        1, minimum=0, maximum=_MAX_EXTRA_TOKENS
+    )  # tokens of a translation at least, without EOS
     # A translation has at most max_ratio x source + max_extra tokens.
-    max_ratio: float = number(1.5, above=0, at_most=_LARGEST_RATIO)
-    max_extra: int = number(20, at_least=1, at_most=_MOST_EXTRA)
-    decode_tokens: int = number(8192, at_least=1)  # source tokens x beams decoded at once
+    max_ratio: float = bounded_field(1.5, greater_than=0, maximum=_MAX_LENGTH_RATIO)
+    max_extra: int = bounded_field(20, minimum=1, maximum=_MAX_EXTRA_TOKENS)
+    decode_tokens: int = bounded_field(8192, minimum=1)  # source tokens x beams decoded at once
 
 
 @dataclass
@@ -70,5 +72,5 @@ class ClassificationConfig(TaskConfig):
 
     family: str = "classification"
     monitor: ClassificationMetric = ClassificationMetric.accuracy  # chooses the weights, and stops training
-    calibration_bins: int = number(15, at_least=1, at_most=10_000)  # of confidence: Guo et al. 2017, equation 3
-    eval_batch: int = number(1000, at_least=1)  # pictures classified at once
+    calibration_bins: int = bounded_field(15, minimum=1, maximum=10_000)  # of confidence: Guo et al. 2017, equation 3
+    eval_batch_size: int = bounded_field(1000, minimum=1)  # pictures classified at once

@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 
-from attnbench.config.fields import LONGEST_MINUTES, Fault, number, path
+from attnbench.config.fields import MAX_MINUTES, Fault, bounded_field, path_field
 
 # Names become folders, of which file systems take 255 bytes (of UTF-8: four a character at most), and W&B's groups and
 # names, of which it takes 128 characters.
-LONGEST_NAME = 128
-LONGEST_FOLDER = 255  # bytes
+MAX_NAME_LENGTH = 128
+MAX_FOLDER_LENGTH = 255  # bytes
 
-_NOT_IN_PROJECTS = frozenset("/\\#?%:")
+_INVALID_PROJECT_CHARACTERS = frozenset("/\\#?%:")
 
 
 class Logger(Enum):
@@ -41,15 +41,15 @@ class LoggerConfig:
     project: str = "attnbench"
     entity: str | None = None
     tags: list[str] = field(default_factory=list)
-    every_steps: int = number(10, at_least=1)
+    log_every_n_steps: int = bounded_field(10, minimum=1)
 
-    def faults(self) -> Iterator[Fault]:
+    def find_faults(self) -> Iterator[Fault]:
         """Yield what W&B would refuse once the run has begun."""
         if self.name is not Logger.wandb:
             return
         for key, value in (("project", self.project), ("entity", self.entity)):
-            if value is not None and (not 0 < len(value) <= 128 or set(value) & _NOT_IN_PROJECTS):
-                letters = " ".join(sorted(_NOT_IN_PROJECTS))
+            if value is not None and (not 0 < len(value) <= 128 or set(value) & _INVALID_PROJECT_CHARACTERS):
+                letters = " ".join(sorted(_INVALID_PROJECT_CHARACTERS))
                 yield Fault(key, repr(value), f"expected 1 to 128 characters, none of {letters} (W&B's rule)")
         for tag in self.tags:
             if not 0 < len(tag) <= 64:
@@ -61,9 +61,9 @@ class CallbacksConfig:
     """What is observed beside training; none of it changes a result."""
 
     pictures: bool = True  # attention maps, and what else a task draws
-    probe_size: int = number(4, at_least=1)  # validation examples whose attention is drawn
-    pictures_every_validations: int | None = number(None, at_least=1)  # null: at the end only
-    samples: int = number(8, at_least=0)  # sample outputs a validation
+    probe_size: int = bounded_field(4, minimum=1)  # validation examples whose attention is drawn
+    pictures_every_validations: int | None = bounded_field(None, minimum=1)  # null: at the end only
+    samples: int = bounded_field(8, minimum=0)  # sample outputs a validation
     progress_bar: bool = True
 
 
@@ -71,20 +71,20 @@ class CallbacksConfig:
 class PathsConfig:
     """Folders; none of them is part of a run's identity."""
 
-    data: str = path("data")
-    output: str = path("multirun")
-    cache: str = path(".cache/attnbench")
+    data: str = path_field("data")
+    output: str = path_field("multirun")
+    cache: str = path_field(".cache/attnbench")
 
 
 # A day: a run whose machine is gone is free only after that time, and a lease is renewed in parts of it.
-_LONGEST_LEASE = 24 * 60 * 60
+_MAX_LEASE_SECONDS = 24 * 60 * 60
 
 
-class OnMemory(Enum):
+class OnOutOfMemory(Enum):
     """What becomes of a run that runs out of memory."""
 
     fail = "fail"
-    halve_batch = "halve_batch"  # again with half of trainer.micro_batch, until it fits: the same updates
+    halve_batch = "halve_batch"  # again with half of trainer.micro_batch_size, until it fits: the same updates
 
 
 @dataclass
@@ -93,21 +93,23 @@ class SweepConfig:
 
     name: str = "default"
     table: str | None = None  # experiments/<table>/table.yaml; null: the sweep's own name
-    workers: int = number(1, at_least=1, at_most=1024)  # runs at once on this machine, its cores divided among them
-    retries: int = number(
-        0, at_least=0, at_most=1000
+    workers: int = bounded_field(
+        1, minimum=1, maximum=1024
+    )  # runs at once on this machine, its cores divided among them
+    retries: int = bounded_field(
+        0, minimum=0, maximum=1000
     )  # further attempts in one command at a run that was killed, hung or raised
-    on_oom: OnMemory = OnMemory.fail
-    lease_seconds: float = number(
-        120.0, above=0, at_most=_LONGEST_LEASE
+    on_oom: OnOutOfMemory = OnOutOfMemory.fail
+    lease_seconds: float = bounded_field(
+        120.0, greater_than=0, maximum=_MAX_LEASE_SECONDS
     )  # without a sign of life from another machine, its run is free
-    hung_minutes: float | None = number(
-        None, above=0, at_most=LONGEST_MINUTES
+    hang_timeout_minutes: float | None = bounded_field(
+        None, greater_than=0, maximum=MAX_MINUTES
     )  # without progress, a run is killed; null: never
     study: str | None = None  # of Optuna's, and the number of this run's trial in it: set by hydra/sweeper=optuna
-    trial: int | None = number(None, at_least=0)
+    trial: int | None = bounded_field(None, minimum=0)
 
-    def faults(self) -> Iterator[Fault]:
+    def find_faults(self) -> Iterator[Fault]:
         """The name is a folder's."""
         if not self.name or any(c in self.name for c in "/\\ \t\n") or self.name.startswith("."):
             yield Fault("name", repr(self.name), "expected a folder name without spaces or slashes")
@@ -116,13 +118,15 @@ class SweepConfig:
             yield Fault("name", repr(self.name), expected)
         for key, name in (("name", self.name), ("table", self.table)):
             if name is not None:
-                yield from faults_of_name(key, name)
+                yield from find_name_faults(key, name)
         if self.table is not None and (self.table.startswith(".") or "/" in self.table or not self.table):
             yield Fault("table", repr(self.table), "expected the name of a folder in experiments/")
 
 
-def faults_of_name(key: str, name: str) -> Iterator[Fault]:
+def find_name_faults(key: str, name: str) -> Iterator[Fault]:
     """Yield what is wrong with a name that becomes a folder, a title and a name at W&B."""
-    if len(name) > LONGEST_NAME or len(name.encode("utf-8", "replace")) > LONGEST_FOLDER:
-        expected = f"expected at most {LONGEST_NAME} characters and {LONGEST_FOLDER} bytes, not {len(name)} characters"
+    if len(name) > MAX_NAME_LENGTH or len(name.encode("utf-8", "replace")) > MAX_FOLDER_LENGTH:
+        expected = (
+            f"expected at most {MAX_NAME_LENGTH} characters and {MAX_FOLDER_LENGTH} bytes, not {len(name)} characters"
+        )
         yield Fault(key, name, expected)

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
-from attnbench.config.fields import LONGEST_MINUTES, Fault, number
+from attnbench.config.fields import MAX_MINUTES, Fault, bounded_field
 
 # A process each, on one machine; the largest ones that are sold have 16 GPUs.
-_MOST_DEVICES = 64
-_MOST_NODES = 10_000
+_MAX_DEVICES = 64
+_MAX_NODES = 10_000
 # More than any CPU has; the system refuses to start so many, which looks like a want of memory.
-_MOST_THREADS = 1024
+_MAX_THREADS = 1024
 
 
 class Accelerator(Enum):
@@ -51,25 +51,33 @@ class FinalWeights(Enum):
 class TrainerConfig:
     """Length, hardware and precision of training; at least one of the three lengths is set."""
 
-    max_epochs: int | None = number(None, at_least=1)
-    max_steps: int | None = number(None, at_least=1)  # updates of the weights
-    max_minutes: float | None = number(None, above=0, at_most=LONGEST_MINUTES)  # of training, interruptions not counted
-    validate_every_epochs: int = number(1, at_least=1)
-    patience: int | None = number(None, at_least=1)  # validations without improvement; null: no early stop
+    max_epochs: int | None = bounded_field(None, minimum=1)
+    max_steps: int | None = bounded_field(None, minimum=1)  # updates of the weights
+    max_minutes: float | None = bounded_field(
+        None, greater_than=0, maximum=MAX_MINUTES
+    )  # of training, interruptions not counted
+    check_val_every_n_epoch: int = bounded_field(1, minimum=1)
+    patience: int | None = bounded_field(None, minimum=1)  # validations without improvement; null: no early stop
     final_weights: FinalWeights = FinalWeights.best
-    average_last: int = number(5, at_least=1)  # checkpoints kept, and averaged if final_weights=average
-    save_every_minutes: float = number(5.0, above=0, at_most=LONGEST_MINUTES)  # what a kill can cost at most
-    micro_batch: int | None = number(None, at_least=1)  # a device's share at once, in the batch's unit; null: all
+    average_last: int = bounded_field(5, minimum=1)  # checkpoints kept, and averaged if final_weights=average
+    save_every_minutes: float = bounded_field(5.0, greater_than=0, maximum=MAX_MINUTES)  # what a kill can cost at most
+    micro_batch_size: int | None = bounded_field(
+        None, minimum=1
+    )  # a device's share at once, in the batch's unit; null: all
     precision: Precision = Precision.fp32
     compile: bool = False
-    recompute: bool = False  # activations inside blocks, when their gradients are asked for: memory for time
+    activation_checkpointing: bool = (
+        False  # activations inside blocks, when their gradients are asked for: memory for time
+    )
     accelerator: Accelerator = Accelerator.auto
-    devices: int = number(1, at_least=1, at_most=_MOST_DEVICES)
-    num_nodes: int = number(1, at_least=1, at_most=_MOST_NODES)
+    devices: int = bounded_field(1, minimum=1, maximum=_MAX_DEVICES)
+    num_nodes: int = bounded_field(1, minimum=1, maximum=_MAX_NODES)
     strategy: Strategy = Strategy.auto
-    threads: int | None = number(None, at_least=1, at_most=_MOST_THREADS)  # CPU threads; null: what torch chooses
+    num_threads: int | None = bounded_field(
+        None, minimum=1, maximum=_MAX_THREADS
+    )  # CPU threads; null: what torch chooses
 
-    def faults(self) -> Iterator[Fault]:
+    def find_faults(self) -> Iterator[Fault]:
         """Training must end, and its precision be one that the accelerator has."""
         if self.max_epochs is None and self.max_steps is None and self.max_minutes is None:
             yield Fault("max_steps", "null", "expected max_steps, max_epochs or max_minutes to be set")
@@ -88,6 +96,6 @@ class TrainerConfig:
 class DebugConfig:
     """Shortcuts for looking for a fault; all off in a result."""
 
-    overfit_batches: int = number(0, at_least=0)  # train and validate on this many batches; 0: off
-    limit_batches: int | None = number(None, at_least=1)  # of each loader; null: all
+    overfit_batches: int = bounded_field(0, minimum=0)  # train and validate on this many batches; 0: off
+    limit_batches: int | None = bounded_field(None, minimum=1)  # of each loader; null: all
     detect_anomaly: bool = False  # stop where a NaN is born; slow

@@ -1,1 +1,1 @@
-"""Data: from files or a grammar to batches of token indices. Knows no model."""
+"""Data: from files or a grammar to batches of token indices or images. Imports no model."""

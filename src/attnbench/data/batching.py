@@ -1,4 +1,4 @@
-"""Batches by token count: which sentences make an update, which of them are this rank's, and as tensors.
+"""Batches of sentence pairs by token count: which sentences make an update, this rank's part of it, and tensors.
 
 Legend: N sentences of the split, B sentences of a batch, S source tokens, T target tokens.
 """
@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from attnbench.data.encoding import EncodedPairs
-from attnbench.data.sharding import EvaluationSampler, Int64, Share, UpdateSampler
+from attnbench.data.sharding import EvaluationSampler, Int64, MicroBatchSpec, UpdateSampler
 from attnbench.data.tokenizer import PAD
 
 
@@ -30,35 +30,36 @@ class Batch:
     indices_B: Tensor  # where each pair stands in its Split
     num_tokens: int  # target tokens to predict, padding not counted
     num_source_tokens: int
-    update_tokens: float  # target tokens of the whole update, over all ranks and accumulated batches
+    num_update_tokens: float  # target tokens of the whole update, over all ranks and accumulated batches
 
-    unit: ClassVar[str] = "target_tokens"  # what throughput counts
+    unit_name: ClassVar[str] = "target_tokens"  # what throughput counts
 
     @property
-    def units(self) -> int:
-        """How many of them there are to learn from."""
+    def num_units(self) -> int:
+        """Number of target tokens without padding."""
         return self.num_tokens
 
     @property
-    def update_units(self) -> float:
-        """How many of them the whole update has."""
-        return self.update_tokens
+    def num_update_units(self) -> float:
+        """Number of target tokens in the whole update, over all ranks and micro-batches."""
+        return self.num_update_tokens
 
     @property
-    def places(self) -> tuple[int, int]:
-        """Places in source and target that hold a token, and all places, padding included."""
+    def token_counts(self) -> tuple[int, int]:
+        """Number of non-padding tokens in source and target, and number of all tokens, padding included."""
         real = self.num_source_tokens + self.num_tokens
         return real, self.source_BS.numel() + self.target_out_BT.numel()
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
-        """The same on another device."""
-        return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+        """Return the batch on another device."""
+        return self._apply(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> Batch:
-        """The same in page-locked memory, from which a GPU copies without waiting."""
-        return self._map(Tensor.pin_memory)
+        """Return the batch in page-locked memory, from which copies to a GPU are asynchronous."""
+        return self._apply(Tensor.pin_memory)
 
-    def _map(self, function: Callable[[Tensor], Tensor]) -> Batch:
+    def _apply(self, function: Callable[[Tensor], Tensor]) -> Batch:
+        """Return a batch with `function` applied to each tensor."""
         return replace(
             self,
             source_BS=function(self.source_BS),
@@ -68,10 +69,10 @@ class Batch:
         )
 
 
-def _by_length(source_N: Int64, target_N: Int64, ties_N: npt.NDArray[np.float64] | None = None) -> Int64:
-    """Sort sentences by their longest side, then by how the sides differ; neighbours are alike on both.
+def _sort_by_length(source_N: Int64, target_N: Int64, ties_N: npt.NDArray[np.float64] | None = None) -> Int64:
+    """Sort sentences by their longer side, then by the difference of the sides, so that neighbors have similar lengths.
 
-    Every other length is walked backwards, so that differing sides do not jump between two lengths.
+    Every second length is sorted in reverse, so that the difference does not jump between two lengths.
     """
     longest_N, difference_N = np.maximum(source_N, target_N), target_N - source_N
     winding_N = np.where(longest_N % 2 == 0, difference_N, -difference_N)
@@ -82,19 +83,27 @@ def _by_length(source_N: Int64, target_N: Int64, ties_N: npt.NDArray[np.float64]
 def plan_epoch(
     source_N: Int64, target_N: Int64, batch_tokens: int, *, seed: int, epoch: int, shuffle: bool
 ) -> list[Int64]:
-    """Each update's sentences, given all lengths: sentences x longest side <= `batch_tokens`.
+    """Divide an epoch into updates of sentences with similar lengths: sentences x longest side <= `batch_tokens`.
 
-    Sentences of like lengths come together; which of equals, and the order of updates, is drawn anew from
-    (seed, epoch). How many updates there are, and how large, is the same in every epoch.
+    Args:
+        source_N: tokens of each source.
+        target_N: tokens of each target.
+        batch_tokens: maximum number of tokens of an update on its longer side, padding included.
+        seed: seed of the run.
+        epoch: index of the epoch; with `seed`, it determines the order of updates and of sentences of equal length.
+        shuffle: False keeps one fixed order.
+
+    Returns:
+        Sentence indices of each update. The number and the sizes of updates are the same in every epoch.
 
     Raises:
-        ValueError: a sentence longer than `batch_tokens`.
+        ValueError: if a sentence is longer than `batch_tokens`.
     """
     longest_N = np.maximum(source_N, target_N)
     if longest_N.max(initial=0) > batch_tokens:
         raise ValueError(f"a sentence of {longest_N.max()} tokens; expected at most batch_tokens={batch_tokens}")
     random = np.random.default_rng((seed, epoch))
-    order_N = _by_length(source_N, target_N, random.random(len(longest_N)) if shuffle else None)
+    order_N = _sort_by_length(source_N, target_N, random.random(len(longest_N)) if shuffle else None)
     updates, start = [], 0
     for end, longest in enumerate(longest_N[order_N].tolist()):  # ascending: the last is the widest
         if longest * (end + 1 - start) > batch_tokens:
@@ -105,67 +114,78 @@ def plan_epoch(
     return [updates[i] for i in random.permutation(len(updates))] if shuffle else updates
 
 
-def first_updates(pairs: EncodedPairs, batch_tokens: int, count: int, *, seed: int) -> EncodedPairs:
-    """Only the sentences of the first so many updates: what a run overfits to look for a fault."""
+def select_first_updates(pairs: EncodedPairs, batch_tokens: int, count: int, *, seed: int) -> EncodedPairs:
+    """Return only the sentences of the first `count` updates, for overfitting a few batches."""
     lengths = pairs.source_lengths_N, pairs.target_lengths_N
     plan = plan_epoch(*lengths, batch_tokens, seed=seed, epoch=0, shuffle=True)
     return pairs.select(np.concatenate(plan[:count]))
 
 
-def update_sampler(
-    pairs: EncodedPairs, batch_tokens: int, *, seed: int, rank: int = 0, world_size: int = 1, accumulate: int = 1
+def build_update_sampler(
+    pairs: EncodedPairs, batch_tokens: int, *, seed: int, rank: int = 0, world_size: int = 1, num_micro_batches: int = 1
 ) -> UpdateSampler:
-    """This rank's shares of every update of an epoch, bucketed by length."""
+    """Build the sampler of this rank's micro-batches of every update.
+
+    Args:
+        pairs: training set.
+        batch_tokens: maximum number of tokens of an update, padding included.
+        seed: seed of the run.
+        rank: rank of this process.
+        world_size: number of processes.
+        num_micro_batches: micro-batches of an update that each process computes one after the other.
+    """
     lengths = pairs.source_lengths_N, pairs.target_lengths_N
 
     def plan(epoch: int) -> list[Int64]:
         return plan_epoch(*lengths, batch_tokens, seed=seed, epoch=epoch, shuffle=True)
 
-    return UpdateSampler(plan, lengths[1], rank=rank, world_size=world_size, accumulate=accumulate)
+    return UpdateSampler(plan, lengths[1], rank=rank, world_size=world_size, num_micro_batches=num_micro_batches)
 
 
-def evaluation_sampler(
+def build_evaluation_sampler(
     pairs: EncodedPairs, batch_tokens: int, *, rank: int = 0, world_size: int = 1
 ) -> EvaluationSampler:
-    """This rank's batches of a split, sentences of like lengths together."""
+    """Build the sampler of this rank's batches of a split; sentences of similar length are in one batch."""
     source_N, target_N = pairs.source_lengths_N, pairs.target_lengths_N
-    mine_N = _by_length(source_N, target_N)[rank::world_size]
+    mine_N = _sort_by_length(source_N, target_N)[rank::world_size]
     plan = plan_epoch(source_N[mine_N], target_N[mine_N], batch_tokens, seed=0, epoch=0, shuffle=False)
     return EvaluationSampler([mine_N[rows_B] for rows_B in plan], target_N)
 
 
-class _Batches(Dataset[Batch]):
-    """Shares to batches."""
+class _BatchDataset(Dataset[Batch]):
+    """Dataset that turns a `MicroBatchSpec` into a `Batch`."""
 
     def __init__(self, pairs: EncodedPairs) -> None:
         self._pairs = pairs
 
-    def __getitem__(self, share: Share) -> Batch:
+    def __getitem__(self, share: MicroBatchSpec) -> Batch:
         pairs, rows_B = self._pairs, share.rows_B
-        target_out_BT = pairs.target.padded(rows_B, first=1)
+        target_out_BT = pairs.target.pad_rows(rows_B, skip_first=1)
         num_source, num_target = (
             int(pairs.source_lengths_N[rows_B].sum()),
             int(pairs.target_lengths_N[rows_B].sum()),
         )
-        if share.silent:
+        if share.is_empty:
             target_out_BT[:], num_source, num_target = PAD, 0, 0
         return Batch(
-            source_BS=torch.from_numpy(pairs.source.padded(rows_B)),
-            target_in_BT=torch.from_numpy(pairs.target.padded(rows_B, last=1)),
+            source_BS=torch.from_numpy(pairs.source.pad_rows(rows_B)),
+            target_in_BT=torch.from_numpy(pairs.target.pad_rows(rows_B, skip_last=1)),
             target_out_BT=torch.from_numpy(target_out_BT),
             indices_B=torch.from_numpy(pairs.indices_N[rows_B]),
             num_tokens=num_target,
             num_source_tokens=num_source,
-            update_tokens=share.update_units,
+            num_update_tokens=share.num_update_units,
         )
 
 
-def loader(
+def build_loader(
     pairs: EncodedPairs,
     sampler: UpdateSampler | EvaluationSampler,
     *,
-    workers: int = 0,
+    num_workers: int = 0,
     pin_memory: bool = False,
 ) -> DataLoader[Batch]:
-    """A loader of `Batch`; the batches do not depend on `workers`."""
-    return DataLoader(_Batches(pairs), batch_size=None, sampler=sampler, num_workers=workers, pin_memory=pin_memory)
+    """Build a loader of `Batch`; its batches do not depend on `num_workers`."""
+    return DataLoader(
+        _BatchDataset(pairs), batch_size=None, sampler=sampler, num_workers=num_workers, pin_memory=pin_memory
+    )

@@ -1,4 +1,4 @@
-"""Published sets: where their files are looked for, and where they come from if they are not there."""
+"""Published data sets: where their files are expected, and where missing files are downloaded from."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from attnbench.data.text_files import write_atomically
 
 
 @dataclass(frozen=True)
-class Remote:
-    """A file's public home. `digest` (algorithm:hex) is of the download, or of what is packed in it."""
+class RemoteFile:
+    """Public address of a file. `digest` (algorithm:hex) is of the download, or of the archive member in it."""
 
     url: str
     digest: str
-    member: str | None = None  # of a zip
+    archive_member: str | None = None  # of a zip
 
 
 _TIMEOUT_S = 30.0
@@ -61,16 +61,17 @@ _MULTI30K_SHA256 = {
 }
 
 
-def _multi30k(name: str, sha256: str) -> Remote:
+def _build_multi30k_remote(name: str, sha256: str) -> RemoteFile:
+    """Build the address of a Multi30k file."""
     path = f"tok/{name}" if ".tok." in name else f"raw/{name}.gz"
-    return Remote(f"{_MULTI30K}/{path}", f"sha256:{sha256}")
+    return RemoteFile(f"{_MULTI30K}/{path}", f"sha256:{sha256}")
 
 
-REMOTES: dict[str, dict[str, Remote]] = {
-    "multi30k": {name: _multi30k(name, sha256) for name, sha256 in _MULTI30K_SHA256.items()},
+REMOTE_FILES: dict[str, dict[str, RemoteFile]] = {
+    "multi30k": {name: _build_multi30k_remote(name, sha256) for name, sha256 in _MULTI30K_SHA256.items()},
     # The copy that d2l.ai uses.
     "fra-eng": {
-        "fra.txt": Remote(
+        "fra.txt": RemoteFile(
             "http://d2l-data.s3-accelerate.amazonaws.com/fra-eng.zip",
             "sha1:94646ad1522d915e7b0f9296181140edcf86a4f5",
             "fra-eng/fra.txt",
@@ -79,37 +80,44 @@ REMOTES: dict[str, dict[str, Remote]] = {
 }
 
 # What to fetch by hand: no checksum is published.
-_HOMES = {
+_HOME_PAGES = {
     "wmt14": "https://nlp.stanford.edu/projects/nmt/data/wmt14.en-de/ (train, newstest2013, newstest2014)",
     "multi30k": f"{_MULTI30K}/",
     "fra-eng": "https://www.manythings.org/anki/fra-eng.zip",
 }
 
 
-def locate(folder: str, names: Iterable[str], data: Path) -> dict[str, Path]:
-    """Each file's place in `data`/`folder`; one that is missing is downloaded there, checked, and unpacked.
+def locate_files(folder: str, names: Iterable[str], data: Path) -> dict[str, Path]:
+    """Return the path of each file in `data`/`folder`; missing files are downloaded, checked and unpacked.
+
+    Args:
+        folder: folder of the data set.
+        names: file names.
+        data: folder of all data sets (`paths.data`).
 
     Raises:
-        DataError: missing, and it has no public home or that cannot be reached, or gives something else.
+        DataError: if a file is missing and has no public address, cannot be downloaded, or has a wrong checksum.
     """
     paths = {name: data / folder / name for name in sorted(set(names))}
     for name, path in paths.items():
         if not path.is_file():
-            remote = REMOTES.get(folder, {}).get(name)
+            remote = REMOTE_FILES.get(folder, {}).get(name)
             if remote is None:
-                raise DataError(f"{path}: no such file; expected {name} of {_HOMES[folder]} there (paths.data={data})")
-            _download(remote, path)
+                raise DataError(
+                    f"{path}: no such file; expected {name} of {_HOME_PAGES[folder]} there (paths.data={data})"
+                )
+            _download_file(remote, path)
     return paths
 
 
-def _download(remote: Remote, path: Path) -> None:
+def _download_file(remote: RemoteFile, path: Path) -> None:
     packed = io.BytesIO()
     try:
         with urlopen(remote.url, timeout=_TIMEOUT_S) as response:
             size = int(response.headers.get("Content-Length", 0))
             with tqdm.wrapattr(response, "read", total=size, desc=f"downloading {path.name}", leave=False) as stream:
                 shutil.copyfileobj(stream, packed)
-        content = _unpacked(packed.getvalue(), remote)
+        content = _unpack(packed.getvalue(), remote)
         algorithm, _, digest = remote.digest.partition(":")
         if digest not in {hashlib.new(algorithm, b).hexdigest() for b in (packed.getvalue(), content)}:
             raise ValueError(f"not the published file, whose {algorithm} is {digest}")
@@ -121,16 +129,17 @@ def _download(remote: Remote, path: Path) -> None:
         ) from error
 
 
-def _unpacked(packed: bytes, remote: Remote) -> bytes:
-    if remote.member is not None:
+def _unpack(packed: bytes, remote: RemoteFile) -> bytes:
+    """Return the archive member of a download, or the whole download."""
+    if remote.archive_member is not None:
         with zipfile.ZipFile(io.BytesIO(packed)) as archive:
-            return archive.read(remote.member)
+            return archive.read(remote.archive_member)
     return gzip.decompress(packed) if remote.url.endswith(".gz") else packed
 
 
-def differences(folder: str, sha256: Mapping[str, str]) -> list[str]:
-    """A note for each file that is not, byte for byte, the published one."""
-    published = REMOTES.get(folder, {})
+def describe_differences(folder: str, sha256: Mapping[str, str]) -> list[str]:
+    """Return a note for each file that differs from the published one."""
+    published = REMOTE_FILES.get(folder, {})
     return [
         f"{folder}/{name}: not the published file"
         for name, digest in sha256.items()

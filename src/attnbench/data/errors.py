@@ -1,5 +1,5 @@
-"""The one error of bad data."""
+"""The exception for bad data."""
 
 
 class DataError(Exception):
-    """Data that is refused: one sentence with file and line, what was found and what was expected."""
+    """Error in data: one sentence with file and line, what was found and what was expected."""

@@ -1,6 +1,6 @@
-"""The user's own pictures: folders of classes found and checked, every picture decoded into memory.
+"""The user's own images: finds and checks class folders, and decodes every image into memory.
 
-Legend: N pictures, C channels, H height, W width.
+Legend: N images, C channels, H height, W width.
 """
 
 from __future__ import annotations
@@ -23,16 +23,18 @@ from attnbench.config.images import Channels
 from attnbench.data.errors import DataError
 from attnbench.data.text_files import is_blank
 
-_MODES = {Channels.grey: "L", Channels.rgb: "RGB"}  # Pillow's names
+_MODES = {Channels.gray: "L", Channels.rgb: "RGB"}  # Pillow's names
 _TRANSPARENT = "are transparent in places: laid on white"
 _WHITE_ON_WHITE = "are drawn in white on a transparent ground: nothing is left of them on white"
 _FRAMES = "have several frames or pages: the first one is read"
-_DEEP = "hold levels of more than eight bits, none above 255: 255 is read as white, where a viewer may show black"
-_CHANGES = (_TRANSPARENT, _WHITE_ON_WHITE, _FRAMES, _DEEP)
+_MORE_THAN_8_BITS = (
+    "hold levels of more than eight bits, none above 255: 255 is read as white, where a viewer may show black"
+)
+_CHANGES = (_TRANSPARENT, _WHITE_ON_WHITE, _FRAMES, _MORE_THAN_8_BITS)
 
 
-class Pictures(NamedTuple):
-    """A folder's pictures, in the order of their classes and names."""
+class FolderImages(NamedTuple):
+    """Images of a folder, in the order of their classes and names."""
 
     pixels_NCHW: Tensor  # uint8, C 1 or 3
     labels_N: Tensor  # int64
@@ -40,11 +42,11 @@ class Pictures(NamedTuple):
     notes: list[str]  # where pixels are not simply those of the files
 
 
-def class_names(folder: Path) -> list[str]:
-    """The names of the classes in <folder>/<class>, sorted; hidden folders are none.
+def list_class_names(folder: Path) -> list[str]:
+    """Return the sorted names of the classes in <folder>/<class>, without hidden folders.
 
     Raises:
-        DataError: no such folder, or none in it.
+        DataError: if there is no such folder, or no class in it.
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; expected a folder with pictures in it for each class")
@@ -55,14 +57,14 @@ def class_names(folder: Path) -> list[str]:
     for name in names:
         if any(char in name for char in "\n\r\0"):
             raise DataError(f"{folder}: {name!r}: a line end in a class name; expected a name of one line")
-        twin = seen.setdefault(_appearance(name), name)
+        twin = seen.setdefault(_normalize_name(name), name)
         if twin != name:
             raise DataError(f"{folder}: {_compare_names(name, twin)}; expected one folder for each class")
     return names
 
 
-def _appearance(name: str) -> str:
-    """Return a name as it looks: composed (NFC), without characters that show nothing and spaces around it."""
+def _normalize_name(name: str) -> str:
+    """Return a name as it is displayed: composed (NFC), without invisible characters and surrounding spaces."""
     visible = (char for char in name if char == " " or not is_blank(char))
     return unicodedata.normalize("NFC", "".join(visible)).strip()
 
@@ -78,23 +80,24 @@ def _compare_names(first: str, second: str) -> str:
     return f"{' and '.join(described)} look the same and differ in their Unicode characters only"
 
 
-def read(folder: Path, classes: list[str], channels: Channels, size: int) -> Pictures:
-    """Decode every file below <folder>/<class>, resized to `size` x `size`; hidden files are none.
+def read_folder(folder: Path, classes: list[str], channels: Channels, image_size: int) -> FolderImages:
+    """Decode every file below <folder>/<class> except hidden ones, resized to `image_size` x `image_size`.
 
     Args:
-        folder: of a split.
-        classes: of the training set; a split may lack some.
-        channels: what a picture is read as.
-        size: the side in pixels.
+        folder: folder of a split.
+        classes: classes of the training set; a split may lack some.
+        channels: gray or RGB.
+        image_size: side in pixels.
 
     Raises:
-        DataError: no folders, a class that is not in `classes`, one without pictures, or a file that is no picture,
-            a broken one, or one whose levels eight bits do not hold.
+        DataError: if there are no folders, a class is not in `classes` or has no images, or a file is not an image,
+            is
+            damaged, or has levels that eight bits cannot hold.
     """
-    found = class_names(folder)
+    found = list_class_names(folder)
     for name in found:
         if name not in classes:
-            twin = next((known for known in classes if _appearance(known) == _appearance(name)), None)
+            twin = next((known for known in classes if _normalize_name(known) == _normalize_name(name)), None)
             if twin is not None:
                 found_names = _compare_names(name, twin)
                 raise DataError(f"{folder}: {found_names}; expected the name that the class has in training")
@@ -111,35 +114,37 @@ def read(folder: Path, classes: list[str], channels: Channels, size: int) -> Pic
         if name not in filled:
             raise DataError(f"{folder / name}: no pictures; expected at least one")
     mode, sha256, changes = _MODES[channels], {}, Counter[str]()
-    pixels_NCHW = torch.empty(len(samples), len(mode), size, size, dtype=torch.uint8)
+    pixels_NCHW = torch.empty(len(samples), len(mode), image_size, image_size, dtype=torch.uint8)
     for row, (path, _) in enumerate(tqdm(samples, desc=f"reading {folder.name}", leave=False)):
-        content = _content(path)
+        content = _read_bytes(path)
         # Pillow's bilinear filter grows with the reduction: it is antialiased.
-        decoded, changed = _decode(path, content, mode)
+        decoded, changed = _decode_image(path, content, mode)
         changes.update(changed)
-        picture = decoded.resize((size, size), Image.Resampling.BILINEAR)
-        pixels_NCHW[row] = torch.from_numpy(np.array(picture)).reshape(size, size, len(mode)).permute(2, 0, 1)
+        picture = decoded.resize((image_size, image_size), Image.Resampling.BILINEAR)
+        pixels_NCHW[row] = (
+            torch.from_numpy(np.array(picture)).reshape(image_size, image_size, len(mode)).permute(2, 0, 1)
+        )
         sha256[Path(path).relative_to(folder.parent).as_posix()] = hashlib.sha256(content).hexdigest()
     total = len(samples)
     notes = [f"{folder.name}: {changes[name]:,} of {total:,} pictures {name}" for name in _CHANGES if changes[name]]
-    return Pictures(pixels_NCHW, labels_N, sha256, notes)
+    return FolderImages(pixels_NCHW, labels_N, sha256, notes)
 
 
-def _content(path: str) -> bytes:
+def _read_bytes(path: str) -> bytes:
     try:
         return Path(path).read_bytes()
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}; expected a picture") from error
 
 
-def _decode(path: str, content: bytes, mode: str) -> tuple[Image.Image, list[str]]:
-    """Decode a picture as a viewer shows it, and name which of `_CHANGES` that took.
+def _decode_image(path: str, content: bytes, mode: str) -> tuple[Image.Image, list[str]]:
+    """Decode an image as a viewer shows it, and list which of `_CHANGES` were needed.
 
-    It is turned as its EXIF orientation says, laid on white where it is transparent, and its first frame where it has
-    several.
+    The image is rotated by its EXIF orientation and put on white where it is transparent; of several frames, the
+    first is used.
 
     Raises:
-        DataError: not a picture, a broken one, or one whose levels eight bits do not hold.
+        DataError: if the file is not an image, is damaged, or has levels that eight bits cannot hold.
     """
     changes = []
     try:
@@ -148,7 +153,7 @@ def _decode(path: str, content: bytes, mode: str) -> tuple[Image.Image, list[str
             changes.append(_FRAMES)
             opened.seek(0)
         opened.load()
-        picture = _turn(opened)
+        picture = _apply_exif_orientation(opened)
         deep = picture.mode.startswith(("F", "I"))
         if not deep and picture.has_transparency_data:
             layers = picture.convert("RGBA")
@@ -165,12 +170,12 @@ def _decode(path: str, content: bytes, mode: str) -> tuple[Image.Image, list[str
         raise DataError(f"{path}: a broken picture ({said}); expected one that can be decoded") from error
     if deep:
         _check_levels(path, np.asarray(picture))
-        changes.append(_DEEP)
+        changes.append(_MORE_THAN_8_BITS)
     return converted, changes
 
 
-def _turn(picture: Image.Image) -> Image.Image:
-    """Turn a picture as its EXIF data says; data that cannot be read says nothing, as for a viewer."""
+def _apply_exif_orientation(picture: Image.Image) -> Image.Image:
+    """Rotate an image by its EXIF orientation; unreadable EXIF data is ignored, as viewers do."""
     try:
         return ImageOps.exif_transpose(picture)
     except Exception:  # a damaged block raises what its parser meets: SyntaxError, struct.error, KeyError, ...
@@ -178,12 +183,12 @@ def _turn(picture: Image.Image) -> Image.Image:
 
 
 def _is_blank(picture: Image.Image) -> bool:
-    """Return whether all pixels of an RGBA picture are the same."""
+    """Return True if all pixels of an RGBA image are equal."""
     return all(low == high for low, high in picture.getextrema())  # type: ignore[misc]
 
 
 def _check_levels(path: str, levels_HW: np.ndarray) -> None:
-    """Refuse numbers of more than eight bits that Pillow would clip to 0..255, or cut off behind the point."""
+    """Refuse levels of more than eight bits, which Pillow would clip to 0..255 or truncate."""
     if not np.isfinite(levels_HW).all():
         raise DataError(f"{path}: holds NaN or infinity; expected levels from 0 to 255")
     low, high = levels_HW.min(), levels_HW.max()

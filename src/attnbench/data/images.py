@@ -1,6 +1,6 @@
-"""Load pictures with a class each: Fashion-MNIST, the user's own folders, or drawn garments.
+"""Loads labeled images: Fashion-MNIST, the user's own folders, or synthetic garments.
 
-Legend: N pictures, C channels, H height, W width.
+Legend: N images, C channels, H height, W width.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from torchvision.datasets.mnist import FashionMNIST, read_image_file, read_label
 from attnbench.config.images import FashionMnistConfig, ImageFolderConfig, ImagesConfig, SyntheticGarmentsConfig
 from attnbench.config.tracking import PathsConfig
 from attnbench.data import image_folder, synthetic_garments
-from attnbench.data.checksums import combine_all
+from attnbench.data.checksums import compute_digest
 from attnbench.data.errors import DataError
 
 _SPLITS = ("train", "val", "test")
@@ -41,7 +41,7 @@ FASHION_MNIST_SHA256 = {
 
 @dataclass(frozen=True)
 class Images:
-    """One split's pictures, in memory: neither normalised nor augmented."""
+    """Images of one split in memory, neither normalized nor augmented."""
 
     name: str  # "train", "val" or "test"
     pixels_NCHW: Tensor  # uint8
@@ -51,13 +51,13 @@ class Images:
         return len(self.labels_N)
 
     def select(self, rows_N: Tensor) -> Images:
-        """Some of them."""
+        """Return only these images, in this order."""
         return Images(self.name, self.pixels_NCHW[rows_N], self.labels_N[rows_N])
 
 
 @dataclass(frozen=True)
 class ImageSet:
-    """A set of pictures, and what is known of it."""
+    """Train, validation and test images, with class names, checksums and notes."""
 
     train: Images
     val: Images
@@ -67,19 +67,23 @@ class ImageSet:
     notes: list[str]  # what a record must say: not the published file; no test set
 
 
-def load(config: ImagesConfig, paths: PathsConfig) -> ImageSet:
-    """Read the set of pictures that a config names.
+def load_image_set(config: ImagesConfig, paths: PathsConfig) -> ImageSet:
+    """Load the image set that a config names.
 
-    Published and drawn pictures have the size they have; the user's own are of `image_size`.
+    Published and synthetic images keep their size; the user's own are resized to `image_size`.
+
+    Args:
+        config: data config.
+        paths: folders of data and caches.
 
     Raises:
-        DataError: a set that is not there and cannot be fetched, or is not what it should be.
+        DataError: if the set is missing and cannot be downloaded, or has unexpected content.
     """
-    return _checked(_LOADERS[type(config)](config, paths))
+    return _validate_image_set(_LOADERS[type(config)](config, paths))
 
 
-def _checked(images: ImageSet) -> ImageSet:
-    """What every loader promises."""
+def _validate_image_set(images: ImageSet) -> ImageSet:
+    """Check what every loader must guarantee: equal sizes, labels in range, no empty split."""
     shape_CHW = images.train.pixels_NCHW.shape[1:]
     for split in (images.train, images.val, images.test):
         pixels_NCHW, labels_N = split.pixels_NCHW, split.labels_N
@@ -97,17 +101,17 @@ def _checked(images: ImageSet) -> ImageSet:
     return images
 
 
-def _check_labels(labels_N: Tensor, classes: int, where: str) -> None:
+def _check_labels(labels_N: Tensor, classes: int, location: str) -> None:
     bad = ((labels_N < 0) | (labels_N >= classes)).nonzero()
     if len(bad):
         index = int(bad[0])
-        raise DataError(f"{where}: label {int(labels_N[index])} at index {index}; expected 0 to {classes - 1}")
+        raise DataError(f"{location}: label {int(labels_N[index])} at index {index}; expected 0 to {classes - 1}")
 
 
-def _split_off(
+def _split_train_val(
     whole: Images, config: ImagesConfig, where: str, train_images: int | None = None
 ) -> tuple[Images, Images]:
-    """Training and validation, drawn by `split_seed`, each in the order of the whole."""
+    """Split training and validation images with `split_seed`; each part keeps the order of the whole."""
     most = len(whole) - config.val_images
     if most < 1:
         raise DataError(f"{where}: {len(whole):,} pictures; expected more than data.val_images={config.val_images:,}")
@@ -122,11 +126,11 @@ def _split_off(
     return train, replace(val, name="val")
 
 
-def _fashion_mnist(config: FashionMnistConfig, paths: PathsConfig) -> ImageSet:
+def _load_fashion_mnist(config: FashionMnistConfig, paths: PathsConfig) -> ImageSet:
     raw = Path(paths.data) / _FASHION_MNIST
     if not all((raw / name).is_file() for name in FASHION_MNIST_SHA256):
         _download_fashion_mnist(raw)
-    sha256 = {name: _check_idx(raw / name) for name in FASHION_MNIST_SHA256}
+    sha256 = {name: _check_idx_file(raw / name) for name in FASHION_MNIST_SHA256}
 
     def split(name: str, stem: str) -> Images:
         pictures, labels = raw / f"{stem}-images-idx3-ubyte", raw / f"{stem}-labels-idx1-ubyte"
@@ -139,7 +143,7 @@ def _fashion_mnist(config: FashionMnistConfig, paths: PathsConfig) -> ImageSet:
         _check_labels(labels_N, len(FashionMNIST.classes), str(labels))
         return Images(name, pixels_NCHW, labels_N)
 
-    train, val = _split_off(split("train", "train"), config, str(raw), config.train_images)
+    train, val = _split_train_val(split("train", "train"), config, str(raw), config.train_images)
     return ImageSet(
         train,
         val,
@@ -155,7 +159,7 @@ def _fashion_mnist(config: FashionMnistConfig, paths: PathsConfig) -> ImageSet:
 
 
 def _download_fashion_mnist(raw: Path) -> None:
-    """Fetch what is missing, beside its place and then into it: whoever else looks finds whole files."""
+    """Download missing files to a temporary name first, so that other processes only see complete files."""
     try:
         raw.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=raw) as part:
@@ -171,8 +175,11 @@ def _download_fashion_mnist(raw: Path) -> None:
         ) from error
 
 
-def _check_idx(path: Path) -> str:
-    """SHA-256 of an idx file of bytes whose header is true to it, as torchvision does not ask; pictures are 28x28."""
+def _check_idx_file(path: Path) -> str:
+    """Return the SHA-256 of an idx file after checking that its header matches 28x28 bytes.
+
+    It torchvision does not check.
+    """
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -193,12 +200,12 @@ def _check_idx(path: Path) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _synthetic_garments(config: SyntheticGarmentsConfig, paths: PathsConfig) -> ImageSet:
+def _load_synthetic_garments(config: SyntheticGarmentsConfig, paths: PathsConfig) -> ImageSet:
     counts, digest = (config.train_images, config.val_images, config.test_images), hashlib.sha256()
 
     def split(number: int) -> Images:
         random = np.random.default_rng((config.drawing_seed, number))
-        pixels_NHW, labels_N = synthetic_garments.draw(counts[number], random)
+        pixels_NHW, labels_N = synthetic_garments.draw_garments(counts[number], random)
         digest.update(pixels_NHW.tobytes() + labels_N.tobytes())
         return Images(_SPLITS[number], torch.from_numpy(pixels_NHW).unsqueeze(1), torch.from_numpy(labels_N))
 
@@ -207,14 +214,14 @@ def _synthetic_garments(config: SyntheticGarmentsConfig, paths: PathsConfig) -> 
     return ImageSet(train, val, test, classes=list(synthetic_garments.CLASSES), checksums=checksums, notes=[])
 
 
-def _image_folder(config: ImageFolderConfig, paths: PathsConfig) -> ImageSet:
+def _load_image_folder(config: ImageFolderConfig, paths: PathsConfig) -> ImageSet:
     folder, sha256 = Path(config.folder), dict[str, str]()
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; expected data.folder to be one with train/<class>/ in it")
-    classes, notes = image_folder.class_names(folder / "train"), list[str]()
+    classes, notes = image_folder.list_class_names(folder / "train"), list[str]()
 
     def split(name: str) -> Images:
-        pictures = image_folder.read(folder / name, classes, config.channels, config.image_size)
+        pictures = image_folder.read_folder(folder / name, classes, config.channels, config.image_size)
         sha256.update(pictures.sha256)
         notes.extend(pictures.notes)
         return Images(name, pictures.pixels_NCHW, pictures.labels_N)
@@ -223,7 +230,7 @@ def _image_folder(config: ImageFolderConfig, paths: PathsConfig) -> ImageSet:
     if (folder / "val").is_dir():
         val = split("val")
     else:
-        train, val = _split_off(train, config, str(folder / "train"))
+        train, val = _split_train_val(train, config, str(folder / "train"))
     has_test = (folder / "test").is_dir()
     test = split("test") if has_test else replace(val, name="test")
     return ImageSet(
@@ -231,13 +238,13 @@ def _image_folder(config: ImageFolderConfig, paths: PathsConfig) -> ImageSet:
         val,
         test,
         classes=classes,
-        checksums={config.folder: combine_all(sha256)},
+        checksums={config.folder: compute_digest(sha256)},
         notes=[*notes, *([] if has_test else ["test: the validation pictures"])],
     )
 
 
 _LOADERS: dict[type, Callable[[Any, PathsConfig], ImageSet]] = {
-    FashionMnistConfig: _fashion_mnist,
-    SyntheticGarmentsConfig: _synthetic_garments,
-    ImageFolderConfig: _image_folder,
+    FashionMnistConfig: _load_fashion_mnist,
+    SyntheticGarmentsConfig: _load_synthetic_garments,
+    ImageFolderConfig: _load_image_folder,
 }

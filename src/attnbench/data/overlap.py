@@ -8,14 +8,14 @@ Overlap = dict[str, dict[str, int]]  # by split: `examples`, and how many of the
 
 
 def count_overlap(train: Mapping[str, Iterable[object]], split: Mapping[str, Sequence[object]]) -> dict[str, int]:
-    """Count what a split has in common with training, on each side alone.
+    """Count the examples of a split that also occur in the training set, for each side.
 
     Args:
-        train: the examples of the training set by side (source and target; or picture), as anything that can be hashed.
-        split: those of another split, with the same sides.
+        train: hashable examples of the training set by side (source and target, or picture).
+        split: examples of another split, with the same sides.
 
     Returns:
-        `examples`, the size of the split, and for each side how many of its examples have an equal in training.
+        `examples`, the size of the split, and for each side the number of its examples that occur in training.
     """
     found = {"examples": len(next(iter(split.values())))}
     for side, examples in split.items():

@@ -1,4 +1,4 @@
-"""What every set of sentence pairs becomes: splits, references to score against, and where they came from."""
+"""Sentence pairs of any data set: splits, references for scoring, and checksums."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from enum import Enum
 
 from attnbench.config.data import Language
 
-TOKENISED, DETOKENISED = "tokenised", "detokenised"  # the keys of `Split.references`
+TOKENIZED, DETOKENIZED = "tokenized", "detokenized"  # the keys of `Split.references`
 
 _NON_BREAKING = str.maketrans("\u202f\xa0", "  ")
 
 Alignment = tuple[tuple[int, int], ...]  # (source word, target word), counted from 0
 
 
-class Preparation(Enum):
-    """What happens to a line before it is tokenised; a checkpoint remembers it for new text."""
+class Preprocessing(Enum):
+    """Preprocessing of a line before it is tokenized; a checkpoint stores it for new text."""
 
     spaces = "spaces"  # runs of white space become one space
     d2l = "d2l"  # lower-cased, punctuation apart: d2l.ai, chapter 10.5
 
     def __call__(self, line: str) -> str:
-        """The line as the tokenizer shall see it."""
-        if self is Preparation.spaces:
+        """Return the preprocessed line."""
+        if self is Preprocessing.spaces:
             return " ".join(line.split())
         line = line.translate(_NON_BREAKING).lower()
         for mark in ",.!?":
@@ -34,7 +34,7 @@ class Preparation(Enum):
 
 @dataclass(frozen=True)
 class Split:
-    """Pairs of sentences, prepared for the tokenizer, and the texts to score translations against."""
+    """Sentence pairs, preprocessed for the tokenizer, and the references for scoring."""
 
     name: str  # train, val, test, or that of a further test set
     source: list[str]
@@ -47,28 +47,33 @@ class Split:
     def __len__(self) -> int:
         return len(self.source)
 
-    def where(self, index: int, side: int) -> str:
-        """File and line of a sentence: side 0 source, 1 target."""
+    def describe_location(self, index: int, side: int) -> str:
+        """Return file and line of a sentence.
+
+        Args:
+            index: index of the pair.
+            side: 0 for source, 1 for target.
+        """
         return f"{self.files[side]}:{self.lines[index]}"
 
 
 @dataclass(frozen=True)
 class ParallelText:
-    """A set of sentence pairs, whole."""
+    """A complete set of sentence pairs."""
 
     train: Split
     val: Split
     test: Split
-    vocabulary_from: tuple[Split, ...]  # what the tokenizers are trained on
-    tokenised: bool  # translations come out as tokenised text: detokenise before DETOKENISED scoring
-    preparation: Preparation = Preparation.spaces
+    vocabulary_splits: tuple[Split, ...]  # what the tokenizers are trained on
+    is_tokenized: bool  # translations come out as tokenised text: detokenise before DETOKENISED scoring
+    preprocessing: Preprocessing = Preprocessing.spaces
     source_language: Language | None = None
     target_language: Language | None = None
     checksums: dict[str, str] = field(default_factory=dict)  # file name: SHA-256
     notes: list[str] = field(default_factory=list)  # what a record must say of the data
-    more_tests: tuple[Split, ...] = ()  # test sets beyond the one that a run is known by
+    extra_tests: tuple[Split, ...] = ()  # test sets beyond the one that a run is known by
 
     @property
     def splits(self) -> tuple[Split, ...]:
-        """All of them."""
-        return (self.train, self.val, self.test, *self.more_tests)
+        """All splits: train, validation, test, extra tests."""
+        return (self.train, self.val, self.test, *self.extra_tests)

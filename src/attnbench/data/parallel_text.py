@@ -1,4 +1,4 @@
-"""Load sentence pairs: published sets, the user's own files, or the synthetic language."""
+"""Loads sentence pairs: published sets, the user's own files, or the synthetic language."""
 
 from __future__ import annotations
 
@@ -14,29 +14,33 @@ from attnbench.config.data import (
     ParallelTextConfig,
     SyntheticTranslationConfig,
     TatoebaConfig,
-    TextForm,
+    TextVariant,
     Wmt14Config,
 )
 from attnbench.config.tracking import PathsConfig
 from attnbench.data import downloads, synthetic_language, tatoeba
-from attnbench.data.pairs import DETOKENISED, TOKENISED, ParallelText, Preparation, Split
-from attnbench.data.text_files import TextFile, columns, read, same_length
+from attnbench.data.pairs import DETOKENIZED, TOKENIZED, ParallelText, Preprocessing, Split
+from attnbench.data.text_files import TextFile, check_same_length, read_text_file, split_columns
 
 _SPLITS = ("train", "val", "test")
 
 
-def load(config: ParallelTextConfig, paths: PathsConfig) -> ParallelText:
-    """Read the set of sentence pairs that a config names.
+def load_parallel_text(config: ParallelTextConfig, paths: PathsConfig) -> ParallelText:
+    """Load the set of sentence pairs that a config names.
+
+    Args:
+        config: data config.
+        paths: folders of data and caches.
 
     Raises:
-        DataError: a set that is not there and cannot be fetched, or is not what it should be.
+        DataError: if the set is missing and cannot be downloaded, or has unexpected content.
     """
     return _LOADERS[type(config)](config, paths)
 
 
-def _split(name: str, source: TextFile, target: TextFile, references: dict[str, list[str]]) -> Split:
-    same_length(source, target)
-    prepare = Preparation.spaces
+def _build_split(name: str, source: TextFile, target: TextFile, references: dict[str, list[str]]) -> Split:
+    check_same_length(source, target)
+    prepare = Preprocessing.spaces
     return Split(
         name,
         source=[prepare(line) for line in source.lines],
@@ -47,39 +51,39 @@ def _split(name: str, source: TextFile, target: TextFile, references: dict[str, 
     )
 
 
-def _multi30k(config: Multi30kConfig, paths: PathsConfig) -> ParallelText:
-    forms = {TOKENISED: ".lc.norm.tok", DETOKENISED: ""}
-    if config.form is TextForm.raw:
-        del forms[TOKENISED]
-    stems = ("train", "val", config.test_set, *config.more_test_sets)
-    return _published("multi30k", stems, forms, config, paths)
+def _load_multi30k(config: Multi30kConfig, paths: PathsConfig) -> ParallelText:
+    forms = {TOKENIZED: ".lc.norm.tok", DETOKENIZED: ""}
+    if config.variant is TextVariant.raw:
+        del forms[TOKENIZED]
+    stems = ("train", "val", config.test_set, *config.extra_test_sets)
+    return _load_published("multi30k", stems, forms, config, paths)
 
 
-def _wmt14(config: Wmt14Config, paths: PathsConfig) -> ParallelText:
-    return _published("wmt14", ("train", "newstest2013", "newstest2014"), {TOKENISED: ""}, config, paths)
+def _load_wmt14(config: Wmt14Config, paths: PathsConfig) -> ParallelText:
+    return _load_published("wmt14", ("train", "newstest2013", "newstest2014"), {TOKENIZED: ""}, config, paths)
 
 
-def _published(
-    folder: str, stems: tuple[str, ...], forms: dict[str, str], config: LanguagePairConfig, paths: PathsConfig
+def _load_published(
+    folder: str, stems: tuple[str, ...], variants: dict[str, str], config: LanguagePairConfig, paths: PathsConfig
 ) -> ParallelText:
-    """Files named <stem><infix>.<language>; the model reads and writes the first of `forms` (name: infix).
+    """Load files named <stem><infix>.<language>; the model reads and writes the first of `variants` (name: infix).
 
-    The first three `stems` are train, val and test; splits of further ones have their names.
+    The first three `stems` are train, val and test; splits of further stems have their names.
     """
-    used = next(iter(forms.values()))
+    used = next(iter(variants.values()))
     source, target = config.source.name, config.target.name
     names = [f"{stem}{used}.{source}" for stem in stems]
-    names += [f"{stem}{infix}.{target}" for stem in stems for infix in forms.values()]
-    found = downloads.locate(folder, names, Path(paths.data))
-    files = {name: read(path) for name, path in found.items()}
+    names += [f"{stem}{infix}.{target}" for stem in stems for infix in variants.values()]
+    found = downloads.locate_files(folder, names, Path(paths.data))
+    files = {name: read_text_file(path) for name, path in found.items()}
 
     def split(name: str, stem: str) -> Split:
         given = files[f"{stem}{used}.{source}"]
-        targets = {form: files[f"{stem}{infix}.{target}"] for form, infix in forms.items()}
+        targets = {form: files[f"{stem}{infix}.{target}"] for form, infix in variants.items()}
         for file in targets.values():
-            same_length(given, file)
+            check_same_length(given, file)
         references = {form: file.lines for form, file in targets.items()}
-        return _split(name, given, next(iter(targets.values())), references)
+        return _build_split(name, given, next(iter(targets.values())), references)
 
     train, val, test, *more = map(split, (*_SPLITS, *stems[3:]), stems)
     digests = {name: file.sha256 for name, file in files.items()}
@@ -87,29 +91,29 @@ def _published(
         train,
         val,
         test,
-        vocabulary_from=(train,),
-        tokenised=TOKENISED in forms,
+        vocabulary_splits=(train,),
+        is_tokenized=TOKENIZED in variants,
         source_language=config.source,
         target_language=config.target,
         checksums={f"{folder}/{name}": digest for name, digest in digests.items()},
-        notes=downloads.differences(folder, digests),
-        more_tests=tuple(more),
+        notes=downloads.describe_differences(folder, digests),
+        extra_tests=tuple(more),
     )
 
 
-def _files(config: FilesConfig, paths: PathsConfig) -> ParallelText:
+def _load_files(config: FilesConfig, paths: PathsConfig) -> ParallelText:
     checksums: dict[str, str] = {}
 
     def split(name: str, first: str, second: str | None) -> Split:
-        source = read(Path(first))
+        source = read_text_file(Path(first))
         checksums[first] = source.sha256
         if second is None:
-            rows = list(columns(source, exactly=True))
+            rows = list(split_columns(source, is_exact=True))
             source, target = (TextFile(source.path, [row[i] for row in rows], source.sha256) for i in (0, 1))
         else:
-            target = read(Path(second))
+            target = read_text_file(Path(second))
             checksums[second] = target.sha256
-        return _split(name, source, target, {DETOKENISED: target.lines})
+        return _build_split(name, source, target, {DETOKENIZED: target.lines})
 
     train = split("train", config.train_source, config.train_target)
     val = split("val", config.val_source, config.val_target)
@@ -117,12 +121,14 @@ def _files(config: FilesConfig, paths: PathsConfig) -> ParallelText:
         test, notes = split("test", config.val_source, config.val_target), ["test: the validation pairs"]
     else:
         test, notes = split("test", config.test_source, config.test_target), []
-    return ParallelText(train, val, test, vocabulary_from=(train,), tokenised=False, checksums=checksums, notes=notes)
+    return ParallelText(
+        train, val, test, vocabulary_splits=(train,), is_tokenized=False, checksums=checksums, notes=notes
+    )
 
 
-def _synthetic(config: SyntheticTranslationConfig, paths: PathsConfig) -> ParallelText:
+def _load_synthetic(config: SyntheticTranslationConfig, paths: PathsConfig) -> ParallelText:
     origin = f"synthetic language {config.grammar_seed}"
-    pairs, digest = synthetic_language.generate(config), hashlib.sha256()
+    pairs, digest = synthetic_language.generate_pairs(config), hashlib.sha256()
 
     def split(name: str) -> Split:
         for pair in pairs[name]:
@@ -132,7 +138,7 @@ def _synthetic(config: SyntheticTranslationConfig, paths: PathsConfig) -> Parall
             name,
             source=[pair.source for pair in pairs[name]],
             target=target,
-            references={DETOKENISED: target},
+            references={DETOKENIZED: target},
             files=(origin, origin),
             lines=range(1, len(target) + 1),
             alignment=[pair.alignment for pair in pairs[name]],
@@ -140,13 +146,13 @@ def _synthetic(config: SyntheticTranslationConfig, paths: PathsConfig) -> Parall
 
     train, val, test = map(split, _SPLITS)
     checksums = {"synthetic": digest.hexdigest()}
-    return ParallelText(train, val, test, vocabulary_from=(train,), tokenised=False, checksums=checksums)
+    return ParallelText(train, val, test, vocabulary_splits=(train,), is_tokenized=False, checksums=checksums)
 
 
 _LOADERS: dict[type, Callable[[Any, PathsConfig], ParallelText]] = {
-    Multi30kConfig: _multi30k,
-    Wmt14Config: _wmt14,
-    TatoebaConfig: tatoeba.load,
-    FilesConfig: _files,
-    SyntheticTranslationConfig: _synthetic,
+    Multi30kConfig: _load_multi30k,
+    Wmt14Config: _load_wmt14,
+    TatoebaConfig: tatoeba.load_tatoeba,
+    FilesConfig: _load_files,
+    SyntheticTranslationConfig: _load_synthetic,
 }

@@ -1,4 +1,4 @@
-"""Which examples make an update, and which of them are this rank's: the same for sentences and pictures.
+"""Divides updates among ranks and micro-batches, for sentences and images alike.
 
 Legend: N examples of the split, B examples of a batch.
 """
@@ -16,21 +16,26 @@ Int64 = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Share:
-    """A batch's recipe: which rows, and the whole update's units; `silent`: it teaches nothing."""
+class MicroBatchSpec:
+    """Specification of a micro-batch: its rows, and the units of the whole update.
+
+    `is_empty` micro-batches have weight zero.
+    """
 
     rows_B: Int64
-    update_units: float  # of the whole update, over all ranks and accumulated batches
+    num_update_units: float  # of the whole update, over all ranks and accumulated batches
     epoch: int = 0
-    silent: bool = False
+    is_empty: bool = False
 
 
-class UpdateSampler(Sampler[Share]):
-    """This rank's shares of every update of an epoch.
+class UpdateSampler(Sampler[MicroBatchSpec]):
+    """Sampler of this rank's micro-batches of every update of an epoch.
 
-    An update is planned without a thought for ranks; then cut into `world_size` x `accumulate` shares, of
-    which every rank has `accumulate`. An update with fewer examples than shares fills up with silent ones,
-    so that ranks keep step. Lightning calls `set_epoch` since a loader has this as its `sampler`.
+    Updates are planned independently of the number of ranks, then cut into `world_size` x `num_micro_batches` parts.
+    An update
+    with fewer examples than parts is filled with empty micro-batches, so that all ranks take the same number of
+    steps.
+    Lightning calls `set_epoch`, because the loader has this as its `sampler`.
     """
 
     def __init__(
@@ -40,56 +45,64 @@ class UpdateSampler(Sampler[Share]):
         *,
         rank: int = 0,
         world_size: int = 1,
-        accumulate: int = 1,
+        num_micro_batches: int = 1,
     ) -> None:
-        """`plan` gives the examples of each update of an epoch, as many updates in each; `units_N` what each holds."""
+        """Store the plan.
+
+        Args:
+            plan: returns the examples of each update of an epoch; the number of updates is the same in each epoch.
+            units_N: units (target tokens, images) of each example.
+            rank: rank of this process.
+            world_size: number of processes.
+            num_micro_batches: micro-batches of an update that each process computes one after the other.
+        """
         self._plan, self._units_N = plan, units_N
-        self._rank, self._world_size, self._accumulate = rank, world_size, accumulate
+        self._rank, self._world_size, self._accumulate = rank, world_size, num_micro_batches
         self._epoch = 0
         self._done = (0, 0)  # an epoch, and how many of its batches are done
-        self._count = len(plan(0)) * accumulate
+        self._count = len(plan(0)) * num_micro_batches
 
     def __len__(self) -> int:
-        """Shares of this rank in an epoch: the same for every rank and epoch, skipped ones included."""
+        """Return the number of micro-batches of this rank in an epoch: equal for every rank and epoch."""
         return self._count
 
     def set_epoch(self, epoch: int) -> None:
-        """Which epoch the next iteration is of."""
+        """Set the epoch of the next iteration."""
         self._epoch = epoch
 
-    def resume(self, epoch: int, batches: int) -> None:
-        """Let iterations over `epoch`, and only those, begin after so many of this rank's batches."""
-        self._done = (epoch, batches)
+    def resume(self, epoch: int, num_batches: int) -> None:
+        """Make the iterations over `epoch` start after `num_batches` micro-batches of this rank."""
+        self._done = (epoch, num_batches)
 
-    def __iter__(self) -> Iterator[Share]:
+    def __iter__(self) -> Iterator[MicroBatchSpec]:
         first = self._done[1] if self._done[0] == self._epoch else 0
         updates = self._plan(self._epoch)
         for number in range(first, self._count):
             update, turn = divmod(number, self._accumulate)
-            yield self._share(updates[update], turn)
+            yield self._build_micro_batch(updates[update], turn)
 
-    def _share(self, update_B: Int64, turn: int) -> Share:
+    def _build_micro_batch(self, update_B: Int64, part: int) -> MicroBatchSpec:
         units = float(self._units_N[update_B].sum())
         shares = self._world_size * self._accumulate
         # Every so-many-th, since neighbours in an update may be alike in length.
-        rows_B = update_B[turn * self._world_size + self._rank :: shares]
+        rows_B = update_B[part * self._world_size + self._rank :: shares]
         if len(rows_B):
-            return Share(rows_B, units, self._epoch)
-        return Share(update_B[:1], units, self._epoch, silent=True)
+            return MicroBatchSpec(rows_B, units, self._epoch)
+        return MicroBatchSpec(update_B[:1], units, self._epoch, is_empty=True)
 
 
-class EvaluationSampler(Sampler[Share]):
-    """This rank's batches of a split whose every example is seen once over all ranks, always in one order.
+class EvaluationSampler(Sampler[MicroBatchSpec]):
+    """Sampler of this rank's batches of a split, in a fixed order; every example is seen once over all ranks.
 
-    Ranks may get unequal numbers of batches: nothing is repeated to make them equal.
+    Ranks may get unequal numbers of batches: no example is repeated to make them equal.
     """
 
     def __init__(self, batches: Sequence[Int64], units_N: Int64) -> None:
-        self._shares = [Share(rows_B, float(units_N[rows_B].sum())) for rows_B in batches]
+        self._shares = [MicroBatchSpec(rows_B, float(units_N[rows_B].sum())) for rows_B in batches]
 
     def __len__(self) -> int:
-        """Batches of this rank."""
+        """Return the number of batches of this rank."""
         return len(self._shares)
 
-    def __iter__(self) -> Iterator[Share]:
+    def __iter__(self) -> Iterator[MicroBatchSpec]:
         return iter(self._shares)

@@ -1,4 +1,4 @@
-"""Tatoeba English-French as d2l.ai, chapter 10.5, prepares and cuts it; or the whole of it."""
+"""Tatoeba English-French: the preprocessing and split of d2l.ai, chapter 10.5, or the full set."""
 
 from __future__ import annotations
 
@@ -12,22 +12,24 @@ from attnbench.config.data import Language, TatoebaConfig
 from attnbench.config.tracking import PathsConfig
 from attnbench.data import downloads
 from attnbench.data.errors import DataError
-from attnbench.data.pairs import DETOKENISED, TOKENISED, ParallelText, Preparation, Split
-from attnbench.data.text_files import columns, read
+from attnbench.data.pairs import DETOKENIZED, TOKENIZED, ParallelText, Preprocessing, Split
+from attnbench.data.text_files import read_text_file, split_columns
 
 
-def load(config: TatoebaConfig, paths: PathsConfig) -> ParallelText:
-    """Read fra.txt: English, tab, French, and in newer exports where they come from.
+def load_tatoeba(config: TatoebaConfig, paths: PathsConfig) -> ParallelText:
+    """Load fra.txt: English, tab, French, and in newer exports a column with the source.
 
-    With `train_pairs`: the first ones, the next `val_pairs`, and these again for the test, as in the book.
-    Without: `val_pairs` each for validation and test, drawn so that no sentence of either language stands in two
-    splits, the same whatever the run's seed; the rest is for training.
+    With `train_pairs`: the first pairs for training, the next `val_pairs` for validation, and these again for the
+    test, as in the
+    book. Without: `val_pairs` each for validation and test, drawn so that no sentence of either language is in two
+    splits, the
+    same for every seed of the run; the other pairs are for training.
 
     Raises:
-        DataError: no such set, or too few pairs.
+        DataError: if the file is missing or has too few pairs.
     """
-    file = read(downloads.locate("fra-eng", ["fra.txt"], Path(paths.data))["fra.txt"])
-    pairs = list(columns(file, exactly=False))
+    file = read_text_file(downloads.locate_files("fra-eng", ["fra.txt"], Path(paths.data))["fra.txt"])
+    pairs = list(split_columns(file, is_exact=False))
     if config.source is Language.fr:
         pairs = [(french, english) for english, french in pairs]
     whole = config.train_pairs is None
@@ -36,10 +38,10 @@ def load(config: TatoebaConfig, paths: PathsConfig) -> ParallelText:
         raise DataError(f"{file.path}:{len(pairs)}: the last pair; expected at least {needed:,} pairs")
 
     def split(name: str, rows: Sequence[int]) -> Split:
-        return _split(name, rows, pairs, str(file.path))
+        return _build_split(name, rows, pairs, str(file.path))
 
     if config.train_pairs is None:
-        train, val, test = map(split, ("train", "val", "test"), _drawn(pairs, config.val_pairs))
+        train, val, test = map(split, ("train", "val", "test"), _draw_split_rows(pairs, config.val_pairs))
     else:
         train = split("train", range(config.train_pairs))
         val, test = (split(name, range(config.train_pairs, needed)) for name in ("val", "test"))
@@ -47,9 +49,9 @@ def load(config: TatoebaConfig, paths: PathsConfig) -> ParallelText:
         train,
         val,
         test,
-        vocabulary_from=(train,) if whole else (train, val),  # the book counts words in all that it reads
-        tokenised=True,
-        preparation=Preparation.d2l,
+        vocabulary_splits=(train,) if whole else (train, val),  # the book counts words in all that it reads
+        is_tokenized=True,
+        preprocessing=Preprocessing.d2l,
         source_language=config.source,
         target_language=config.target,
         checksums={"fra-eng/fra.txt": file.sha256},
@@ -57,25 +59,25 @@ def load(config: TatoebaConfig, paths: PathsConfig) -> ParallelText:
     )
 
 
-def _split(name: str, rows: Sequence[int], pairs: Sequence[tuple[str, str]], path: str) -> Split:
-    source, target = ([Preparation.d2l(pairs[row][side]) for row in rows] for side in (0, 1))
+def _build_split(name: str, rows: Sequence[int], pairs: Sequence[tuple[str, str]], path: str) -> Split:
+    source, target = ([Preprocessing.d2l(pairs[row][side]) for row in rows] for side in (0, 1))
     return Split(
         name,
         source=source,
         target=target,
-        references={TOKENISED: target, DETOKENISED: [pairs[row][1] for row in rows]},
+        references={TOKENIZED: target, DETOKENIZED: [pairs[row][1] for row in rows]},
         files=(path, path),
         lines=[row + 1 for row in rows],
     )
 
 
-def _drawn(pairs: Sequence[tuple[str, str]], size: int) -> tuple[list[int], list[int], list[int]]:
+def _draw_split_rows(pairs: Sequence[tuple[str, str]], size: int) -> tuple[list[int], list[int], list[int]]:
     """Draw the rows for training, validation and test; the last two have at most `size` each.
 
     Pairs that share a sentence on either side stay together, and so do pairs that are linked through others: no
     sentence of a test, source or reference, is in the training set. Both directions get the same rows.
     """
-    groups = _linked([(Preparation.d2l(source), Preparation.d2l(target)) for source, target in pairs])
+    groups = _group_connected_rows([(Preprocessing.d2l(source), Preprocessing.d2l(target)) for source, target in pairs])
     random.Random(0).shuffle(groups)
     parts: tuple[list[int], list[int], list[int]] = ([], [], [])
     for rows in groups:
@@ -83,8 +85,8 @@ def _drawn(pairs: Sequence[tuple[str, str]], size: int) -> tuple[list[int], list
     return parts
 
 
-def _linked(pairs: Sequence[tuple[str, str]]) -> list[list[int]]:
-    """Group the rows of pairs that have a sentence in common: the connected components of a bipartite graph."""
+def _group_connected_rows(pairs: Sequence[tuple[str, str]]) -> list[list[int]]:
+    """Group the rows of pairs that share a sentence: the connected components of a bipartite graph."""
     from scipy.sparse import coo_array  # type: ignore[import-untyped]  # here: other runs start without scipy
     from scipy.sparse.csgraph import connected_components  # type: ignore[import-untyped]
 

@@ -1,4 +1,4 @@
-"""Read and write lines of text, the one way for all files; every refusal names the file and the line."""
+"""Reads and writes lines of text, the same way for all files; every error names the file and the line."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from attnbench.data.errors import DataError
 
 # ASCII, Latin, Greek, Cyrillic, Devanagari, kana, Han, Hangul: what nearly every line begins with.
-_CERTAINLY_VISIBLE = re.compile(
+_VISIBLE_PATTERN = re.compile(
     r"[!-~\u00c0-\u024f\u0391-\u03c9\u0410-\u044f\u0905-\u0939\u3041-\u30fa\u4e00-\u9fff\uac00-\ud7a3]"
 )
 _INVISIBLE = frozenset({"Cc", "Cf", "Zl", "Zp", "Zs"})  # Unicode's general categories of control, format and spaces
@@ -26,42 +26,43 @@ _BLANK = frozenset("\u034f\u115f\u1160\u2800\u3164\uffa0") | {
 
 @dataclass(frozen=True)
 class TextFile:
-    """A file's lines, as they stand there, and the SHA-256 of its bytes."""
+    """Lines of a file, unchanged, and the SHA-256 of its bytes."""
 
     path: Path
     lines: list[str]
     sha256: str
 
 
-def decode(raw: bytes, where: str | Path) -> str:
-    """Decode UTF-8 text; a byte order mark at its beginning is left out.
+def decode_utf8(raw: bytes, location: str | Path) -> str:
+    """Decode UTF-8 text; a byte order mark at its start is removed.
 
     Args:
-        raw: the bytes of a whole file.
-        where: what to call the file in messages.
+        raw: bytes of a whole file.
+        location: name of the file in messages.
 
     Raises:
-        DataError: invalid UTF-8, or a NUL character, as UTF-16 has one beside every letter.
+        DataError: for invalid UTF-8, or a NUL character, which UTF-16 has in every ASCII letter.
     """
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         found = f"invalid UTF-8 (byte 0x{raw[error.start]:02x})"
-        raise DataError(f"{where}:{_line_number(raw, error.start)}: {found}; expected UTF-8 text") from error
+        raise DataError(f"{location}:{_find_line_number(raw, error.start)}: {found}; expected UTF-8 text") from error
     if "\0" in text:
-        number = _line_number(raw, raw.index(0))
-        raise DataError(f"{where}:{number}: a NUL character (U+0000); expected UTF-8 text (is this UTF-16?)")
+        number = _find_line_number(raw, raw.index(0))
+        raise DataError(f"{location}:{number}: a NUL character (U+0000); expected UTF-8 text (is this UTF-16?)")
     return text
 
 
 def split_lines(text: str) -> list[str]:
-    r"""Split text into lines; only \n and \r\n end one, as for `wc -l`.
+    r"""Split text into lines at \n and \r\n only, as `wc -l` does.
 
-    `str.splitlines` and Python's universal newlines also split at a lone \r, at form feeds, at U+0085 and at U+2028,
-    which stand inside sentences of real corpora: two files that belong together would no longer agree in their lines.
+    `str.splitlines` and universal newlines also split at a lone \r, at form feeds, at U+0085 and at U+2028, which
+    occur inside
+    sentences of real corpora: the lines of two parallel files would no longer match.
 
     Returns:
-        The lines without their ends. A last line needs no end; text without any characters has no lines.
+        Lines without their ends. The last line needs no end; empty text has no lines.
     """
     return [line.rstrip("\r") for line in text.removesuffix("\n").split("\n")] if text else []
 
@@ -72,14 +73,14 @@ def read_lines(path: Path) -> list[str]:
     Raises:
         DataError: no such file, invalid UTF-8, a NUL character.
     """
-    return split_lines(decode(_read_bytes(path), path))
+    return split_lines(decode_utf8(_read_bytes(path), path))
 
 
 def write_lines(path: Path, lines: Iterable[str]) -> None:
-    r"""Write text as UTF-8, each line ended by \n on every system, so that `read_lines` reads the same lines.
+    r"""Write text as UTF-8 with \n as line end on every system, so that `read_lines` reads the same lines.
 
     Raises:
-        ValueError: a line that holds \n.
+        ValueError: if a line contains \n.
     """
     lines = list(lines)
     if any("\n" in line for line in lines):
@@ -87,14 +88,15 @@ def write_lines(path: Path, lines: Iterable[str]) -> None:
     path.write_bytes("".join(f"{line}\n" for line in lines).encode())
 
 
-def read(path: Path) -> TextFile:
-    r"""Read UTF-8 text, a sentence (or a row) a line; only \n and \r\n end a line.
+def read_text_file(path: Path) -> TextFile:
+    r"""Read UTF-8 text with one sentence (or row) in each line; only \n and \r\n end a line.
 
     Raises:
-        DataError: no such file, invalid UTF-8, a NUL character, a line without a visible character, no lines at all.
+        DataError: if the file is missing or has no lines, or for invalid UTF-8, a NUL character, or a line without a
+            visible character.
     """
     raw = _read_bytes(path)
-    text = decode(raw, path)
+    text = decode_utf8(raw, path)
     lines = split_lines(text)
     if not lines:
         raise DataError(f"{path}: no lines; expected a sentence a line")
@@ -105,8 +107,11 @@ def read(path: Path) -> TextFile:
 
 
 def is_blank(line: str) -> bool:
-    """Return whether a line shows nothing: white space, control and zero-width characters, and blank letters only."""
-    if _CERTAINLY_VISIBLE.search(line):  # all but one line in millions
+    """Return True if a line shows nothing.
+
+    Only white space, control characters, zero-width characters and blank letters.
+    """
+    if _VISIBLE_PATTERN.search(line):  # all but one line in millions
         return False
     return all(char in _BLANK or unicodedata.category(char) in _INVISIBLE for char in line)
 
@@ -125,16 +130,16 @@ def _read_bytes(path: Path) -> bytes:
         raise DataError(f"{path}: {error.strerror or error}; expected a file of text") from error
 
 
-def _line_number(raw: bytes, position: int) -> int:
+def _find_line_number(raw: bytes, position: int) -> int:
     """Return the number of the line, counted from 1, that holds a byte."""
     return raw.count(b"\n", 0, position) + 1
 
 
-def same_length(first: TextFile, second: TextFile) -> None:
-    """Two files whose lines belong together.
+def check_same_length(first: TextFile, second: TextFile) -> None:
+    """Check that two parallel files have the same number of lines.
 
     Raises:
-        DataError: unequal numbers of lines.
+        DataError: if they have not.
     """
     one, two = len(first.lines), len(second.lines)
     if one != two:
@@ -145,15 +150,19 @@ def same_length(first: TextFile, second: TextFile) -> None:
         )
 
 
-def columns(file: TextFile, *, exactly: bool) -> Iterator[tuple[str, str]]:
-    """The first two of a file's tab-separated columns; `exactly`: there must be no third.
+def split_columns(file: TextFile, *, is_exact: bool) -> Iterator[tuple[str, str]]:
+    """Yield the first two tab-separated columns of each line.
+
+    Args:
+        file: lines.
+        is_exact: refuse a third column.
 
     Raises:
-        DataError: another number of columns, or an empty one.
+        DataError: for a wrong number of columns, or an empty one.
     """
     for number, line in enumerate(file.lines, 1):
         cells = line.split("\t")
-        if len(cells) < 2 or (exactly and len(cells) > 2):
+        if len(cells) < 2 or (is_exact and len(cells) > 2):
             raise DataError(f"{file.path}:{number}: {len(cells)} columns; expected source, tab, target")
         if is_blank(cells[0]) or is_blank(cells[1]):
             raise DataError(f"{file.path}:{number}: an empty column; expected source, tab, target")
@@ -161,7 +170,7 @@ def columns(file: TextFile, *, exactly: bool) -> Iterator[tuple[str, str]]:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that whoever reads it finds all of it or nothing, its folder made first."""
+    """Write a file, and its folder, so that readers see either the old content or all of the new content."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:

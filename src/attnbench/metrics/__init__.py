@@ -1,1 +1,1 @@
-"""Plain functions that turn what a run did into numbers; no Lightning."""
+"""Metrics as plain functions, without Lightning."""

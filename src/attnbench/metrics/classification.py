@@ -1,4 +1,4 @@
-"""Log-probabilities in, scores out: accuracy, calibration error, confusion and loss of a classifier."""
+"""Scores of a classifier from log-probabilities: accuracy, calibration error, confusion matrix and loss."""
 
 # Shapes: N examples, K classes
 
@@ -14,7 +14,7 @@ from torchmetrics.functional.classification import binary_calibration_error, mul
 
 @dataclass(frozen=True)
 class ClassScores:
-    """How well a classifier did on a set of examples; every score but `loss` in percent, 0 to 100."""
+    """Scores of a classifier on a set of examples; all but `loss` in percent, 0 to 100."""
 
     accuracy: float
     per_class: list[float | None]  # accuracy on the examples of each class; None: there are none
@@ -23,17 +23,23 @@ class ClassScores:
     loss: float  # mean negative log-likelihood of the true class, nats
 
 
-def score(log_probabilities_NK: Tensor, labels_N: Tensor, *, bins: int) -> ClassScores:
-    """Scores of the predicted distributions; the prediction is the likeliest class, the first of equals.
+def score_predictions(log_probabilities_NK: Tensor, labels_N: Tensor, *, num_bins: int) -> ClassScores:
+    """Score predicted distributions; the prediction is the likeliest class, the first of equals.
 
-    The calibration error is sum_m |B_m| / N |accuracy(B_m) - confidence(B_m)| over `bins` bins of equal width,
-    B_m the examples whose highest probability is in ((m - 1) / bins, m / bins]. Computed in float64 on the CPU.
+    The calibration error is sum_m |B_m| / N |accuracy(B_m) - confidence(B_m)| over `num_bins` bins of equal width,
+    where B_m are
+    the examples whose highest probability is in ((m - 1) / bins, m / bins]. Computed in float64 on the CPU.
+
+    Args:
+        log_probabilities_NK: log-probabilities of the K classes.
+        labels_N: correct classes.
+        num_bins: bins of the calibration error.
 
     Raises:
-        ValueError: no examples, not as many labels as examples, a label that is no class, or numbers that are no
-            log-probabilities (NaN is none).
+        ValueError: without examples, for another number of labels, labels out of range, or numbers that are not
+            log-probabilities.
     """
-    _valid(log_probabilities_NK, labels_N)
+    _check_inputs(log_probabilities_NK, labels_N)
     log_probabilities_NK, labels_N = log_probabilities_NK.detach().cpu().double(), labels_N.cpu().long()
     classes = log_probabilities_NK.shape[1]
     confidence_N, predicted_N = log_probabilities_NK.exp().max(dim=1)
@@ -42,7 +48,7 @@ def score(log_probabilities_NK: Tensor, labels_N: Tensor, *, bins: int) -> Class
     # for two classes, right or wrong, because the one for many rounds to float32 and takes the step back.
     confidence_N = confidence_N.nextafter(torch.zeros_like(confidence_N))
     right_N = (predicted_N == labels_N).long()
-    calibration = binary_calibration_error(confidence_N, right_N, n_bins=bins, validate_args=False)
+    calibration = binary_calibration_error(confidence_N, right_N, n_bins=num_bins, validate_args=False)
     confusion_KK = multiclass_confusion_matrix(predicted_N, labels_N, classes, validate_args=False)
     right_K, examples_K = confusion_KK.diag(), confusion_KK.sum(dim=1)
     return ClassScores(
@@ -57,7 +63,8 @@ def score(log_probabilities_NK: Tensor, labels_N: Tensor, *, bins: int) -> Class
     )
 
 
-def _valid(log_probabilities_NK: Tensor, labels_N: Tensor) -> None:
+def _check_inputs(log_probabilities_NK: Tensor, labels_N: Tensor) -> None:
+    """Check shapes, labels and log-probabilities."""
     if log_probabilities_NK.ndim != 2 or labels_N.shape != log_probabilities_NK.shape[:1] or not len(labels_N):
         raise ValueError(
             "expected log-probabilities of some examples by classes, and a label for each example:"

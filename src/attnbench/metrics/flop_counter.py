@@ -9,21 +9,25 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-COUNTED = (
+METHOD = (
     "counted by torch.utils.flop_counter: 2 per multiply-add of matrix products, convolutions and attention (over the"
     " whole square, masked or not), forward and backward of one example; the rest not counted"
 )
 
 
-def training_flops_by_running(forward: Callable[[], Tensor]) -> float:
-    """FLOPs of the forward pass `forward` and of its backward pass, counted while they run.
+def count_training_flops(forward: Callable[[], Tensor]) -> float:
+    """Count the FLOPs of a forward pass and its backward pass by running them.
 
-    The backward pass leaves gradients on whatever `forward` uses, so the caller passes a copy of its network, which may
-    be on any device, "meta" included, where nothing is computed and the count is the same. No gradient is counted for
-    an input that requires none, so the first layer costs a third less than the others.
+    The backward pass leaves gradients, so the caller passes a copy of its network, on any device; "meta" computes
+    nothing and
+    gives the same count. No gradient is counted for an input that requires none, so the first layer costs a third
+    less.
+
+    Args:
+        forward: runs the forward pass and returns the loss.
 
     Raises:
-        RuntimeError: nothing that `forward` uses requires a gradient.
+        RuntimeError: if nothing that `forward` uses requires a gradient.
     """
     # Fused attention computes the scores anew in its backward pass: the kernel's business, not the network's (model
     # FLOPs, not hardware FLOPs: Chowdhery et al. 2022, appendix B). The plain one is counted alike on every device.

@@ -1,4 +1,4 @@
-"""How much of a device's peak the floating-point operations of training use (MFU)."""
+"""Model FLOPs utilization (MFU): achieved FLOP/s over the peak of the device."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import re
 from typing import NamedTuple
 
 
-class _Peak(NamedTuple):
-    """TFLOPS without sparsity, as the maker's data sheet has them; None: the device cannot."""
+class _PeakTflops(NamedTuple):
+    """Peak TFLOPS without sparsity from the data sheet of the maker; None: not supported."""
 
     fp32: float  # outside tensor cores: what PyTorch does unless it is told that TF32 will do
     fp16: float | None
@@ -16,31 +16,33 @@ class _Peak(NamedTuple):
 
 # Whole names as CUDA reports them, so that a laptop's or a cut-down device, a MIG slice of one (its name ends in
 # "MIG 1g.5gb" or the like) or a virtual one is unknown rather than wrong.
-_PEAKS: dict[str, _Peak] = {
+_PEAKS: dict[str, _PeakTflops] = {
     # NVIDIA H200 and H100 data sheets, with sparsity 1,979, 1,671 and 1,513.
-    r"NVIDIA (H200|GH200 \d+GB|H100 80GB HBM3)": _Peak(67, 989.5, 989.5),
-    r"NVIDIA (H200|H100) NVL": _Peak(60, 835.5, 835.5),
-    r"NVIDIA H100 PCIe": _Peak(51, 756.5, 756.5),
+    r"NVIDIA (H200|GH200 \d+GB|H100 80GB HBM3)": _PeakTflops(67, 989.5, 989.5),
+    r"NVIDIA (H200|H100) NVL": _PeakTflops(60, 835.5, 835.5),
+    r"NVIDIA H100 PCIe": _PeakTflops(51, 756.5, 756.5),
     # NVIDIA A100 data sheet.
-    r"(NVIDIA )?A100(-SXM4-\d+GB|-PCIE-\d+GB| \d+GB PCIe)": _Peak(19.5, 312, 312),
+    r"(NVIDIA )?A100(-SXM4-\d+GB|-PCIE-\d+GB| \d+GB PCIe)": _PeakTflops(19.5, 312, 312),
     # NVIDIA V100 data sheet.
-    r"Tesla V100-SXM2-\d+GB": _Peak(15.7, 125, None),
-    r"Tesla V100-PCIE-\d+GB": _Peak(14, 112, None),
+    r"Tesla V100-SXM2-\d+GB": _PeakTflops(15.7, 125, None),
+    r"Tesla V100-PCIE-\d+GB": _PeakTflops(14, 112, None),
     # NVIDIA T4, L4 and A10 data sheets.
-    r"Tesla T4": _Peak(8.1, 65, None),
-    r"NVIDIA L4": _Peak(30.3, 121, 121),
-    r"NVIDIA A10": _Peak(31.2, 125, 125),
+    r"Tesla T4": _PeakTflops(8.1, 65, None),
+    r"NVIDIA L4": _PeakTflops(30.3, 121, 121),
+    r"NVIDIA A10": _PeakTflops(31.2, 125, 125),
     # NVIDIA Ada and Ampere GA102 white papers, appendix A; products summed in float32.
-    r"NVIDIA GeForce RTX 4090": _Peak(82.6, 165.2, 165.2),
-    r"NVIDIA GeForce RTX 3090": _Peak(35.6, 71, 71),
+    r"NVIDIA GeForce RTX 4090": _PeakTflops(82.6, 165.2, 165.2),
+    r"NVIDIA GeForce RTX 3090": _PeakTflops(35.6, 71, 71),
 }
 
 
-def peak_flops(device_name: str, precision: str) -> float | None:
-    """FLOP/s that a device can do at most in matrix products, by its data sheet; None: not known.
+def get_peak_flops(device_name: str, precision: str) -> float | None:
+    """Return the peak FLOP/s of a device for matrix products, from its data sheet; None if unknown.
 
-    `device_name` as torch.cuda.get_device_name has it; `precision` by Lightning's name ("32-true", "bf16-mixed",
-    "16-mixed") or ours ("fp32", "bf16_mixed", "fp16_mixed").
+    Args:
+        device_name: as torch.cuda.get_device_name returns it.
+        precision: Lightning's name ("32-true", "bf16-mixed", "16-mixed") or the config's ("fp32", "bf16_mixed",
+            "fp16_mixed").
     """
     kind = "bf16" if "bf16" in precision else "fp16" if "16" in precision else "fp32" if "32" in precision else None
     for pattern, peak in _PEAKS.items():
@@ -50,13 +52,15 @@ def peak_flops(device_name: str, precision: str) -> float | None:
     return None
 
 
-def mfu(achieved: float | None, peak: float | None) -> float | None:
-    """Model FLOPs utilisation: `achieved` over `peak` FLOP/s, of one device (Chowdhery et al. 2022, appendix B).
+def compute_mfu(achieved: float | None, peak: float | None) -> float | None:
+    """Return model FLOPs utilization: achieved over peak FLOP/s of one device (Chowdhery et al. 2022, appendix B).
 
-    None where either is unknown.
+    Args:
+        achieved: FLOP/s; None: unknown, gives None.
+        peak: peak FLOP/s; None: unknown, gives None.
 
     Raises:
-        ValueError: over 100 %: the FLOPs, the time or the peak is wrong.
+        ValueError: if the result is over 100 %: FLOPs, time or peak must be wrong.
     """
     if achieved is None or peak is None:
         return None

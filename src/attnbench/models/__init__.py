@@ -1,1 +1,1 @@
-"""Models: networks put together from nn/, how they are decoded, and how a config becomes one."""
+"""Models built from nn/, their decoding, and the builder that creates a model from a config."""

@@ -1,4 +1,4 @@
-"""From a config to its network, with random weights."""
+"""Builds the network that a config describes, with random weights."""
 
 from __future__ import annotations
 
@@ -18,29 +18,36 @@ from attnbench.models.vit import VisionTransformer
 
 
 class SequenceToSequence(Decodable, Protocol):
-    """A network, beside being an nn.Module, that the translation task can train."""
+    """Protocol of networks that the translation task can train."""
 
     @property
     def output_weight(self) -> Tensor:
-        """The output projection weight_VD."""
+        """Weight of the output projection, weight_VD."""
         ...
 
     @property
     def output_bias(self) -> Tensor | None:
-        """Its bias_V, if it has one."""
+        """Bias of the output projection, bias_V, or None."""
         ...
 
 
 class Classifier(Protocol):
-    """A network, beside being an nn.Module, that the classification task can train."""
+    """Protocol of networks that the classification task can train."""
 
     def __call__(self, images_BCHW: Tensor, need_weights: bool = False) -> ClassifierOutput:
-        """logits_BK, and the attention that led to them if asked for."""
+        """Return logits_BK and, if requested, attention weights."""
         ...
 
 
 def build_model(config: Config, *, source_vocab: int, target_vocab: int, pad: int = 0) -> SequenceToSequence:
-    """The sequence-to-sequence model that `config.model` describes."""
+    """Build the sequence-to-sequence model that `config.model` describes.
+
+    Args:
+        config: the run's config.
+        source_vocab: size of the source vocabulary.
+        target_vocab: size of the target vocabulary.
+        pad: index of the padding token.
+    """
     model = config.model
     if isinstance(model, TransformerConfig):
         return Transformer(
@@ -52,7 +59,14 @@ def build_model(config: Config, *, source_vocab: int, target_vocab: int, pad: in
 
 
 def build_classifier(config: Config, *, channels: int, image_size: int, classes: int) -> Classifier:
-    """The classifier of pictures that `config.model` describes."""
+    """Build the image classifier that `config.model` describes.
+
+    Args:
+        config: the run's config.
+        channels: channels of the images.
+        image_size: side of the images in pixels.
+        classes: number of classes.
+    """
     model, sizes = config.model, {"channels": channels, "image_size": image_size, "classes": classes}
     if isinstance(model, VitConfig):
         return VisionTransformer(model, config.attention, config.position, **sizes)

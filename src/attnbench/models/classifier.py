@@ -1,4 +1,4 @@
-"""What a classifier of pictures returns."""
+"""Output of image classifiers."""
 
 # Shapes: B batch, K classes, L layers, H heads, T tokens
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 class ClassifierOutput(NamedTuple):
-    """logits_BK, and, by name, weights_LBHTT; None unless asked for, and where there is no attention."""
+    """logits_BK, and weights_LBHTT by name; None unless requested, and for networks without attention."""
 
     logits: Tensor
     attention: dict[str, Tensor] | None

@@ -1,4 +1,7 @@
-"""Stacks of recurrent cells with torch.nn's parameters: torch's kernels or, on a CPU, nn/recurrent_kernels.py."""
+"""Stacks of recurrent cells with torch.nn's parameters.
+
+They run torch's kernels or, on a CPU, nn/recurrent_kernels.py.
+"""
 
 # Shapes: N rows, L steps, I width of a layer's input, H d_hidden, P directions of a layer, W = P x H, G gates x H,
 #         R rows of all steps, step after step
@@ -14,22 +17,22 @@ from torch.nn.utils.rnn import PackedSequence
 from attnbench.config.model import Init
 from attnbench.config.recurrent import Cell, RecurrentConfig
 from attnbench.nn.dropout import Dropout
-from attnbench.nn.gradient_buffer import product, share
+from attnbench.nn.gradient_buffer import buffer_gradients, matmul_with_buffer
 from attnbench.nn.initialization import NORMAL_STD
-from attnbench.nn.recurrent_kernels import Gru, Lstm, Rnn, Step, run
+from attnbench.nn.recurrent_kernels import CellStep, GruStep, LstmStep, RnnStep, run_cells
 
 CELLS: dict[Cell, type[nn.RNN] | type[nn.GRU] | type[nn.LSTM]] = {
     Cell.rnn: nn.RNN,
     Cell.gru: nn.GRU,
     Cell.lstm: nn.LSTM,
 }
-_STEPS: dict[Cell, type[Step]] = {Cell.rnn: Rnn, Cell.gru: Gru, Cell.lstm: Lstm}
+_STEPS: dict[Cell, type[CellStep]] = {Cell.rnn: RnnStep, Cell.gru: GruStep, Cell.lstm: LstmStep}
 LayerState = tuple[Tensor, ...]  # h_PNH, and of an LSTM c_PNH
-Places = Tensor | PackedSequence  # x_NLI, or what is real of it
+SequenceInput = Tensor | PackedSequence  # x_NLI, or what is real of it
 
 
-class Weights(NamedTuple):
-    """Of one direction of a layer, shared by the steps of a pass."""
+class CellWeights(NamedTuple):
+    """Weights of one direction of a layer, shared by all steps of a pass."""
 
     input_IG: Tensor
     hidden_HG: Tensor
@@ -37,8 +40,8 @@ class Weights(NamedTuple):
     hidden_bias_G: Tensor
 
 
-class Stack(nn.Module):
-    """Layers of cells, each reading the states of the one below, with dropout in between."""
+class RecurrentStack(nn.Module):
+    """Recurrent layers, each of which reads the states of the layer below, with dropout between them."""
 
     def __init__(self, model: RecurrentConfig, d_input: int, bidirectional: bool = False) -> None:
         super().__init__()
@@ -51,32 +54,46 @@ class Stack(nn.Module):
         )
         self.dropout = Dropout(model.dropout)
 
-    def weights(self) -> list[list[Weights]] | None:
-        """What `forward` takes, layer by layer, for as many calls as make a pass; None: torch's kernels are better."""
+    def prepare_weights(self) -> list[list[CellWeights]] | None:
+        """Return the weights for `forward`, layer by layer, to be used in all calls of one pass.
+
+        None: torch's kernels are used.
+        """
         first_GI = self.layers[0].get_parameter("weight_ih_l0")
         if first_GI.device.type != "cpu" or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling():
             return None
         suffixes = ("", "_reverse") if self.bidirectional else ("",)
-        return [[_weights(layer, suffix) for suffix in suffixes] for layer in self.layers]
+        return [[_get_cell_weights(layer, suffix) for suffix in suffixes] for layer in self.layers]
 
     def forward(
-        self, x: Places, states: list[LayerState] | None = None, weights: list[list[Weights]] | None = None
-    ) -> tuple[Places, list[LayerState]]:
-        """The top layer's states, as x is, and the last state of each layer; `states` None: from zero."""
+        self, x: SequenceInput, states: list[LayerState] | None = None, weights: list[list[CellWeights]] | None = None
+    ) -> tuple[SequenceInput, list[LayerState]]:
+        """Run all layers.
+
+        Args:
+            x: padded or packed inputs.
+            states: initial state of each layer; None: zeros.
+            weights: result of `prepare_weights`.
+
+        Returns:
+            States of the top layer, in the form of `x`, and the final state of each layer.
+        """
         finals = []
         for number, layer in enumerate(self.layers):
             if number:
-                x = _drop(x, self.dropout)
+                x = _apply_dropout(x, self.dropout)
             state = states[number] if states is not None else ()
             if weights is None:
                 x, final = layer(x, state if len(state) == 2 else state[0] if state else None)
             else:
-                x, final = self._run(x, state, weights[number])
+                x, final = self._run_layer(x, state, weights[number])
             finals.append(final if isinstance(final, tuple) else (final,))
         return x, finals
 
-    def _run(self, x: Places, state: LayerState, directions: list[Weights]) -> tuple[Places, LayerState]:
-        """A layer."""
+    def _run_layer(
+        self, x: SequenceInput, state: LayerState, directions: list[CellWeights]
+    ) -> tuple[SequenceInput, LayerState]:
+        """Run one layer."""
         if isinstance(x, PackedSequence):
             x_RI, sizes = x.data, x.batch_sizes.tolist()
         else:
@@ -86,9 +103,11 @@ class Stack(nn.Module):
             state = (zero_PNH,) * (2 if self.cell is Cell.lstm else 1)
         tops, finals = [], []
         for number, (input_IG, hidden_HG, input_bias_G, hidden_bias_G) in enumerate(directions):
-            x_RG = product(x_RI, input_IG, input_bias_G)
+            x_RG = matmul_with_buffer(x_RI, input_IG, input_bias_G)
             first = [part_PNH[number] for part_PNH in state]
-            top_RH, final = run(_STEPS[self.cell], x_RG, sizes, first, hidden_HG, hidden_bias_G, reverse=number == 1)
+            top_RH, final = run_cells(
+                _STEPS[self.cell], x_RG, sizes, first, hidden_HG, hidden_bias_G, is_reversed=number == 1
+            )
             tops.append(top_RH)
             finals.append(final)
         top_RW = tops[0] if len(tops) == 1 else torch.cat(tops, dim=1)
@@ -101,24 +120,28 @@ class Stack(nn.Module):
         )
 
 
-def _weights(layer: nn.Module, suffix: str) -> Weights:
+def _get_cell_weights(layer: nn.Module, suffix: str) -> CellWeights:
     input_GI, hidden_GH, input_bias_G, hidden_bias_G = (
         layer.get_parameter(f"{name}_l0{suffix}") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
     )
-    return Weights(share(input_GI.t()), share(hidden_GH.t()), input_bias_G, hidden_bias_G)
+    return CellWeights(buffer_gradients(input_GI.t()), buffer_gradients(hidden_GH.t()), input_bias_G, hidden_bias_G)
 
 
-def _drop(x: Places, dropout: Dropout) -> Places:
+def _apply_dropout(x: SequenceInput, dropout: Dropout) -> SequenceInput:
     return PackedSequence(dropout(x.data), *x[1:]) if isinstance(x, PackedSequence) else dropout(x)
 
 
 @torch.no_grad()
-def initialise_cells(module: nn.Module, init: Init) -> None:
-    """Initialize all cells of `module`, each gate for itself.
+def initialize_cells(module: nn.Module, init: Init) -> None:
+    """Initialize all recurrent cells in `module`, each gate separately.
 
-    xavier and scaled: matrices of the input Xavier uniform, recurrent ones orthogonal, which carry a state's length
-    through time (Saxe et al. 2014, section 3). normal: both N(0, 0.02^2). Biases are zero in all three. torch: as they
-    are.
+    xavier and scaled: input matrices Xavier uniform, recurrent matrices orthogonal, which preserves the norm of a
+    state over time
+    (Saxe et al. 2014, section 3). normal: both N(0, 0.02^2). Biases are zero in these three. torch: torch's defaults.
+
+    Args:
+        module: network that is changed in place.
+        init: the scheme.
     """
     if init is Init.torch:
         return

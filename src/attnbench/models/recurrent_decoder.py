@@ -1,4 +1,4 @@
-"""The parts of a recurrent encoder-decoder: stacks of cells, attention to the source, and the decoder of both."""
+"""Decoder of recurrent models: state bridge, attention to the source, and the cells that read the target."""
 
 # Shapes: B batch, S source length, L target steps read at once, E d_embedding, H d_hidden, M width of the memory,
 #         J hypotheses of a sentence (in decoding; else one), N = B x J, Q = J x L queries of a sentence,
@@ -13,16 +13,16 @@ import torch
 from torch import Tensor, nn
 
 from attnbench.config.attention import AttentionConfig
-from attnbench.config.recurrent import Attend, Bridge, Cell, RecurrentConfig, Window
-from attnbench.models.recurrent_cells import LayerState, Stack, Weights
+from attnbench.config.recurrent import Bridge, Cell, DecoderContext, RecurrentConfig, Window
+from attnbench.models.recurrent_cells import CellWeights, LayerState, RecurrentStack
 from attnbench.nn.attention import Attention, AttentionOutput
-from attnbench.nn.autocast import to_exact, without_autocast
+from attnbench.nn.autocast import disable_autocast, to_at_least_float32
 from attnbench.nn.dropout import Dropout
-from attnbench.nn.gradient_buffer import share
+from attnbench.nn.gradient_buffer import buffer_gradients
 
 
-class Memory(NamedTuple):
-    """The encoder's view of the source, a row a sentence."""
+class RecurrentMemory(NamedTuple):
+    """Encoded source, one row for each sentence."""
 
     hidden_B1SM: Tensor  # zero where the source is padding
     keys_B1SA: Tensor | None  # the same, as attention's score wants it; None: no attention
@@ -30,36 +30,45 @@ class Memory(NamedTuple):
     lengths_B: Tensor
     final_BM: Tensor  # the top layer's last state, of both directions
 
-    def select(self, sentences_B: Tensor) -> Memory:
-        """The given sentences, in the given order."""
+    def select(self, sentences_B: Tensor) -> RecurrentMemory:
+        """Return the given sentences, in the given order."""
         mask_B11S = None if self.mask_B11S is None else self.mask_B11S.index_select(0, sentences_B)
         hidden_B1SM, lengths_B, final_BM = (
             tensor.index_select(0, sentences_B) for tensor in (self.hidden_B1SM, self.lengths_B, self.final_BM)
         )
         keys_B1SA = None if self.keys_B1SA is None else self.keys_B1SA.index_select(0, sentences_B)
-        return Memory(hidden_B1SM, keys_B1SA, mask_B11S, lengths_B, final_BM)
+        return RecurrentMemory(hidden_B1SM, keys_B1SA, mask_B11S, lengths_B, final_BM)
 
 
-class State(NamedTuple):
-    """Where a decoder stands, a row a hypothesis."""
+class DecoderState(NamedTuple):
+    """State of the decoder, one row for each hypothesis."""
 
     layers: list[LayerState]
-    fed_N1H: Tensor | None  # the attentional state of the step before, where input feeding wants it
-    place: int  # how many target tokens it has read
+    attentional_N1H: Tensor | None  # the attentional state of the step before, where input feeding wants it
+    position: int  # how many target tokens it has read
 
-    def select(self, rows_N: Tensor) -> State:
-        """The given rows, in the given order."""
+    def select(self, rows_N: Tensor) -> DecoderState:
+        """Return the given rows, in the given order."""
         layers = [tuple(tensor.index_select(1, rows_N) for tensor in layer) for layer in self.layers]
-        return State(layers, None if self.fed_N1H is None else self.fed_N1H.index_select(0, rows_N), self.place)
+        return DecoderState(
+            layers,
+            None if self.attentional_N1H is None else self.attentional_N1H.index_select(0, rows_N),
+            self.position,
+        )
 
-    def detach(self) -> State:
-        """The same, with no gradient to how it came about."""
+    def detach(self) -> DecoderState:
+        """Return the state without gradients to earlier steps."""
         layers = [tuple(tensor.detach() for tensor in layer) for layer in self.layers]
-        return State(layers, None if self.fed_N1H is None else self.fed_N1H.detach(), self.place)
+        return DecoderState(
+            layers, None if self.attentional_N1H is None else self.attentional_N1H.detach(), self.position
+        )
 
 
-class Handover(nn.Module):
-    """From the encoder's final states to the decoder's first, layer by layer: `Bridge` says how."""
+class StateBridge(nn.Module):
+    """Bridge from the encoder's final states to the decoder's initial states, layer by layer.
+
+    `Bridge` names the kinds.
+    """
 
     def __init__(self, d_memory: int, model: RecurrentConfig) -> None:
         super().__init__()
@@ -71,27 +80,31 @@ class Handover(nn.Module):
             )
 
     def forward(self, finals: list[LayerState]) -> list[LayerState]:
-        """h_1BH (and c_1BH) of each layer from final states h_PBH (and c_PBH), which count alike."""
+        """Return h_1BH (and c_1BH) of each layer from the final states h_PBH (and c_PBH) of the encoder."""
         number = itertools.count()
-        return [tuple(self._first(side_by_side(final_PBH), next(number)) for final_PBH in layer) for layer in finals]
+        return [
+            tuple(self._compute_initial_state(concatenate_directions(final_PBH), next(number)) for final_PBH in layer)
+            for layer in finals
+        ]
 
-    def _first(self, final_BM: Tensor, number: int) -> Tensor:
+    def _compute_initial_state(self, final_BM: Tensor, number: int) -> Tensor:
         if self.bridge is Bridge.zero:
             return final_BM.new_zeros(1, len(final_BM), self.d_hidden)
         first_BH = torch.tanh(self.maps[number](final_BM)) if self.bridge is Bridge.linear else final_BM
         return first_BH.unsqueeze(0)
 
 
-def side_by_side(state_PBH: Tensor) -> Tensor:
-    """state_BM: the directions of a sentence in one row."""
+def concatenate_directions(state_PBH: Tensor) -> Tensor:
+    """Return state_BM, with the directions of a sentence concatenated."""
     return state_PBH.transpose(0, 1).flatten(1)
 
 
 class SourceAttention(nn.Module):
-    """Attention of the decoder's states to the source's: to all, or to a window (Luong et al. 2015, section 3.2).
+    """Attention of decoder states to the source: to all tokens, or to a window (Luong et al. 2015, section 3.2).
 
-    A window reaches `window_size` to both sides of a place and ends with the sentence; a query whose window lies
-    wholly behind it gets zeros. Places count from zero, on the source's tokens as the encoder reads them.
+    A window reaches `window_size` tokens to both sides and ends with the sentence; a query whose window lies entirely
+    behind the
+    sentence gets zeros. Positions count from zero.
     """
 
     def __init__(self, d_memory: int, model: RecurrentConfig, attention: AttentionConfig) -> None:
@@ -103,16 +116,23 @@ class SourceAttention(nn.Module):
             self.place = nn.Linear(model.d_hidden, 1, bias=False)
 
     def forward(
-        self, queries_BQH: Tensor, places_Q: Tensor, memory: Memory, need_weights: bool = False
+        self, queries_BQH: Tensor, positions_Q: Tensor, memory: RecurrentMemory, need_weights: bool = False
     ) -> AttentionOutput:
-        """context_B1QM and, if asked for, weights_B1QS.
+        """Compute attention to the source.
 
-        `places_Q` are the queries' own places in the target (one of them: the place of all).
+        Args:
+            queries_BQH: decoder states.
+            positions_Q: target positions of the queries, or one position for all.
+            memory: encoded source.
+            need_weights: also return the weights.
+
+        Returns:
+            context_B1QM and weights_B1QS (or None).
         """
         assert memory.keys_B1SA is not None
         mask, emphasis = memory.mask_B11S, None
         if self.window is not Window.all:
-            offset_B1QS = self._offset(queries_BQH, places_Q, memory)
+            offset_B1QS = self._compute_offsets(queries_BQH, positions_Q, memory)
             near_B1QS = offset_B1QS.abs() <= self.window_size
             mask = near_B1QS if mask is None else mask & near_B1QS
             if self.window is Window.local_p:
@@ -123,103 +143,130 @@ class SourceAttention(nn.Module):
             memory.keys_B1SA,
             memory.hidden_B1SM,
             mask=mask,
-            emphasis=emphasis,
+            weight_scale=emphasis,
             need_weights=need_weights,
         )
         return found
 
-    def _offset(self, queries_BQH: Tensor, places_Q: Tensor, memory: Memory) -> Tensor:
-        """How far right of a query's place p each place of the source lies; p is the target's, or equation 9's."""
-        source_S = torch.arange(memory.hidden_B1SM.shape[2], device=places_Q.device)
+    def _compute_offsets(self, queries_BQH: Tensor, positions_Q: Tensor, memory: RecurrentMemory) -> Tensor:
+        """Compute the distance of each source position from the window's center.
+
+        It is the target position or equation 9's.
+        """
+        source_S = torch.arange(memory.hidden_B1SM.shape[2], device=positions_Q.device)
         if self.window is Window.local_m:
-            return source_S - places_Q[:, None]
+            return source_S - positions_Q[:, None]
         # In float32 at least: with 8 bits, the places of a sentence of 200 tokens are up to half a token off.
-        with without_autocast(queries_BQH.device.type):
-            share_BQ1: Tensor = self.place(torch.tanh(self.place_hidden(to_exact(queries_BQH)))).sigmoid()
+        with disable_autocast(queries_BQH.device.type):
+            share_BQ1: Tensor = self.place(torch.tanh(self.place_hidden(to_at_least_float32(queries_BQH)))).sigmoid()
         place_BQ1 = memory.lengths_B[:, None, None] * share_BQ1
         return (source_S - place_BQ1).unsqueeze(1)
 
 
-class DecoderOutput(NamedTuple):
-    """Hidden states to predict from, where the decoder then stands, and weights_B1QS if asked for and there are any."""
+class RecurrentDecoderOutput(NamedTuple):
+    """Hidden states to predict from, the decoder's next state, and weights_B1QS (None unless requested)."""
 
     hidden_NLH: Tensor
-    state: State
+    state: DecoderState
     weights_B1QS: Tensor | None
 
 
 class AttentiveDecoder(nn.Module):
-    """Cells that read the target, and what they see of the source besides."""
+    """Cells that read the target, and the context of the source that they get."""
 
     def __init__(self, d_memory: int, model: RecurrentConfig, attention: AttentionConfig) -> None:
         super().__init__()
-        self.attend, self.input_feeding = model.attend, model.input_feeding
-        beside = {Attend.none: d_memory, Attend.bahdanau: d_memory, Attend.luong: model.input_feeding * model.d_hidden}
-        self.cells = Stack(model, model.d_embedding + beside.get(model.attend, 0))
+        self.attend, self.input_feeding = model.decoder_context, model.input_feeding
+        beside = {
+            DecoderContext.fixed: d_memory,
+            DecoderContext.bahdanau: d_memory,
+            DecoderContext.luong: model.input_feeding * model.d_hidden,
+        }
+        self.cells = RecurrentStack(model, model.d_embedding + beside.get(model.decoder_context, 0))
         self.dropout = Dropout(model.dropout)
-        if self.attends:
+        if self.has_attention:
             self.source_attention = SourceAttention(d_memory, model, attention)
-        if model.attend is Attend.luong:
+        if model.decoder_context is DecoderContext.luong:
             self.combine = nn.Linear(d_memory + model.d_hidden, model.d_hidden, bias=False)
 
     @property
-    def attends(self) -> bool:
-        """Whether there is attention at all."""
-        return self.attend in (Attend.bahdanau, Attend.luong)
+    def has_attention(self) -> bool:
+        """True if the decoder has attention."""
+        return self.attend in (DecoderContext.bahdanau, DecoderContext.luong)
 
     @property
-    def stepwise(self) -> bool:
-        """Whether a step needs to know what the one before attended to, so that `forward` takes one at a time."""
-        return self.attend is Attend.bahdanau or self.input_feeding
+    def is_stepwise(self) -> bool:
+        """True if a step needs the attention result of the step before, so that `forward` runs step by step."""
+        return self.attend is DecoderContext.bahdanau or self.input_feeding
 
-    def prepare(self, hidden_B1SM: Tensor) -> Tensor | None:
-        """keys_B1SA of a memory, made once for all steps."""
-        return share(self.source_attention.attention.score.prepare(hidden_B1SM)) if self.attends else None
+    def prepare_keys(self, hidden_B1SM: Tensor) -> Tensor | None:
+        """Return keys_B1SA of the encoded source, computed once for all steps."""
+        return (
+            buffer_gradients(self.source_attention.attention.score.prepare_keys(hidden_B1SM))
+            if self.has_attention
+            else None
+        )
 
-    def start(self, layers: list[LayerState]) -> State:
-        """Before the first token, in the given states; the attentional state before it is zero."""
+    def build_initial_state(self, layers: list[LayerState]) -> DecoderState:
+        """Return the state before the first token, with the given cell states and a zero attentional state."""
         h_1NH = layers[-1][0]
-        return State(layers, torch.zeros_like(h_1NH).transpose(0, 1) if self.input_feeding else None, 0)
+        return DecoderState(layers, torch.zeros_like(h_1NH).transpose(0, 1) if self.input_feeding else None, 0)
 
-    def forward(self, x_NLE: Tensor, state: State, memory: Memory, need_weights: bool = False) -> DecoderOutput:
-        """Go on from `state` by L embedded target tokens of each hypothesis."""
-        weights = self.cells.weights()
-        outputs: list[DecoderOutput] = []
-        for x_NCE in torch.split(x_NLE, 1 if self.stepwise else x_NLE.shape[1], dim=1):
-            outputs.append(self._read(x_NCE, state, memory, weights, need_weights))
+    def forward(
+        self, x_NLE: Tensor, state: DecoderState, memory: RecurrentMemory, need_weights: bool = False
+    ) -> RecurrentDecoderOutput:
+        """Run the decoder over L embedded target tokens of each hypothesis.
+
+        Args:
+            x_NLE: embedded tokens.
+            state: state before them.
+            memory: encoded source.
+            need_weights: also return the attention weights.
+        """
+        weights = self.cells.prepare_weights()
+        outputs: list[RecurrentDecoderOutput] = []
+        for x_NCE in torch.split(x_NLE, 1 if self.is_stepwise else x_NLE.shape[1], dim=1):
+            outputs.append(self._run_steps(x_NCE, state, memory, weights, need_weights))
             state = outputs[-1].state
         looked = [output.weights_B1QS for output in outputs if output.weights_B1QS is not None]
-        return DecoderOutput(
+        return RecurrentDecoderOutput(
             torch.cat([output.hidden_NLH for output in outputs], dim=1),
             state,
             torch.cat(looked, dim=2) if looked else None,
         )
 
-    def _read(
-        self, x_NLE: Tensor, state: State, memory: Memory, weights: list[list[Weights]] | None, need_weights: bool
-    ) -> DecoderOutput:
+    def _run_steps(
+        self,
+        x_NLE: Tensor,
+        state: DecoderState,
+        memory: RecurrentMemory,
+        weights: list[list[CellWeights]] | None,
+        need_weights: bool,
+    ) -> RecurrentDecoderOutput:
         inputs, looked = [x_NLE], AttentionOutput(x_NLE, None)
         rows, steps, _ = x_NLE.shape
-        if self.attend is Attend.none:
+        if self.attend is DecoderContext.fixed:
             final_BJLM = memory.final_BM[:, None, None].expand(-1, rows // len(memory.final_BM), steps, -1)
             inputs.append(final_BJLM.flatten(0, 1))
-        elif self.attend is Attend.bahdanau:
-            looked = self._look(state.layers[-1][0].transpose(0, 1), state.place, memory, need_weights)
+        elif self.attend is DecoderContext.bahdanau:
+            looked = self._attend_to_source(state.layers[-1][0].transpose(0, 1), state.position, memory, need_weights)
             inputs.append(looked.context)
-        elif state.fed_N1H is not None:
-            inputs.append(state.fed_N1H)
+        elif state.attentional_N1H is not None:
+            inputs.append(state.attentional_N1H)
         hidden_NLH, layers = self.cells(torch.cat(inputs, dim=-1), state.layers, weights)
-        if self.attend is Attend.luong:
-            looked = self._look(hidden_NLH, state.place, memory, need_weights)
+        if self.attend is DecoderContext.luong:
+            looked = self._attend_to_source(hidden_NLH, state.position, memory, need_weights)
             # Equation 5: the attentional state.
             hidden_NLH = torch.tanh(self.combine(torch.cat((looked.context, hidden_NLH), dim=-1)))
-        after = State(layers, hidden_NLH if self.input_feeding else None, state.place + steps)
-        return DecoderOutput(self.dropout(hidden_NLH), after, looked.weights)
+        after = DecoderState(layers, hidden_NLH if self.input_feeding else None, state.position + steps)
+        return RecurrentDecoderOutput(self.dropout(hidden_NLH), after, looked.weights)
 
-    def _look(self, queries_NLH: Tensor, place: int, memory: Memory, need_weights: bool) -> AttentionOutput:
-        """context_NLM and, if asked for, weights_B1QS of queries at `place` and the places behind it."""
+    def _attend_to_source(
+        self, queries_NLH: Tensor, position: int, memory: RecurrentMemory, need_weights: bool
+    ) -> AttentionOutput:
+        """Return context_NLM and weights_B1QS (or None) of queries at `position` and the positions after it."""
         rows, steps, width = queries_NLH.shape
-        places_L = torch.arange(place, place + steps, device=queries_NLH.device)
+        places_L = torch.arange(position, position + steps, device=queries_NLH.device)
         queries_BQH = queries_NLH.reshape(len(memory.hidden_B1SM), -1, width)
         found: AttentionOutput = self.source_attention(queries_BQH, places_L, memory, need_weights)
         return AttentionOutput(found.context.reshape(rows, steps, -1), found.weights)

@@ -1,4 +1,4 @@
-"""The vision Transformer of Dosovitskiy et al. 2021."""
+"""Vision Transformer of Dosovitskiy et al. 2021."""
 
 # Shapes: B batch, C channels, P patches, T tokens (patches, and before them the classifying one), D d_model,
 #         K classes, L layers, H heads
@@ -9,19 +9,20 @@ import torch
 from torch import Tensor, nn
 
 from attnbench.config.attention import AttentionConfig
-from attnbench.config.model import Init, NormKind, Pool, VitConfig
+from attnbench.config.model import Init, NormType, Pool, VitConfig
 from attnbench.config.position import PositionConfig
 from attnbench.models.classifier import ClassifierOutput
-from attnbench.nn.blocks import EncoderLayer, final_norm
+from attnbench.nn.blocks import EncoderLayer, build_final_norm
 from attnbench.nn.dropout import Dropout
-from attnbench.nn.initialization import NORMAL_STD, initialise
-from attnbench.nn.positions import POSITIONS, Layout, RelativePosition, build_position
+from attnbench.nn.initialization import NORMAL_STD, initialize_weights
+from attnbench.nn.positions import POSITIONS, RelativePosition, TokenLayout, build_position
 
 
 class VisionTransformer(nn.Module):
-    """p(class | picture), from a sequence of patches (sections 3.1 and appendix B).
+    """Vision Transformer: classifies an image from a sequence of patches (section 3.1 and appendix B).
 
-    The classifying token has no position: its own vector is learned, and a sum of two would be no more.
+    The classifying token has no position encoding: its own vector is learned, and a sum of two learned vectors is
+    one.
     """
 
     def __init__(
@@ -43,20 +44,20 @@ class VisionTransformer(nn.Module):
         self.cls_D = nn.Parameter(torch.zeros(model.d_model)) if model.pool is Pool.cls else None
         self.position = build_position(model.d_model, position, self.grid)
         self.dropout = Dropout(model.dropout)
-        layout = Layout(self.grid, leading=0 if self.cls_D is None else 1)
+        layout = TokenLayout(self.grid, num_leading=0 if self.cls_D is None else 1)
         self.encoder = nn.ModuleList(EncoderLayer(model, attention, position, layout) for _ in range(model.depth))
-        self.norm = final_norm(model)
+        self.norm = build_final_norm(model)
         # Of the last layer nothing else is read, and there what the other tokens become need not be computed.
-        alone = model.norm_kind is not NormKind.batch and not issubclass(POSITIONS[position.kind], RelativePosition)
+        alone = model.norm_type is not NormType.batch and not issubclass(POSITIONS[position.kind], RelativePosition)
         self.read = 1 if model.pool is Pool.cls and alone else None  # so many of the first tokens; None: all
         self.head = nn.Linear(model.d_model, classes)
-        initialise(self, model.init)
+        initialize_weights(self, model.init)
         if model.init is Init.normal:
             nn.init.normal_(self.patches.weight, std=NORMAL_STD)
             nn.init.zeros_(self.patches.get_parameter("bias"))
 
     def forward(self, images_BCHW: Tensor, need_weights: bool = False) -> ClassifierOutput:
-        """logits_BK and, if asked for, weights_LBHTT under "encoder"."""
+        """Return logits_BK and, if requested, weights_LBHTT under "encoder"."""
         x_BPD = self.position(self.patches(images_BCHW).flatten(2).transpose(1, 2))
         x_BTD = x_BPD if self.cls_D is None else torch.cat((self.cls_D.expand(len(x_BPD), 1, -1), x_BPD), dim=1)
         x_BTD = self.dropout(x_BTD)

@@ -1,1 +1,1 @@
-"""The parts models are made of: scoring, attention, positions, blocks, initialisation, loss."""
+"""Layers that models are built from: scoring, attention, positions, blocks, initialization, loss."""

@@ -1,4 +1,7 @@
-"""Blocks that forget what they computed forward and compute it again backward: memory for time."""
+"""Activation checkpointing.
+
+Blocks recompute their activations in the backward pass, which saves memory and costs time.
+"""
 
 from __future__ import annotations
 
@@ -13,18 +16,26 @@ from torch.utils.checkpoint import checkpoint
 from attnbench.nn.blocks import DecoderLayer, EncoderLayer
 
 
-def recompute(network: nn.Module) -> int:
-    """Let each block of `network` keep only what it was given (Chen et al. 2016, section 4.1); returns how many.
+def apply_activation_checkpointing(network: nn.Module) -> int:
+    """Make each block of a network keep only its inputs and recompute the rest in the backward pass.
 
-    Results are the same to the last bit: dropout draws the second time what it drew the first.
+    Results are equal bit for bit: dropout uses the same random numbers in both passes. Source: Chen et al. 2016,
+    section 4.1.
+
+    Args:
+        network: network whose encoder and decoder layers are changed in place.
+
+    Returns:
+        Number of blocks that were changed.
     """
     blocks = [module for module in network.modules() if isinstance(module, (EncoderLayer, DecoderLayer))]
     for block in blocks:
-        block.forward = functools.partial(_recomputed, block.forward)  # type: ignore[method-assign]
+        block.forward = functools.partial(_run_checkpointed, block.forward)  # type: ignore[method-assign]
     return len(blocks)
 
 
-def _recomputed(forward: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+def _run_checkpointed(forward: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+    """Run `forward` under torch.utils.checkpoint when gradients are needed."""
     if not torch.is_grad_enabled():
         return forward(*arguments, **named)
     return checkpoint(forward, *arguments, use_reentrant=False, **named)

@@ -8,17 +8,17 @@ import torch
 from torch import Tensor
 
 
-def exact_dtype(x: Tensor) -> torch.dtype:
-    """Return float32, or the dtype of `x` where it has more digits."""
+def at_least_float32_dtype(x: Tensor) -> torch.dtype:
+    """Return float32, or the dtype of `x` where that dtype has more digits."""
     return torch.promote_types(x.dtype, torch.float32)
 
 
-def to_exact(x: Tensor) -> Tensor:
-    """Return `x` in float32, or unchanged where it has as many digits."""
-    return x.to(exact_dtype(x))
+def to_at_least_float32(x: Tensor) -> Tensor:
+    """Return `x` in float32, or unchanged where its dtype has as many digits."""
+    return x.to(at_least_float32_dtype(x))
 
 
-def without_autocast(device: str) -> AbstractContextManager[None]:
+def disable_autocast(device: str) -> AbstractContextManager[None]:
     """Return a context in which operations keep the dtypes of their inputs.
 
     Args:

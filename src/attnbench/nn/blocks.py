@@ -1,4 +1,4 @@
-"""The blocks of a Transformer: residual with its norms, feed-forward network, encoder and decoder layer."""
+"""Blocks of a Transformer: residual connection with norms, feed-forward network, encoder and decoder layer."""
 
 # Shapes: B batch, T length, S length of the memory, D d_model, H heads, J hypotheses of a sentence (in decoding)
 
@@ -11,35 +11,44 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnbench.config.attention import AttentionConfig
-from attnbench.config.model import Activation, BlocksConfig, Norm, NormKind, TransformerConfig
+from attnbench.config.model import Activation, BlocksConfig, NormPlacement, NormType, TransformerConfig
 from attnbench.config.position import PositionConfig
 from attnbench.nn.attention import AttentionOutput, KeyValue, MultiHeadAttention
 from attnbench.nn.dropout import Dropout
 from attnbench.nn.norms import build_norm
-from attnbench.nn.positions import Layout, build_relative
-from attnbench.nn.projections import BranchEnd, PackedLinear
+from attnbench.nn.positions import TokenLayout, build_relative_position
+from attnbench.nn.projections import PackedLinear, ResidualProjection
 
-_LINE = Layout()
+_SEQUENCE = TokenLayout()
 
 
 class DeepNorm(NamedTuple):
-    """Weight of the residual connection (alpha), and factor of a branch's first weights (beta).
+    """Constants of DeepNorm: weight of the residual connection (alpha), factor of the initial weights (beta).
 
-    beta is for the projections of values and output, and both layers of the feed-forward network.
+    beta applies to the projections of values and outputs, and to both layers of the feed-forward network.
     """
 
     alpha: float = 1.0
     beta: float = 1.0
 
 
-def deepnorm(model: BlocksConfig, *, decoder: bool = False) -> DeepNorm:
-    """Compute alpha and beta for a stack alone, or for an encoder with its decoder (Wang et al. 2022, Figure 2).
+def compute_deepnorm(model: BlocksConfig, *, decoder: bool = False) -> DeepNorm:
+    """Compute alpha and beta for one stack, or for an encoder with its decoder (Wang et al. 2022, Figure 2).
 
-    Both are one for other placements. beta multiplies what `model.init` gives, as in the authors' torchscale; with
-    Xavier initialization that is the figure's gain. So small a start is slow in a shallow model: with two layers and
-    two, beta is 0.70 and 0.45, and the model takes some 700 updates for what post-norm learns in 280.
+    beta multiplies the weights that `model.init` gives, as in the authors' torchscale; with Xavier initialization it
+    is the
+    figure's gain. Shallow models train slowly with it: with two encoder and two decoder layers beta is 0.70 and 0.45,
+    and
+    the model needs about 700 updates where post-norm needs 280.
+
+    Args:
+        model: depth of the stacks, and where the norms stand.
+        decoder: True for the decoder of an encoder-decoder model.
+
+    Returns:
+        alpha and beta; both 1 if `model.norm_placement` is not deepnorm.
     """
-    if model.norm is not Norm.deepnorm:
+    if model.norm_placement is not NormPlacement.deepnorm:
         return DeepNorm()
     encoder_layers = model.depth
     if not isinstance(model, TransformerConfig):
@@ -51,61 +60,90 @@ def deepnorm(model: BlocksConfig, *, decoder: bool = False) -> DeepNorm:
     return DeepNorm(0.81 * both, 0.87 / both)
 
 
-class Residual(nn.Module):
-    """The way around a sublayer: y = f(enter(x)), then leave(x, y). Says where norms and the dropout stand."""
+class ResidualConnection(nn.Module):
+    """Residual connection around a sublayer f: y = f(apply_pre_norm(x)), then add_and_norm(x, y).
+
+    `model.norm_placement` says where the norms stand.
+    """
 
     def __init__(self, model: BlocksConfig, alpha: float = 1.0) -> None:
         super().__init__()
-        self.placement, self.alpha, self.around = model.norm, alpha, model.residual
-        self.norm = build_norm(model.d_model, model.norm_kind)
-        self.outer_norm = build_norm(model.d_model, model.norm_kind) if model.norm is Norm.sandwich else None
+        self.placement, self.alpha, self.has_skip = model.norm_placement, alpha, model.residual
+        self.norm = build_norm(model.d_model, model.norm_type)
+        self.outer_norm = (
+            build_norm(model.d_model, model.norm_type) if model.norm_placement is NormPlacement.sandwich else None
+        )
         self.dropout = Dropout(model.dropout)
 
-    def enter(self, x_BTD: Tensor, real_BT: Tensor | None = None) -> Tensor:
-        """What the sublayer sees; `real_BT` is False where a token is padding (None: nowhere)."""
-        entered_BTD: Tensor = self.norm(x_BTD, real_BT) if self.placement in _ENTERS_NORMED else x_BTD
-        return entered_BTD
+    def apply_pre_norm(self, x_BTD: Tensor, token_mask_BT: Tensor | None = None) -> Tensor:
+        """Compute the input of the sublayer.
 
-    def leave(self, x_BTD: Tensor, y_BTD: Tensor, real_BT: Tensor | None = None) -> Tensor:
-        """What the next block sees."""
+        Args:
+            x_BTD: residual stream.
+            token_mask_BT: False at padding tokens; None when there are none.
+
+        Returns:
+            x_BTD, normalized for pre-norm and sandwich norm.
+        """
+        normed_BTD: Tensor = self.norm(x_BTD, token_mask_BT) if self.placement in _PRE_NORM_PLACEMENTS else x_BTD
+        return normed_BTD
+
+    def add_and_norm(self, x_BTD: Tensor, y_BTD: Tensor, token_mask_BT: Tensor | None = None) -> Tensor:
+        """Add the output of the sublayer to the residual stream, and normalize the sum for post-norm and DeepNorm.
+
+        Args:
+            x_BTD: input of the residual connection.
+            y_BTD: output of the sublayer.
+            token_mask_BT: False at padding tokens; None when there are none.
+
+        Returns:
+            Input of the next residual connection.
+        """
         if self.outer_norm is not None:
-            y_BTD = self.outer_norm(y_BTD, real_BT)
+            y_BTD = self.outer_norm(y_BTD, token_mask_BT)
         sum_BTD: Tensor = self.dropout(y_BTD)
-        if self.around:
+        if self.has_skip:
             sum_BTD = sum_BTD + (x_BTD if self.alpha == 1.0 else self.alpha * x_BTD)
-        if self.placement not in _ENTERS_NORMED:
-            sum_BTD = self.norm(sum_BTD, real_BT)
+        if self.placement not in _PRE_NORM_PLACEMENTS:
+            sum_BTD = self.norm(sum_BTD, token_mask_BT)
         return sum_BTD
 
 
-_ENTERS_NORMED = (Norm.pre, Norm.sandwich)
+_PRE_NORM_PLACEMENTS = (NormPlacement.pre, NormPlacement.sandwich)
 
 
-def final_norm(model: BlocksConfig) -> nn.Module:
-    """What a stack of such blocks ends with: where sublayers see a norm, the sum of all blocks has none yet."""
-    return build_norm(model.d_model, model.norm_kind if model.norm in _ENTERS_NORMED else NormKind.none)
+def build_final_norm(model: BlocksConfig) -> nn.Module:
+    """Build the norm at the end of a stack: the identity unless the norms stand before the sublayers.
+
+    Without a final norm, the output of a pre-norm stack would be an unnormalized sum over all blocks.
+    """
+    return build_norm(model.d_model, model.norm_type if model.norm_placement in _PRE_NORM_PLACEMENTS else NormType.none)
 
 
 class Nonlinearity(NamedTuple):
-    """A function, and whether it gates a second projection: f(x W) * (x V), Shazeer 2020, equation 6."""
+    """Activation function, and whether it gates a second projection: f(x W) * (x V) (Shazeer 2020, equation 6)."""
 
     function: Callable[[Tensor], Tensor]
-    gated: bool
+    is_gated: bool
 
 
 ACTIVATIONS: dict[Activation, Nonlinearity] = {
-    Activation.relu: Nonlinearity(F.relu, gated=False),
-    Activation.gelu: Nonlinearity(F.gelu, gated=False),
-    Activation.geglu: Nonlinearity(F.gelu, gated=True),
-    Activation.swiglu: Nonlinearity(F.silu, gated=True),
+    Activation.relu: Nonlinearity(F.relu, is_gated=False),
+    Activation.gelu: Nonlinearity(F.gelu, is_gated=False),
+    Activation.geglu: Nonlinearity(F.gelu, is_gated=True),
+    Activation.swiglu: Nonlinearity(F.silu, is_gated=True),
 }
 
 
 class FeedForward(nn.Module):
-    """Two layers at each place: Vaswani et al. 2017, equation 2. A gated one has d_ff gates beside.
+    """Feed-forward network with two layers, applied at each position (Vaswani et al. 2017, equation 2).
 
-    `dropout` is between the two: what follows the second is the residual's. `scale` is what the first weights are
-    multiplied with (DeepNorm's beta).
+    Args:
+        d_model: width of input and output.
+        d_ff: width of the hidden layer; a gated activation has d_ff gates in addition.
+        activation: function between the layers.
+        dropout: probability between the layers; `ResidualConnection` applies dropout after the second layer.
+        scale: factor of the initial weights (DeepNorm's beta).
     """
 
     def __init__(
@@ -115,64 +153,75 @@ class FeedForward(nn.Module):
         self.function, self.gated = ACTIVATIONS[activation]
         self.dropout = Dropout(dropout)
         parts = 2 if self.gated else 1
-        self.into = PackedLinear(d_model, [d_ff] * parts, gains=[1.0] * parts, scales=[scale] * parts)
-        self.out = BranchEnd(d_ff, d_model, scale)
+        self.input_projection = PackedLinear(d_model, [d_ff] * parts, gains=[1.0] * parts, scales=[scale] * parts)
+        self.output_projection = ResidualProjection(d_ff, d_model, scale)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
-        """y_BTD."""
-        hidden: Tensor = self.into(x_BTD)
+        """Return y_BTD."""
+        hidden: Tensor = self.input_projection(x_BTD)
         if self.gated:
             gate, hidden = hidden.chunk(2, dim=-1)
             hidden = self.function(gate) * hidden
         else:
             hidden = self.function(hidden)
-        y_BTD: Tensor = self.out(self.dropout(hidden))
+        y_BTD: Tensor = self.output_projection(self.dropout(hidden))
         return y_BTD
 
 
 class EncoderLayer(nn.Module):
-    """Self-attention and a feed-forward network: Vaswani et al. 2017, section 3.1."""
+    """Encoder layer: self-attention and a feed-forward network (Vaswani et al. 2017, section 3.1)."""
 
     def __init__(
         self,
         model: BlocksConfig,
         attention: AttentionConfig,
         position: PositionConfig,
-        layout: Layout = _LINE,
+        layout: TokenLayout = _SEQUENCE,
     ) -> None:
         super().__init__()
-        alpha, beta = deepnorm(model)
-        relative = build_relative(model.num_heads, *model.head_widths, position, layout)
+        alpha, beta = compute_deepnorm(model)
+        relative = build_relative_position(model.num_heads, *model.head_widths, position, layout)
         self.self_attention = MultiHeadAttention(model, attention, beta, relative)
-        self.feed_forward = FeedForward(model.d_model, model.d_ff, model.activation, model.hidden_dropout, beta)
-        self.around_self = Residual(model, alpha)
-        self.around_feed_forward = Residual(model, alpha)
+        self.feed_forward = FeedForward(model.d_model, model.d_ff, model.activation, model.activation_dropout, beta)
+        self.around_self = ResidualConnection(model, alpha)
+        self.around_feed_forward = ResidualConnection(model, alpha)
 
     def forward(
         self,
         x_BTD: Tensor,
-        real_BT: Tensor | None = None,
+        token_mask_BT: Tensor | None = None,
         need_weights: bool = False,
-        queries: int | None = None,
+        num_queries: int | None = None,
     ) -> AttentionOutput:
-        """x_BTD one layer on, and weights_BHTT if asked for; `real_BT` is False where a token is padding.
+        """Apply the layer.
 
-        `queries`: only so many of the first tokens come out; the others are but attended to. For a layer without
-        relative positions, whose queries are taken for the last tokens, and with a norm that sees one token at a time.
+        Args:
+            x_BTD: output of the layer below.
+            token_mask_BT: False at padding tokens; None when there are none.
+            need_weights: also return the attention weights.
+            num_queries: compute only the first tokens' outputs; the other tokens are only attended to. Not for
+                relative
+                positions, which take the queries for the last tokens, and not for batch norm.
+
+        Returns:
+            x_BTD after the layer, and weights_BHTT (or None).
         """
-        mask_B11T = None if real_BT is None else real_BT[:, None, None]
-        entered_BTD, memory_BTD = self.around_self.enter(x_BTD, real_BT), None
-        if queries is not None:
-            entered_BTD, memory_BTD = entered_BTD[:, :queries], entered_BTD
-            x_BTD, real_BT = x_BTD[:, :queries], None if real_BT is None else real_BT[:, :queries]
+        mask_B11T = None if token_mask_BT is None else token_mask_BT[:, None, None]
+        entered_BTD, memory_BTD = self.around_self.apply_pre_norm(x_BTD, token_mask_BT), None
+        if num_queries is not None:
+            entered_BTD, memory_BTD = entered_BTD[:, :num_queries], entered_BTD
+            x_BTD, token_mask_BT = (
+                x_BTD[:, :num_queries],
+                None if token_mask_BT is None else token_mask_BT[:, :num_queries],
+            )
         y_BTD, weights_BHTT = self.self_attention(entered_BTD, memory_BTD, mask=mask_B11T, need_weights=need_weights)
-        x_BTD = self.around_self.leave(x_BTD, y_BTD, real_BT)
-        y_BTD = self.feed_forward(self.around_feed_forward.enter(x_BTD, real_BT))
-        return AttentionOutput(self.around_feed_forward.leave(x_BTD, y_BTD, real_BT), weights_BHTT)
+        x_BTD = self.around_self.add_and_norm(x_BTD, y_BTD, token_mask_BT)
+        y_BTD = self.feed_forward(self.around_feed_forward.apply_pre_norm(x_BTD, token_mask_BT))
+        return AttentionOutput(self.around_feed_forward.add_and_norm(x_BTD, y_BTD, token_mask_BT), weights_BHTT)
 
 
 class DecoderOutput(NamedTuple):
-    """A decoder layer's result, and its two kinds of weights if asked for."""
+    """Output of a decoder layer, with its self-attention and cross-attention weights (None unless requested)."""
 
     context: Tensor
     self_weights: Tensor | None
@@ -180,60 +229,86 @@ class DecoderOutput(NamedTuple):
 
 
 class DecoderLayer(nn.Module):
-    """Causal self-attention, attention to a memory, a feed-forward network: Vaswani et al. 2017, section 3.1."""
+    """Decoder layer: causal self-attention, attention to a memory, feed-forward network.
+
+    Source: Vaswani et al. 2017, section 3.1.
+    """
 
     def __init__(self, model: BlocksConfig, attention: AttentionConfig, position: PositionConfig) -> None:
         super().__init__()
-        alpha, beta = deepnorm(model, decoder=True)
-        relative = build_relative(model.num_heads, *model.head_widths, position, _LINE)
+        alpha, beta = compute_deepnorm(model, decoder=True)
+        relative = build_relative_position(model.num_heads, *model.head_widths, position, _SEQUENCE)
         self.self_attention = MultiHeadAttention(model, attention, beta, relative)
         self.cross_attention = MultiHeadAttention(model, attention, beta)
-        self.feed_forward = FeedForward(model.d_model, model.d_ff, model.activation, model.hidden_dropout, beta)
-        self.around_self = Residual(model, alpha)
-        self.around_cross = Residual(model, alpha)
-        self.around_feed_forward = Residual(model, alpha)
+        self.feed_forward = FeedForward(model.d_model, model.d_ff, model.activation, model.activation_dropout, beta)
+        self.around_self = ResidualConnection(model, alpha)
+        self.around_cross = ResidualConnection(model, alpha)
+        self.around_feed_forward = ResidualConnection(model, alpha)
 
     def forward(
         self,
         x_BTD: Tensor,
         memory_BSD: Tensor,
-        memory_real_BS: Tensor | None = None,
-        real_BT: Tensor | None = None,
+        memory_mask_BS: Tensor | None = None,
+        token_mask_BT: Tensor | None = None,
         need_weights: bool = False,
     ) -> DecoderOutput:
-        """x_BTD one layer on, all places at once; weights_BHTT and weights_BHTS if asked for.
+        """Apply the layer to all positions of the target.
 
-        `memory_real_BS` and `real_BT` are False where a token is padding, which in the target stands at the end.
+        Args:
+            x_BTD: output of the layer below.
+            memory_BSD: encoder output.
+            memory_mask_BS: False at padding tokens of the source; None when there are none.
+            token_mask_BT: False at padding tokens of the target, which stand at its end; None when there are none.
+            need_weights: also return the attention weights.
+
+        Returns:
+            x_BTD after the layer, weights_BHTT and weights_BHTS (or None).
         """
         # The target needs no padding mask: causal attention never looks at what is behind.
         y_BTD, weights_BHTT = self.self_attention(
-            self.around_self.enter(x_BTD, real_BT), causal=True, need_weights=need_weights
+            self.around_self.apply_pre_norm(x_BTD, token_mask_BT), is_causal=True, need_weights=need_weights
         )
-        x_BTD = self.around_self.leave(x_BTD, y_BTD, real_BT)
-        x_BTD, weights_BHTS = self._attend_and_feed(x_BTD, memory_BSD, memory_real_BS, real_BT, need_weights)
+        x_BTD = self.around_self.add_and_norm(x_BTD, y_BTD, token_mask_BT)
+        x_BTD, weights_BHTS = self._apply_cross_attention_and_feed_forward(
+            x_BTD, memory_BSD, memory_mask_BS, token_mask_BT, need_weights
+        )
         return DecoderOutput(x_BTD, weights_BHTT, weights_BHTS)
 
-    def step(
-        self, x_BJD: Tensor, past: KeyValue | None, memory: KeyValue, memory_real_BS: Tensor | None
+    def decode_step(
+        self, x_BJD: Tensor, past: KeyValue | None, memory: KeyValue, memory_mask_BS: Tensor | None
     ) -> tuple[Tensor, KeyValue]:
-        """x_BJD one layer on: the next place alone of J hypotheses of each sentence; and their past with it."""
-        y_BJD, past = self.self_attention.step(self.around_self.enter(x_BJD), past)
-        x_BJD = self.around_self.leave(x_BJD, y_BJD)
-        # A sentence's hypotheses have its memory in common: to cross-attention they are J queries.
-        return self._attend_and_feed(x_BJD, memory, memory_real_BS, None, need_weights=False).context, past
+        """Apply the layer to the next position of J hypotheses of each sentence.
 
-    def _attend_and_feed(
+        Args:
+            x_BJD: output of the layer below at that position.
+            past: cached keys and values of earlier positions; None at the first one.
+            memory: keys and values of the encoder output.
+            memory_mask_BS: False at padding tokens of the source; None when there are none.
+
+        Returns:
+            x_BJD after the layer, and the extended cache.
+        """
+        y_BJD, past = self.self_attention.decode_step(self.around_self.apply_pre_norm(x_BJD), past)
+        x_BJD = self.around_self.add_and_norm(x_BJD, y_BJD)
+        # A sentence's hypotheses have its memory in common: to cross-attention they are J queries.
+        return self._apply_cross_attention_and_feed_forward(
+            x_BJD, memory, memory_mask_BS, None, need_weights=False
+        ).context, past
+
+    def _apply_cross_attention_and_feed_forward(
         self,
         x_BTD: Tensor,
         memory: Tensor | KeyValue,
-        memory_real_BS: Tensor | None,
-        real_BT: Tensor | None,
+        memory_mask_BS: Tensor | None,
+        token_mask_BT: Tensor | None,
         need_weights: bool,
     ) -> AttentionOutput:
-        mask_B11S = None if memory_real_BS is None else memory_real_BS[:, None, None]
+        """Apply cross-attention and the feed-forward network, with their residual connections."""
+        mask_B11S = None if memory_mask_BS is None else memory_mask_BS[:, None, None]
         y_BTD, weights_BHTS = self.cross_attention(
-            self.around_cross.enter(x_BTD, real_BT), memory, mask=mask_B11S, need_weights=need_weights
+            self.around_cross.apply_pre_norm(x_BTD, token_mask_BT), memory, mask=mask_B11S, need_weights=need_weights
         )
-        x_BTD = self.around_cross.leave(x_BTD, y_BTD, real_BT)
-        y_BTD = self.feed_forward(self.around_feed_forward.enter(x_BTD, real_BT))
-        return AttentionOutput(self.around_feed_forward.leave(x_BTD, y_BTD, real_BT), weights_BHTS)
+        x_BTD = self.around_cross.add_and_norm(x_BTD, y_BTD, token_mask_BT)
+        y_BTD = self.feed_forward(self.around_feed_forward.apply_pre_norm(x_BTD, token_mask_BT))
+        return AttentionOutput(self.around_feed_forward.add_and_norm(x_BTD, y_BTD, token_mask_BT), weights_BHTS)

@@ -1,4 +1,4 @@
-"""Output projection and label-smoothed cross-entropy in one, chunk by chunk: no N x V tensor is ever kept."""
+"""Output projection and label-smoothed cross-entropy, computed in chunks: no N x V tensor of logits is stored."""
 
 # Shapes: N tokens, C tokens of a chunk, V vocabulary, D width
 
@@ -10,16 +10,16 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from attnbench.nn.autocast import without_autocast
+from attnbench.nn.autocast import disable_autocast
 
 # Logits of a chunk. On a CPU they stay in its cache, and under 32 MiB, over which glibc gives every block new pages.
-_CHUNK_CPU = 2**21
-_CHUNK_GPU = 2**27
-_UNLIKELY = 80.0  # nats: the p of such a token is close to where float32 loses digits, at exp(-87)
+_LOGITS_PER_CHUNK_CPU = 2**21
+_LOGITS_PER_CHUNK_GPU = 2**27
+_MAX_RELIABLE_NLL = 80.0  # nats: the p of such a token is close to where float32 loses digits, at exp(-87)
 
 
 class CrossEntropy(NamedTuple):
-    """The loss of N tokens: their sum, which has the gradient, and each token's values, which have none."""
+    """Loss of N tokens: the sum, which has a gradient, and the values of each token, which have none."""
 
     loss_sum: Tensor
     nll_N: Tensor  # without label smoothing: the exponential of its mean is the perplexity
@@ -33,11 +33,11 @@ def linear_cross_entropy(
     target_N: Tensor,
     *,
     label_smoothing: float = 0.0,
-    chunk: int | None = None,
+    chunk_size: int | None = None,
 ) -> CrossEntropy:
     """Compute the cross-entropy of softmax(hidden W^T + b) against `target_N`, without a tensor of N x V logits.
 
-    Equals torch.nn.functional.cross_entropy(F.linear(hidden, W, b), target, label_smoothing=...) with
+    Equal to torch.nn.functional.cross_entropy(F.linear(hidden, W, b), target, label_smoothing=...) with
     reduction="sum" (loss_sum) and "none" (loss_N); Szegedy et al. 2016, section 7.
 
     Gradients are computed together with the loss, from the logits of the same chunk; none under no_grad.
@@ -46,18 +46,22 @@ def linear_cross_entropy(
     Args:
         hidden_ND: hidden state of each token.
         weight_VD: output projection.
-        bias_V: its bias, or None.
-        target_N: index of the right entry of the vocabulary.
+        bias_V: bias of the output projection, or None.
+        target_N: vocabulary index of each target token.
         label_smoothing: share of each target that is spread evenly over the vocabulary.
-        chunk: number of tokens whose logits are held at a time; by default as many as the device computes fastest.
+        chunk_size: number of tokens whose logits are stored at a time; None chooses the fastest for the device.
     """
-    if chunk is None:
-        chunk = max(1, (_CHUNK_GPU if hidden_ND.is_cuda else _CHUNK_CPU) // weight_VD.shape[0])
+    if chunk_size is None:
+        chunk_size = max(
+            1, (_LOGITS_PER_CHUNK_GPU if hidden_ND.is_cuda else _LOGITS_PER_CHUNK_CPU) // weight_VD.shape[0]
+        )
     inputs = [hidden_ND, weight_VD] if bias_V is None else [hidden_ND, weight_VD, bias_V]
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs):
-        return CrossEntropy(*_LinearCrossEntropy.apply(hidden_ND, weight_VD, bias_V, target_N, label_smoothing, chunk))
-    work = _Work(hidden_ND, weight_VD, bias_V, label_smoothing, want_gradients=False)
-    return work.run(target_N, chunk)
+        return CrossEntropy(
+            *_LinearCrossEntropy.apply(hidden_ND, weight_VD, bias_V, target_N, label_smoothing, chunk_size)
+        )
+    work = _ChunkedCrossEntropy(hidden_ND, weight_VD, bias_V, label_smoothing, needs_gradients=False)
+    return work.compute_losses(target_N, chunk_size)
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
@@ -71,9 +75,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
         label_smoothing: float,
         chunk: int,
     ) -> CrossEntropy:
-        work = _Work(hidden_ND, weight_VD, bias_V, label_smoothing, want_gradients=True)
-        found = work.run(target_N, chunk)
-        ctx.save_for_backward(*work.gradients())
+        work = _ChunkedCrossEntropy(hidden_ND, weight_VD, bias_V, label_smoothing, needs_gradients=True)
+        found = work.compute_losses(target_N, chunk)
+        ctx.save_for_backward(*work.get_gradients())
         ctx.mark_non_differentiable(found.nll_N, found.loss_N)
         return found
 
@@ -84,11 +88,12 @@ class _LinearCrossEntropy(torch.autograd.Function):
         return (*scaled, None, None, None)
 
 
-class _Work:
-    """One call's sums and gradients, as they grow chunk by chunk.
+class _ChunkedCrossEntropy:
+    """Cross-entropy of one call, with sums and gradients that grow chunk by chunk.
 
-    The smoothed part of the loss, the mean of -log p over V, is linear in the logits but for their log-sum-exp;
-    so it and its gradients follow from hidden states and the mean over V, without another pass over any logits.
+    The smoothed part of the loss, the mean of -log p over V, is linear in the logits except for their log-sum-exp. So
+    this
+    part and its gradients follow from hidden states and the mean of W over V, without another pass over the logits.
     """
 
     def __init__(
@@ -97,50 +102,54 @@ class _Work:
         weight_VD: Tensor,
         bias_V: Tensor | None,
         label_smoothing: float,
-        want_gradients: bool,
+        needs_gradients: bool,
     ) -> None:
         device = hidden_ND.device.type
-        self.device, self.smoothing, self.want_gradients = device, label_smoothing, want_gradients
+        self.device, self.smoothing, self.want_gradients = device, label_smoothing, needs_gradients
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden_ND.dtype
         self.exact = torch.promote_types(dtype, torch.float32)
         self.inputs = hidden_ND, weight_VD, bias_V
         self.hidden_ND, self.weight_VD = hidden_ND.detach().to(dtype), weight_VD.detach().to(dtype)
         self.bias_V = None if bias_V is None else bias_V.detach().to(self.exact)
-        if want_gradients:
+        if needs_gradients:
             self.hidden_grad_ND = torch.empty_like(self.hidden_ND)
             self.weight_grad_VD = torch.zeros_like(weight_VD, dtype=self.exact)
             self.bias_grad_V = None if bias_V is None else torch.zeros_like(bias_V, dtype=self.exact)
 
-    def run(self, target_N: Tensor, chunk: int) -> CrossEntropy:
+    def compute_losses(self, target_N: Tensor, chunk: int) -> CrossEntropy:
         """Compute the losses, and the gradients of their sum."""
         nll_N, target_logit_N = self.hidden_ND.new_empty(2, len(target_N), dtype=self.exact)
-        with torch.no_grad(), without_autocast(self.device):
+        with torch.no_grad(), disable_autocast(self.device):
             # One buffer for the logits of all chunks: fresh pages would cost more than the arithmetic.
             buffer_CV = self.hidden_ND.new_empty(min(chunk, len(target_N)), len(self.weight_VD))
             for first in range(0, len(target_N), chunk):
                 rows = slice(first, first + chunk)
-                nll_N[rows], target_logit_N[rows] = self._chunk(rows, target_N[rows, None], buffer_CV)
-            if _asks(self.device):
-                self._mend(nll_N, target_N, buffer_CV)
-            loss_N = nll_N + self._smooth(target_logit_N)
+                nll_N[rows], target_logit_N[rows] = self._process_chunk(rows, target_N[rows, None], buffer_CV)
+            if _is_branching_cheap(self.device):
+                self._recompute_inexact_losses(nll_N, target_N, buffer_CV)
+            loss_N = nll_N + self._apply_label_smoothing(target_logit_N)
         return CrossEntropy(loss_N.sum(), nll_N, loss_N)
 
-    def _logits(self, hidden_CD: Tensor, buffer_CV: Tensor) -> Tensor:
+    def _compute_logits(self, hidden_CD: Tensor, buffer_CV: Tensor) -> Tensor:
+        """Compute the logits of a chunk into a buffer."""
         logits_CV = torch.mm(hidden_CD, self.weight_VD.T, out=buffer_CV[: len(hidden_CD)]).to(self.exact)
         if self.bias_V is not None:
             logits_CV += self.bias_V
         return logits_CV
 
-    def _chunk(self, rows: slice, target_C1: Tensor, buffer_CV: Tensor) -> tuple[Tensor, Tensor]:
-        """nll_C and the logit of each target; a token's logit less its log p is the log of the softmax's normaliser.
+    def _process_chunk(self, rows: slice, target_C1: Tensor, buffer_CV: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute nll_C and the logit of each target, and add the chunk's gradients.
 
-        The softmax is one kernel, a row at a time, where maximum, difference, exponential, sum and quotient would
-        each read all logits; the normaliser it does not give. The target's own p does, where it is not too small for
-        float32, which `_mend` sees to on a CPU; asking would halt a GPU, so the likeliest token's p serves there.
+        One softmax kernel computes each row; separate operations (maximum, exponential, sum) would read all logits
+        several times. The
+        kernel does not return the log normalizer, which is a logit minus its log p. On a CPU the target's p is used,
+        and
+        `_recompute_inexact_losses` repairs rows where p is too small for float32. On a GPU that check would force a
+        synchronization, so the likeliest token's p is used.
         """
         hidden_CD = self.hidden_ND[rows]
-        logits_CV = self._logits(hidden_CD, buffer_CV)
-        known_C1 = target_C1 if _asks(self.device) else logits_CV.argmax(1, keepdim=True)
+        logits_CV = self._compute_logits(hidden_CD, buffer_CV)
+        known_C1 = target_C1 if _is_branching_cheap(self.device) else logits_CV.argmax(1, keepdim=True)
         known_logit_C1, target_logit_C1 = logits_CV.gather(1, known_C1), logits_CV.gather(1, target_C1)
         p_CV = torch.softmax(logits_CV, 1, out=logits_CV)
         log_normaliser_C1 = known_logit_C1 - p_CV.gather(1, known_C1).log()
@@ -149,13 +158,14 @@ class _Work:
             self._backpropagate(rows, hidden_CD, grad_CV)
         return (log_normaliser_C1 - target_logit_C1).squeeze(1), target_logit_C1.squeeze(1)
 
-    def _mend(self, nll_N: Tensor, target_N: Tensor, buffer_CV: Tensor) -> None:
-        """Compute again, from the logits, the nll_N of tokens whose p has too few digits or is zero."""
-        for rows_C in torch.split((nll_N > _UNLIKELY).nonzero().squeeze(1), len(buffer_CV)):
-            logits_CV = self._logits(self.hidden_ND[rows_C], buffer_CV)
+    def _recompute_inexact_losses(self, nll_N: Tensor, target_N: Tensor, buffer_CV: Tensor) -> None:
+        """Recompute, from the logits, the losses of tokens whose p has too few digits or is zero."""
+        for rows_C in torch.split((nll_N > _MAX_RELIABLE_NLL).nonzero().squeeze(1), len(buffer_CV)):
+            logits_CV = self._compute_logits(self.hidden_ND[rows_C], buffer_CV)
             nll_N[rows_C] = logits_CV.logsumexp(1) - logits_CV.gather(1, target_N[rows_C, None]).squeeze(1)
 
     def _backpropagate(self, rows: slice, hidden_CD: Tensor, grad_CV: Tensor) -> None:
+        """Add the gradients of one chunk."""
         if self.bias_grad_V is not None:
             self.bias_grad_V += grad_CV.sum(0)
         grad_CV = grad_CV.to(hidden_CD.dtype)
@@ -165,7 +175,7 @@ class _Work:
         else:
             self.weight_grad_VD += grad_CV.T @ hidden_CD
 
-    def _smooth(self, target_logit_N: Tensor) -> Tensor:
+    def _apply_label_smoothing(self, target_logit_N: Tensor) -> Tensor:
         """Compute what label smoothing adds to the loss of each token, and add its share to the gradients.
 
         With log normalizer z, target logit t, mean logit m: (1 - s)(z - t) + s(z - m) = (z - t) + s(t - m).
@@ -184,7 +194,7 @@ class _Work:
                 self.bias_grad_V -= self.smoothing / vocabulary * tokens
         return self.smoothing * (target_logit_N - mean_logit_N)
 
-    def gradients(self) -> list[Tensor | None]:
+    def get_gradients(self) -> list[Tensor | None]:
         """Of loss_sum with respect to hidden, weight and bias, in their dtypes."""
         found = self.hidden_grad_ND, self.weight_grad_VD, self.bias_grad_V
         return [
@@ -193,6 +203,6 @@ class _Work:
         ]
 
 
-def _asks(device: str) -> bool:
-    """Whether what to do may depend on numbers: a GPU would be waited for."""
+def _is_branching_cheap(device: str) -> bool:
+    """Return True if data-dependent branching is cheap: on a GPU it would force a synchronization."""
     return device == "cpu"

@@ -1,4 +1,4 @@
-"""Linear layers that say what they are: several with one input in one matrix, and the end of a residual branch."""
+"""Linear layers with a role: several layers packed in one matrix, and the last layer of a residual branch."""
 
 # Shapes: I width in, P width out of one part
 
@@ -12,13 +12,13 @@ from torch import Tensor, nn
 
 
 class PackedLinear(nn.Linear):
-    """Layers of the given `widths` side by side.
+    """Linear layers with one input, packed side by side in one matrix.
 
     Args:
         d_in: width of the input.
-        widths: width of each layer's output.
-        gains: of each layer, for Xavier initialization.
-        scales: what each layer's first weights are multiplied with, however they are initialized (DeepNorm's beta).
+        widths: output width of each layer.
+        gains: gain of each layer for Xavier initialization.
+        scales: factor of each layer's initial weights, whatever the initialization (DeepNorm's beta).
     """
 
     def __init__(
@@ -29,13 +29,13 @@ class PackedLinear(nn.Linear):
         self.scales = tuple(scales or (1.0,) * len(self.widths))
 
     def split(self, x_I: Tensor, first: int, end: int) -> tuple[Tensor, ...]:
-        """The output y_P of layers `first` to `end`, exclusive."""
+        """Return the outputs y_P of layers `first` to `end` (exclusive)."""
         rows = slice(sum(self.widths[:first]), sum(self.widths[:end]))
         return torch.split(F.linear(x_I, self.weight[rows], self.bias[rows]), self.widths[first:end], dim=-1)
 
 
-class BranchEnd(nn.Linear):
-    """The last layer of a residual branch, which initialization may treat apart; `scale` as in `PackedLinear`."""
+class ResidualProjection(nn.Linear):
+    """Last layer of a residual branch, which some initializations treat separately; `scale` as in `PackedLinear`."""
 
     def __init__(self, d_in: int, d_out: int, scale: float = 1.0) -> None:
         super().__init__(d_in, d_out)

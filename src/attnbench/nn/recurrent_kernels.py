@@ -1,4 +1,7 @@
-"""Recurrent cells over many steps, forward and backward written out: autograd's steps are many small operations."""
+"""Recurrent cells over many steps with hand-written forward and backward passes, faster on a CPU than autograd's.
+
+models/recurrent_cells.py uses them; tests hold them equal to torch.nn.RNN, GRU and LSTM.
+"""
 
 # Shapes: N rows, H width of a state, G gates x H, D all gates of a GRU but the last,
 #         R rows of all steps, step after step, as in a packed sequence
@@ -12,51 +15,75 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from attnbench.nn.gradient_buffer import Gradient, gradient_of
+from attnbench.nn.gradient_buffer import GradientBuffer, get_gradient_buffer
 
 _sigmoid_backward = torch.ops.aten.sigmoid_backward.grad_input
 _tanh_backward = torch.ops.aten.tanh_backward.grad_input
 Tensors = Sequence[Tensor]
-After = tuple[list[Tensor], list[Tensor]]  # the state after a step; what its backward needs besides the state before
-Before = tuple[Tensor, Tensor | None, list[Tensor]]  # gradients of u; of h before, by other ways; of the other state
+StepResult = tuple[
+    list[Tensor], list[Tensor]
+]  # the state after a step; what its backward needs besides the state before
+StepGradients = tuple[
+    Tensor, Tensor | None, list[Tensor]
+]  # gradients of u; of h before, by other ways; of the other state
 
 
-class Step(Protocol):
-    """A step of a cell whose gates are made of what the input (x) and the state before (u) add to them."""
+class CellStep(Protocol):
+    """Step of a cell whose gates are computed from the input term x and the recurrent term u."""
 
     @staticmethod
-    def forward(x_NG: Tensor, u_NG: Tensor, state: Tensors, h_NH: Tensor) -> After:
-        """Write the state's first part to h_NH; u may be overwritten."""
+    def forward(x_NG: Tensor, u_NG: Tensor, state: Tensors, h_NH: Tensor) -> StepResult:
+        """Compute the next state.
+
+        Args:
+            x_NG: input term of the gates.
+            u_NG: recurrent term of the gates; may be overwritten.
+            state: tensors of the previous state.
+            h_NH: output buffer for the first tensor of the next state.
+
+        Returns:
+            The next state, and the tensors that `backward` needs.
+        """
         ...
 
     @staticmethod
-    def backward(state: Tensors, kept: Tensors, grads: Tensors, grad_x_NG: Tensor) -> Before:
-        """From `grads` of the state after, write the gradient of x to grad_x_NG."""
+    def backward(state: Tensors, kept: Tensors, grads: Tensors, grad_x_NG: Tensor) -> StepGradients:
+        """Compute the gradients of a step.
+
+        Args:
+            state: tensors of the previous state.
+            kept: tensors that `forward` saved.
+            grads: gradients of the next state.
+            grad_x_NG: output buffer for the gradient of the input term.
+
+        Returns:
+            Gradient of the recurrent term, and the direct gradients of the previous state.
+        """
         ...
 
 
-class Rnn:
-    """tanh(x + u): Elman 1990."""
+class RnnStep:
+    """Elman cell: tanh(x + u) (Elman 1990)."""
 
     @staticmethod
-    def forward(x_NG: Tensor, u_NG: Tensor, state: Tensors, h_NH: Tensor) -> After:
-        """State: h."""
+    def forward(x_NG: Tensor, u_NG: Tensor, state: Tensors, h_NH: Tensor) -> StepResult:
+        """Compute h."""
         torch.add(x_NG, u_NG, out=h_NH).tanh_()
         return [h_NH], [h_NH]
 
     @staticmethod
-    def backward(state: Tensors, kept: Tensors, grads: Tensors, grad_x_NG: Tensor) -> Before:
-        """Of h."""
+    def backward(state: Tensors, kept: Tensors, grads: Tensors, grad_x_NG: Tensor) -> StepGradients:
+        """Compute the gradients from that of h."""
         _tanh_backward(grads[0], kept[0], grad_input=grad_x_NG)
         return grad_x_NG, None, []
 
 
-class Gru:
-    """Cho et al. 2014, with the reset gate behind the product: the formulas of torch.nn.GRU."""
+class GruStep:
+    """Gated recurrent unit (Cho et al. 2014) with the reset gate after the product: the formulas of torch.nn.GRU."""
 
     @staticmethod
-    def forward(x_NG: Tensor, u_NG: Tensor, state: Tensors, h_NH: Tensor) -> After:
-        """State: h = (1 - z) n + z h, where n = tanh(x + r u)."""
+    def forward(x_NG: Tensor, u_NG: Tensor, state: Tensors, h_NH: Tensor) -> StepResult:
+        """Compute h = (1 - z) n + z h, where n = tanh(x + r u)."""
         (old_NH,), d = state, 2 * h_NH.shape[1]
         r_NH, z_NH = u_NG[:, :d].add_(x_NG[:, :d]).sigmoid_().chunk(2, dim=1)
         n_NH = torch.addcmul(x_NG[:, d:], r_NH, u_NG[:, d:]).tanh_()
@@ -64,8 +91,8 @@ class Gru:
         return [h_NH], [u_NG, n_NH]
 
     @staticmethod
-    def backward(state: Tensors, kept: Tensors, grads: Tensors, grad_x_NG: Tensor) -> Before:
-        """Of h."""
+    def backward(state: Tensors, kept: Tensors, grads: Tensors, grad_x_NG: Tensor) -> StepGradients:
+        """Compute the gradients from that of h."""
         (old_NH,), (u_NG, n_NH), (grad_NH,) = state, kept, grads
         d = 2 * n_NH.shape[1]
         gates_ND, grad_gates_ND, grad_n_NH = u_NG[:, :d], grad_x_NG[:, :d], grad_x_NG[:, d:]
@@ -79,12 +106,15 @@ class Gru:
         return torch.cat((grad_gates_ND, grad_n_NH * r_NH), dim=1), grad_old_NH, []
 
 
-class Lstm:
-    """Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000: the formulas of torch.nn.LSTM."""
+class LstmStep:
+    """Long short-term memory (Hochreiter and Schmidhuber 1997) with forget gate (Gers et al.
+
+    2000): the formulas of torch.nn.LSTM.
+    """
 
     @staticmethod
-    def forward(x_NG: Tensor, u_NG: Tensor, state: Tensors, h_NH: Tensor) -> After:
-        """State: h = o tanh(c), where c = f c + i g."""
+    def forward(x_NG: Tensor, u_NG: Tensor, state: Tensors, h_NH: Tensor) -> StepResult:
+        """Compute h = o tanh(c), where c = f c + i g."""
         i_NH, f_NH, g_NH, o_NH = u_NG.add_(x_NG).chunk(4, dim=1)
         for gate_NH, squash in ((i_NH, "sigmoid_"), (f_NH, "sigmoid_"), (g_NH, "tanh_"), (o_NH, "sigmoid_")):
             getattr(gate_NH, squash)()
@@ -94,8 +124,8 @@ class Lstm:
         return [h_NH, c_NH], [u_NG, tanh_NH]
 
     @staticmethod
-    def backward(state: Tensors, kept: Tensors, grads: Tensors, grad_x_NG: Tensor) -> Before:
-        """Of h and c."""
+    def backward(state: Tensors, kept: Tensors, grads: Tensors, grad_x_NG: Tensor) -> StepGradients:
+        """Compute the gradients from those of h and c."""
         (u_NG, tanh_NH), (grad_h_NH, grad_c_NH) = kept, grads
         i_NH, f_NH, g_NH, o_NH = u_NG.chunk(4, dim=1)
         grad_i_NH, grad_f_NH, grad_g_NH, grad_o_NH = grad_x_NG.chunk(4, dim=1)
@@ -111,33 +141,42 @@ class Lstm:
         return grad_x_NG, None, [grad_c_NH.mul_(f_NH)]
 
 
-def run(
-    step: type[Step],
+def run_cells(
+    step: type[CellStep],
     x_RG: Tensor,
     sizes: Sequence[int],
     state: Tensors,
     u_HG: Tensor,
     bias_G: Tensor,
-    reverse: bool = False,
+    is_reversed: bool = False,
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """h_RH of all steps, and the last state of each row.
+    """Run a cell over packed sequences.
 
-    `x_RG` is what the input adds to the gates, the state before adds h u_HG + bias_G, where `u_HG` may be shared. A
-    step is about the first rows of the state, as many as `sizes` says.
+    Args:
+        step: the cell.
+        x_RG: input terms of the gates of all steps, as in a PackedSequence.
+        sizes: number of rows of each step.
+        state: tensors of the initial state.
+        u_HG: recurrent weights, possibly with a gradient buffer (`buffer_gradients`).
+        bias_G: recurrent bias.
+        is_reversed: run from the last step to the first.
+
+    Returns:
+        h_RH of all steps, and the final state of each row.
     """
-    order = range(len(sizes))[:: -1 if reverse else 1]
-    h_RH, *final = _Run.apply(step, sizes, order, gradient_of(u_HG), x_RG, u_HG, bias_G, *state)
+    order = range(len(sizes))[:: -1 if is_reversed else 1]
+    h_RH, *final = _RunCells.apply(step, sizes, order, get_gradient_buffer(u_HG), x_RG, u_HG, bias_G, *state)
     return h_RH, tuple(final)
 
 
-class _Run(torch.autograd.Function):
+class _RunCells(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        step: type[Step],
+        step: type[CellStep],
         sizes: Sequence[int],
         order: Sequence[int],
-        gradient: Gradient | None,
+        gradient: GradientBuffer | None,
         x_RG: Tensor,
         u_HG: Tensor,
         bias_G: Tensor,
@@ -151,7 +190,7 @@ class _Run(torch.autograd.Function):
         for place in order:
             before = [part[: sizes[place]] for part in state]
             after, kept = step.forward(x_parts[place], torch.addmm(bias_G, before[0], u_HG), before, h_parts[place])
-            state = _renewed(state, after)
+            state = _replace_first_rows(state, after)
             saved += [*before, *kept]
         ctx.step, ctx.sizes, ctx.order, ctx.gradient = step, sizes, order, gradient
         ctx.save_for_backward(u_HG, *saved)
@@ -161,7 +200,7 @@ class _Run(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_RH: Tensor | None, *grads: Tensor | None) -> tuple[Any, ...]:
         u_HG, *saved = ctx.saved_tensors
-        gradient = Gradient(u_HG) if ctx.gradient is None else ctx.gradient
+        gradient = GradientBuffer(u_HG) if ctx.gradient is None else ctx.gradient
         each = len(saved) // len(ctx.sizes)
         zero_NH = u_HG.new_zeros(max(ctx.sizes), u_HG.shape[0])
         state: Tensors = [zero_NH if grad is None else grad for grad in grads]
@@ -179,12 +218,12 @@ class _Run(torch.autograd.Function):
             through_u_NH = grad_u_NG @ u_HG.mT if grad_h_NH is None else grad_h_NH.addmm_(grad_u_NG, u_HG.mT)
             gradient.add_product(kept[0], grad_u_NG)
             grad_bias_G += grad_u_NG.sum(0)
-            state = _renewed(state, [through_u_NH, *others])
-        grad_u_HG = gradient.take() if ctx.gradient is None else None
+            state = _replace_first_rows(state, [through_u_NH, *others])
+        grad_u_HG = gradient.pop() if ctx.gradient is None else None
         return None, None, None, None, grad_x_RG, grad_u_HG, grad_bias_G, *state
 
 
-def _renewed(state: Tensors, rows: Tensors) -> tuple[Tensor, ...]:
-    """The state with `rows` for its first ones."""
+def _replace_first_rows(state: Tensors, rows: Tensors) -> tuple[Tensor, ...]:
+    """Return the state with its first rows replaced by `rows`."""
     pairs = zip(state, rows, strict=True)
     return tuple(new if len(new) == len(old) else torch.cat((new, old[len(new) :])) for old, new in pairs)

@@ -5,6 +5,6 @@ from __future__ import annotations
 from attnbench.process import interrupts
 from attnbench.process.output import protect_output
 
-interrupts.ignore_at_exit()
-interrupts.install()
+interrupts.ignore_signals_at_exit()
+interrupts.install_handlers()
 protect_output()

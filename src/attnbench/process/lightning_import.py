@@ -15,7 +15,7 @@ from lightning_utilities.core import imports
 
 
 @contextmanager
-def _fast_import() -> Iterator[None]:
+def _speed_up_imports() -> Iterator[None]:
     """Switch off the garbage collector and hide scipy while modules are imported, and freeze what was imported.
 
     Imports leave no garbage, and later collections need not visit the million objects that they make. torchmetrics,
@@ -43,5 +43,5 @@ def _fast_import() -> Iterator[None]:
             gc.enable()
 
 
-with _fast_import():
+with _speed_up_imports():
     import pytorch_lightning as pytorch_lightning

@@ -18,14 +18,26 @@ from attnbench.process import interrupts
 
 P = ParamSpec("P")
 
-_READABLE = "attnbench.readable"  # an error handler of encodings
+_ERROR_HANDLER = "attnbench.readable"  # an error handler of encodings
 _SPELLINGS = {"±": "+/-", "\u2212": "-", "\u2013": "-", "…": "...", "\u00d7": "x", "→": "->", "≥": ">=", "≤": "<="}
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # a file that took no more, where a terminal or reader is gone
-_OF_FILES = (*_NO_SPACE, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR)
+_NO_SPACE_ERRNOS = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+)  # a file that took no more, where a terminal or reader is gone
+_FILE_ERRNOS = (
+    *_NO_SPACE_ERRNOS,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.ENAMETOOLONG,
+    errno.ENOTDIR,
+    errno.EISDIR,
+)
 _PROGRAM = "attnbench"
 
 
-def command(*, is_output_result: bool) -> Callable[[Callable[P, int]], Callable[P, int]]:
+def make_command(*, is_output_result: bool) -> Callable[[Callable[P, int]], Callable[P, int]]:
     """Make a function that returns an exit status into a command: signals and lost output are no tracebacks there.
 
     Args:
@@ -37,21 +49,23 @@ def command(*, is_output_result: bool) -> Callable[[Callable[P, int]], Callable[
         @functools.wraps(main)
         def guarded(*args: P.args, **kwargs: P.kwargs) -> int:
             protect_output()
-            interrupts.ignore_at_exit()
+            interrupts.ignore_signals_at_exit()
             os.environ["MPLBACKEND"] = "agg"  # a notebook's, which its processes inherit, is not importable here
-            with interrupts.handled():
+            with interrupts.handle_signals():
                 try:
                     os.getcwd()
                     status = main(*args, **kwargs)
                 except (interrupts.Interrupted, KeyboardInterrupt) as error:
                     status = report_interruption(error)
                 except OSError as error:
-                    status = _report_file(error)
+                    status = _report_file_error(error)
                 finally:
-                    lost = _flushed(sys.stdout)
-                interrupts.ignore_from_now()
-            if is_output_result and lost is not None and lost.errno in _NO_SPACE:
-                complain(f"standard output: {(lost.strerror or 'cannot be written').lower()}: not all of it is there")
+                    lost = _flush_stream(sys.stdout)
+                interrupts.ignore_signals()
+            if is_output_result and lost is not None and lost.errno in _NO_SPACE_ERRNOS:
+                print_error(
+                    f"standard output: {(lost.strerror or 'cannot be written').lower()}: not all of it is there"
+                )
                 status = status or 1
             return status
 
@@ -60,44 +74,44 @@ def command(*, is_output_result: bool) -> Callable[[Callable[P, int]], Callable[
     return decorate
 
 
-def leave(status: int) -> NoReturn:
+def exit_process(status: int) -> NoReturn:
     """End the process with this status; a signal that comes now changes nothing."""
-    interrupts.install()
-    interrupts.ignore_from_now()
+    interrupts.install_handlers()
+    interrupts.ignore_signals()
     sys.exit(status)
 
 
 def report_interruption(error: BaseException) -> int:
     """Say that a signal has ended the command, unless that has been said; returns the exit status."""
-    found = interrupts.reason_of(error)
+    found = interrupts.find_interruption(error)
     assert isinstance(found, interrupts.Interrupted)
     if not found.is_reported:
-        complain(f"{found}; the same command goes on from there")
+        print_error(f"{found}; the same command goes on from there")
     return 128 + found.number
 
 
-def complain(what: object) -> None:
+def print_error(message: object) -> None:
     """Print a sentence to standard error."""
-    print(f"{_PROGRAM}: {what}", file=sys.stderr, flush=True)
+    print(f"{_PROGRAM}: {message}", file=sys.stderr, flush=True)
 
 
-def write_now(text: str) -> None:
+def write_unbuffered(text: str) -> None:
     """Write to standard error past Python's buffers: safe in a signal's handler, and in any thread."""
     with contextlib.suppress(OSError):
         os.write(2, text.encode())
 
 
-def is_live(stream: TextIO | None) -> bool:
+def supports_cursor_control(stream: TextIO | None) -> bool:
     """Whether lines on `stream` can be written over: a terminal that knows escape codes."""
     return stream is not None and stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
-_stand_in: list[TextIO] = []  # what stands for a closed standard input
+_replacement_streams: list[TextIO] = []  # what stands for a closed standard input
 
 
 def is_stdin_closed() -> bool:
     """Return whether this process was started without a standard input."""
-    return sys.stdin is None or sys.stdin in _stand_in
+    return sys.stdin is None or sys.stdin in _replacement_streams
 
 
 def protect_output(encoding: str | None = None) -> None:
@@ -115,24 +129,24 @@ def protect_output(encoding: str | None = None) -> None:
         except OSError:
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
     if sys.stdin is None:
-        _stand_in.append(open(0, encoding=encoding or "utf-8", closefd=False))  # noqa: SIM115
-        sys.stdin = _stand_in[-1]
+        _replacement_streams.append(open(0, encoding=encoding or "utf-8", closefd=False))  # noqa: SIM115
+        sys.stdin = _replacement_streams[-1]
     elif encoding is not None and isinstance(sys.stdin, io.TextIOWrapper) and sys.stdin is sys.__stdin__:
         sys.stdin.reconfigure(encoding=encoding)
     for name, descriptor in (("stdout", 1), ("stderr", 2)):
         stream = getattr(sys, name)
         if stream is None or stream is getattr(sys, f"__{name}__"):
             logging.raiseExceptions = False  # else a log that cannot be written is a traceback a line
-            setattr(sys, name, _open(descriptor, stream, encoding))
+            setattr(sys, name, _open_stream(descriptor, stream, encoding))
         elif encoding is not None and isinstance(stream, _Output):
-            stream.reconfigure(encoding=encoding, errors=_READABLE)
+            stream.reconfigure(encoding=encoding, errors=_ERROR_HANDLER)
 
 
-def use_descriptors() -> None:
+def write_to_descriptors() -> None:
     """Write to descriptors 1 and 2 as they are now, line by line and in UTF-8: for a process of a supervisor's."""
     logging.raiseExceptions = False
     for name, descriptor in (("stdout", 1), ("stderr", 2)):
-        setattr(sys, name, _open(descriptor, None, "utf-8", line_buffering=True))
+        setattr(sys, name, _open_stream(descriptor, None, "utf-8", line_buffering=True))
 
 
 class _Output(io.TextIOWrapper):
@@ -143,23 +157,23 @@ class _Output(io.TextIOWrapper):
 
     def __init__(self, descriptor: int, encoding: str, *, line_buffering: bool) -> None:
         file = io.FileIO(descriptor, "w", closefd=False)
-        super().__init__(io.BufferedWriter(file), encoding, _READABLE, line_buffering=line_buffering)
+        super().__init__(io.BufferedWriter(file), encoding, _ERROR_HANDLER, line_buffering=line_buffering)
         self.error: OSError | None = None
 
     def write(self, text: str, /) -> int:
         try:
             super().write(text)
         except OSError as error:
-            self._lose(error)
+            self._handle_lost_output(error)
         return len(text)
 
     def flush(self) -> None:
         try:
             super().flush()
         except OSError as error:
-            self._lose(error)
+            self._handle_lost_output(error)
 
-    def lead_nowhere(self) -> None:
+    def discard_output(self) -> None:
         """Send what is still to be written, and what follows, to nobody."""
         with contextlib.suppress(OSError):
             nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -167,7 +181,7 @@ class _Output(io.TextIOWrapper):
             os.close(nowhere)
             super().flush()
 
-    def _lose(self, error: OSError) -> None:
+    def _handle_lost_output(self, error: OSError) -> None:
         if isinstance(error, BlockingIOError):  # whoever shares a terminal may have made it so
             while isinstance(error, BlockingIOError):
                 select.select([], [self.fileno()], [], 1.0)
@@ -177,11 +191,11 @@ class _Output(io.TextIOWrapper):
                 except OSError as again:
                     error = again
         self.error = error
-        if error.errno not in _NO_SPACE:
-            self.lead_nowhere()
+        if error.errno not in _NO_SPACE_ERRNOS:
+            self.discard_output()
 
 
-def _open(
+def _open_stream(
     descriptor: int, before: TextIO | None, encoding: str | None, *, line_buffering: bool | None = None
 ) -> io.TextIOWrapper:
     if before is not None:
@@ -192,36 +206,36 @@ def _open(
     return _Output(descriptor, chosen, line_buffering=lines)
 
 
-def _report_file(error: OSError) -> int:
+def _report_file_error(error: OSError) -> int:
     """Say which file or folder has ended the command; returns the exit status.
 
     Raises:
         OSError: it is none that a person can mend.
     """
     if error.errno == errno.ENOENT and error.filename is None:
-        complain("the current folder is gone: change to one that exists")
+        print_error("the current folder is gone: change to one that exists")
         return 2
-    if error.errno not in _OF_FILES:
+    if error.errno not in _FILE_ERRNOS:
         raise error
-    complain(f"{error.filename or 'a folder'}: {(error.strerror or 'cannot be written').lower()}")
+    print_error(f"{error.filename or 'a folder'}: {(error.strerror or 'cannot be written').lower()}")
     return 1
 
 
-def _flushed(stream: TextIO) -> OSError | None:
+def _flush_stream(stream: TextIO) -> OSError | None:
     """Flush a stream; returns why some of it was lost, if it was."""
     with contextlib.suppress(OSError, ValueError):
         stream.flush()
     if not isinstance(stream, _Output) or stream.error is None:
         return None
-    stream.lead_nowhere()  # else Python tries again when it ends, and complains
+    stream.discard_output()  # else Python tries again when it ends, and complains
     return stream.error
 
 
-def _spell(error: UnicodeError) -> tuple[str, int]:
+def _replace_characters(error: UnicodeError) -> tuple[str, int]:
     """Spell characters that an encoding lacks."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     return "".join(_SPELLINGS.get(letter, "?") for letter in error.object[error.start : error.end]), error.end
 
 
-codecs.register_error(_READABLE, _spell)
+codecs.register_error(_ERROR_HANDLER, _replace_characters)

@@ -10,7 +10,9 @@ import ctypes
 import os
 import signal
 
-SUPERVISOR = "ATTNBENCH_SUPERVISOR"  # in the environment of a fork server: the id of the process that starts it
+SUPERVISOR_VARIABLE = (
+    "ATTNBENCH_SUPERVISOR"  # in the environment of a fork server: the id of the process that starts it
+)
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
@@ -26,7 +28,7 @@ def end_with_parent(parent: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-_supervisor = os.environ.pop(SUPERVISOR, "")
+_supervisor = os.environ.pop(SUPERVISOR_VARIABLE, "")
 server: int | None = None  # the id of the fork server, in it and in the processes that are forked from it
 if _supervisor.isdecimal():
     end_with_parent(int(_supervisor))

@@ -19,14 +19,23 @@ if TYPE_CHECKING:  # the schema needs Hydra, which a table has no time for
     from attnbench.config import Config
 
 # What may differ between two runs that are the same: names, folders, what watches, and where it is computed.
-_NOT_IDENTITY = frozenset({"name", "paths", "logger", "callbacks", "sweep"})
-_PLACEMENT = frozenset(
-    {"accelerator", "devices", "num_nodes", "strategy", "threads", "micro_batch", "recompute", "save_every_minutes"}
+_IGNORED_GROUPS = frozenset({"name", "paths", "logger", "callbacks", "sweep"})
+_PLACEMENT_KEYS = frozenset(
+    {
+        "accelerator",
+        "devices",
+        "num_nodes",
+        "strategy",
+        "num_threads",
+        "micro_batch_size",
+        "activation_checkpointing",
+        "save_every_minutes",
+    }
 )
-_HAS_BATCH_NORM = frozenset({"cnn", "resnet18"})  # families; of others, model.norm_kind says it
-_HAS_BLOCKS = frozenset({"transformer", "vit"})
-_ATTENDS = frozenset({"bahdanau", "luong"})  # values of a recurrent model's `attend`
-_USERS_FILES = frozenset(
+_BATCH_NORM_FAMILIES = frozenset({"cnn", "resnet18"})  # families; of others, model.norm_type says it
+_BLOCK_FAMILIES = frozenset({"transformer", "vit"})
+_CONTEXTS_WITH_ATTENTION = frozenset({"bahdanau", "luong"})  # values of a recurrent model's `decoder_context`
+_USER_FILE_KEYS = frozenset(
     {"train_source", "train_target", "val_source", "val_target", "test_source", "test_target", "folder"}
 )
 _PACKAGES = (
@@ -42,136 +51,139 @@ _PACKAGES = (
     "sacremoses",
     "tokenizers",
 )
-_CHECKOUT = Path(__file__).resolve().parents[3]
+_REPOSITORY = Path(__file__).resolve().parents[3]
 
 
-def resolved(config: Config) -> dict[str, Any]:
+def config_to_dict(config: Config) -> dict[str, Any]:
     """The config as plain nested data, Enums by name: what a record and a checkpoint hold."""
-    return {key: _plain(value) for key, value in dataclasses.asdict(config).items()}
+    return {key: _convert_to_plain_data(value) for key, value in dataclasses.asdict(config).items()}
 
 
-def identity_part(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what can change a result of a `resolved` config, the seed included.
+def select_identity(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what can change a result of a `config_to_dict` config, the seed included.
 
     With batch norm, how an update is divided does so too: statistics are those of a part of it.
     """
-    part = {key: value for key, value in config.items() if key not in _NOT_IDENTITY}
-    part["trainer"] = {key: value for key, value in config["trainer"].items() if key not in _PLACEMENT}
+    part = {key: value for key, value in config.items() if key not in _IGNORED_GROUPS}
+    part["trainer"] = {key: value for key, value in config["trainer"].items() if key not in _PLACEMENT_KEYS}
     if uses_batch_norm(config):
-        part["trainer"] |= _division(config)
+        part["trainer"] |= _normalize_update_division(config)
     return part
 
 
 def uses_batch_norm(config: Mapping[str, Any]) -> bool:
-    """Check whether the model of a `resolved` config has batch norm."""
+    """Check whether the model of a `config_to_dict` config has batch norm."""
     model = config.get("model", {})
-    return model.get("family") in _HAS_BATCH_NORM or model.get("norm_kind") == "batch"
+    return model.get("family") in _BATCH_NORM_FAMILIES or model.get("norm_type") == "batch"
 
 
-def _division(config: Mapping[str, Any]) -> dict[str, Any]:
+def _normalize_update_division(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return how an update is divided, each way of it in one form: a limit that is never reached limits nothing."""
     trainer, data = config["trainer"], config.get("data", {})
-    size, limit = data.get("batch_tokens", data.get("batch_size")), trainer.get("micro_batch")
+    size, limit = data.get("batch_tokens", data.get("batch_size")), trainer.get("micro_batch_size")
     try:
         ranks = trainer.get("devices", 1) * trainer.get("num_nodes", 1)
         batches = 1 if limit is None or size is None else math.ceil(size / (limit * ranks))
     except (TypeError, ZeroDivisionError):  # a damaged record, which a table groups as it is
-        return {key: trainer.get(key) for key in ("devices", "num_nodes", "micro_batch")}
+        return {key: trainer.get(key) for key in ("devices", "num_nodes", "micro_batch_size")}
     division: dict[str, Any] = {"devices": ranks}
-    division["micro_batch"] = None if batches == 1 else math.ceil(size / (batches * ranks))
+    division["micro_batch_size"] = None if batches == 1 else math.ceil(size / (batches * ranks))
     if ranks > 1 and trainer.get("strategy") == "fsdp":  # each rank has statistics of its own
         division["strategy"] = "fsdp"
     return division
 
 
-def _hashed_part(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the part of a `resolved` config that a run_id is made of: `identity_part` less keys that nothing reads."""
-    part = identity_part(config)
+def _select_hashed_values(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the part of a `config_to_dict` config that a run_id is made of.
+
+    `select_identity` less keys that nothing reads.
+    """
+    part = select_identity(config)
     model, trainer, data, optim = (dict(part.get(key, {})) for key in ("model", "trainer", "data", "optim"))
-    has_blocks = model.get("family") in _HAS_BLOCKS
+    has_blocks = model.get("family") in _BLOCK_FAMILIES
     if not has_blocks:
         part.pop("position", None)
-        if model.get("attend") not in _ATTENDS:
+        if model.get("decoder_context") not in _CONTEXTS_WITH_ATTENTION:
             part.pop("attention", None)
     if trainer.get("final_weights") != "average":
         trainer.pop("average_last", None)
     for key in ("beta1", "beta2", "eps") if optim.get("name") == "sgd" else ("momentum",):
         optim.pop(key, None)
-    if data.get("content") is not None:  # where the user's own files lie, and what they are called
-        data = {key: value for key, value in data.items() if key not in _USERS_FILES}
+    if data.get("checksum") is not None:  # where the user's own files lie, and what they are called
+        data = {key: value for key, value in data.items() if key not in _USER_FILE_KEYS}
     debug = {key: value for key, value in part.get("debug", {}).items() if key != "detect_anomaly"}
     return part | {"trainer": trainer, "data": data, "optim": optim, "debug": debug}
 
 
-def run_id(config: Config) -> str:
+def compute_run_id(config: Config) -> str:
     """Return twelve hexadecimal digits of a SHA-256 over the config's identity: no clock, host or folder in it."""
-    return run_id_of(resolved(config))
+    return compute_run_id_from_dict(config_to_dict(config))
 
 
-def run_id_of(config: Mapping[str, Any]) -> str:
-    """Return the run_id of a `resolved` config."""
-    canonical = json.dumps(_hashed_part(config), sort_keys=True, separators=(",", ":"))
+def compute_run_id_from_dict(config: Mapping[str, Any]) -> str:
+    """Return the run_id of a `config_to_dict` config."""
+    canonical = json.dumps(_select_hashed_values(config), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
 
-def provenance(
-    data_checksums: Mapping[str, str], *, device: str | None = None, threads: int | None = None
+def collect_provenance(
+    data_checksums: Mapping[str, str], *, device: str | None = None, num_threads: int | None = None
 ) -> dict[str, Any]:
     """What it would take to get the same numbers again.
 
     Args:
         data_checksums: SHA-256 by file.
         device: the accelerator's name, which only a caller with torch knows.
-        threads: CPU threads that torch computes with, which only such a caller knows too.
+        num_threads: CPU threads that torch computes with, which only such a caller knows too.
     """
     return {
-        "git": _git(),
-        "versions": {"python": platform.python_version()} | {name: _version(name) for name in _PACKAGES},
+        "git": _get_git_state(),
+        "versions": {"python": platform.python_version()} | {name: _get_package_version(name) for name in _PACKAGES},
         "platform": platform.platform(),
-        "cpu": _cpu(),
-        "cpu_cores": cores(),
-        "threads": threads,
+        "cpu": _get_cpu_name(),
+        "cpu_cores": count_cores(),
+        "threads": num_threads,
         "device": device,
         "data": dict(data_checksums),
     }
 
 
-def _plain(value: Any) -> Any:
+def _convert_to_plain_data(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: _convert_to_plain_data(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [_convert_to_plain_data(item) for item in value]
     return value.name if isinstance(value, Enum) else value
 
 
-def _version(package: str) -> str | None:
+def _get_package_version(package: str) -> str | None:
     try:
         return version(package)
     except PackageNotFoundError:
         return None
 
 
-def _git() -> dict[str, Any] | None:
+def _get_git_state() -> dict[str, Any] | None:
     """Commit of the checkout that this package runs from, and whether its code differs."""
-    found = _ask_git("rev-parse", "--show-toplevel", "HEAD")
+    found = _run_git("rev-parse", "--show-toplevel", "HEAD")
     if found is None:
         return None
     top, commit = found.splitlines()
-    if Path(top).resolve() != _CHECKOUT:  # installed, inside somebody else's repository
+    if Path(top).resolve() != _REPOSITORY:  # installed, inside somebody else's repository
         return None
-    return {"commit": commit, "dirty": bool(_ask_git("status", "--porcelain", "--", "src", "conf"))}
+    return {"commit": commit, "dirty": bool(_run_git("status", "--porcelain", "--", "src", "conf"))}
 
 
-def _ask_git(*arguments: str) -> str | None:
+def _run_git(*arguments: str) -> str | None:
     try:
         return subprocess.run(
-            ["git", "-C", str(_CHECKOUT), *arguments], capture_output=True, text=True, check=True, timeout=10
+            ["git", "-C", str(_REPOSITORY), *arguments], capture_output=True, text=True, check=True, timeout=10
         ).stdout
     except (OSError, subprocess.SubprocessError):
         return None
 
 
-def _cpu() -> str:
+def _get_cpu_name() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -180,7 +192,7 @@ def _cpu() -> str:
     return next(named, platform.processor() or platform.machine())
 
 
-def cores() -> int:
+def count_cores() -> int:
     """Those this process may use, where the system tells."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))

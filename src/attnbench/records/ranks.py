@@ -17,14 +17,14 @@ _RANK_VARIABLES = (
 
 
 @dataclass(frozen=True)
-class Place:
+class RankContext:
     """A process's place among the ranks of its run, all of them on this machine."""
 
     rank: int
     world_size: int
     pipes: Sequence[Connection]  # rank 0's: one to each other rank; another's: one from rank 0
 
-    def agree(self, port: int | None) -> int:
+    def share_port(self, port: int | None) -> int:
         """Let all know the port that rank 0 listens on and says here; the others say None.
 
         Raises:
@@ -40,35 +40,35 @@ class Place:
         return port
 
 
-_here: Place | None = None
+_rank_context: RankContext | None = None
 
 
-def take_place(place: Place) -> None:
+def set_rank_context(context: RankContext) -> None:
     """Be this rank from now on."""
-    global _here
-    _here = place
+    global _rank_context
+    _rank_context = context
     # Lightning starts no processes of its own where these are set.
-    os.environ |= {"RANK": str(place.rank), "LOCAL_RANK": str(place.rank), "WORLD_SIZE": str(place.world_size)}
+    os.environ |= {"RANK": str(context.rank), "LOCAL_RANK": str(context.rank), "WORLD_SIZE": str(context.world_size)}
 
 
-def here() -> Place | None:
+def get_rank_context() -> RankContext | None:
     """This process's place; None where it is a run's only one, or somebody else (torchrun) started the ranks."""
-    return _here
+    return _rank_context
 
 
-def rank() -> int:
+def get_rank() -> int:
     """Return this process's rank, whoever started it; 0 where it is the only one, whatever RANK says."""
-    return _number("RANK", 0) if started() > 1 else 0
+    return _read_variable("RANK", 0) if get_world_size() > 1 else 0
 
 
-def started() -> int:
+def get_world_size() -> int:
     """Return how many ranks were started already, over all nodes: this process is one of them."""
-    return max(1, _number("WORLD_SIZE", 1))
+    return max(1, _read_variable("WORLD_SIZE", 1))
 
 
 def is_rank_unknown() -> bool:
     """Whether the environment says that there are several ranks, and not which of them this process is."""
-    return started() > 1 and (_number("RANK", -1) < 0 or _number("LOCAL_RANK", -1) < 0)
+    return get_world_size() > 1 and (_read_variable("RANK", -1) < 0 or _read_variable("LOCAL_RANK", -1) < 0)
 
 
 def remove_stray_variables() -> None:
@@ -76,20 +76,20 @@ def remove_stray_variables() -> None:
 
     A shell in an allocation of Slurm, or one that exports RANK, has such variables; Lightning would believe them.
     """
-    if started() == 1:
+    if get_world_size() == 1:
         for name in _RANK_VARIABLES:
             os.environ.pop(name, None)
 
 
-def _number(variable: str, default: int) -> int:
+def _read_variable(variable: str, default: int) -> int:
     text = os.environ.get(variable, "")
     return int(text) if text.isdecimal() else default
 
 
-def fault_of(devices: int, num_nodes: int, *, multirun: bool = False) -> Fault | None:
+def check_rank_count(devices: int, num_nodes: int, *, is_multirun: bool = False) -> Fault | None:
     """Why a run cannot have the ranks that it asks for, if it cannot; one node's are started where there are none."""
-    wanted, there = devices * num_nodes, started()
-    if there > 1 and multirun:
+    wanted, there = devices * num_nodes, get_world_size()
+    if there > 1 and is_multirun:
         return Fault("trainer.devices", f"{devices}", "-m starts ranks itself: leave torchrun out")
     if there > 1 and there != wanted:
         nodes = f" on {num_nodes} nodes" if num_nodes > 1 else ""

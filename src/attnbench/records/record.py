@@ -16,13 +16,13 @@ from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 SCHEMA_VERSION = 2
-_READS = (1, 2)  # 1: no attempts, no kind of error
-RECORD = "run.json"
-PLAN = "plan.json"
-PROGRESS = "progress.json"  # there while a run trains
+_READABLE_VERSIONS = (1, 2)  # 1: no attempts, no kind of error
+RECORD_FILE = "run.json"
+PLAN_FILE = "plan.json"
+PROGRESS_FILE = "progress.json"  # there while a run trains
 
 # JSON has no such numbers; these are the names that JavaScript's Number() reads too.
-_NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+_NON_FINITE_VALUES = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 T = TypeVar("T")
 
@@ -40,14 +40,14 @@ class Status(Enum):
     interrupted = "interrupted"
 
 
-class Kind(StrEnum):
+class FailureReason(StrEnum):
     """Why a run ended without a result: `Record.error["kind"]`."""
 
     diverged = "diverged"  # NaN or infinite loss
     memory = "out of memory"
     perhaps_memory = "killed (out of memory?)"  # by the kernel, which had run short of memory
     killed = "killed"  # by a signal that nobody here sent, or an exit without a word
-    hung = "hung"  # no sign of progress for sweep.hung_minutes
+    hung = "hung"  # no sign of progress for sweep.hang_timeout_minutes
     disk_full = "disk full"
     not_writable = "not writable"  # a folder or file system that may not be written to
     refused = "refused"  # a config or data that trying again does not mend
@@ -94,10 +94,10 @@ class Record:
         return self.sessions or [{"attempt": self.attempts, "started": self.time.get("started"), **self.provenance}]
 
     @property
-    def state(self) -> str:
+    def status_label(self) -> str:
         """The status; of a failed run why it failed, where that is known."""
-        kind = (self.error or {}).get("kind", Kind.raised)
-        return self.status.name if self.status is not Status.failed or kind == Kind.raised else kind
+        kind = (self.error or {}).get("kind", FailureReason.raised)
+        return self.status.name if self.status is not Status.failed or kind == FailureReason.raised else kind
 
 
 @dataclass
@@ -119,14 +119,14 @@ class Plan:
     runs: list[PlannedRun]
 
 
-def write(content: Record | Plan, folder: Path) -> Path:
+def write_record(content: Record | Plan, folder: Path) -> Path:
     """Write run.json or plan.json into `folder`, whole or not at all, and return its path.
 
     Raises:
         TypeError: a value that JSON has no form for, such as a tensor; what was there before stays.
     """
-    path = folder / (RECORD if isinstance(content, Record) else PLAN)
-    text = json.dumps(_to_json(dataclasses.asdict(content)), indent=1, allow_nan=False) + "\n"
+    path = folder / (RECORD_FILE if isinstance(content, Record) else PLAN_FILE)
+    text = json.dumps(_convert_to_json(dataclasses.asdict(content)), indent=1, allow_nan=False) + "\n"
     folder.mkdir(parents=True, exist_ok=True)
     draft = folder / f".{path.name}.{os.getpid()}.tmp"
     try:
@@ -140,37 +140,40 @@ def write(content: Record | Plan, folder: Path) -> Path:
     return path
 
 
-def write_progress(folder: Path, update: int, of: int | None) -> None:
+def write_progress(folder: Path, update: int, max_updates: int | None) -> None:
     """Leave word in a run's folder of how far training has come: update `update`, of `of` if that is known."""
-    draft = folder / f".{PROGRESS}.{os.getpid()}.tmp"
-    draft.write_text(json.dumps([update, of]), encoding="utf-8")
-    os.replace(draft, folder / PROGRESS)
+    draft = folder / f".{PROGRESS_FILE}.{os.getpid()}.tmp"
+    draft.write_text(json.dumps([update, max_updates]), encoding="utf-8")
+    os.replace(draft, folder / PROGRESS_FILE)
 
 
 def read_progress(folder: Path) -> tuple[int, int | None] | None:
     """What `write_progress` wrote, or None where there is nothing to read."""
     try:
-        update, of = json.loads((folder / PROGRESS).read_text(encoding="utf-8"))
+        update, of = json.loads((folder / PROGRESS_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError, TypeError, RecursionError):
         return None
     return (update, of) if type(update) is int and (of is None or type(of) is int) else None
 
 
-def read(path: Path) -> Record:
+def read_record(path: Path) -> Record:
     """The record in the file `path`.
 
     Raises:
         RecordError: unreadable, no JSON, another schema version, or a field missing, unknown or mistyped.
     """
-    return _read(Record, path)
+    return _read_json(Record, path)
 
 
-def read_plan(path: Path, *, printable: bool = False) -> Plan:
-    """The plan in the file `path`; raises as `read` does. With `printable`, texts are as `read_all` has them."""
-    return _read(Plan, path, printable=printable)
+def read_plan(path: Path, *, replace_unprintable: bool = False) -> Plan:
+    """The plan in the file `path`.
+
+    Raises as `read_record` does. With `printable`, texts are as `read_records` has them.
+    """
+    return _read_json(Plan, path, replace_unprintable=replace_unprintable)
 
 
-def read_all(
+def read_records(
     folder: Path, find_fault: Callable[[Record], str | None] = lambda record: None
 ) -> tuple[list[Record], list[RecordError]]:
     """Read every record below `folder`, to be shown: by run_id, and what is wrong with those that are left out.
@@ -187,12 +190,12 @@ def read_all(
     problems: list[RecordError] = []
     for parent, below, files in os.walk(folder):
         below.sort()
-        if RECORD not in files:
+        if RECORD_FILE not in files:
             continue
         below.clear()
-        path = Path(parent, RECORD)
+        path = Path(parent, RECORD_FILE)
         try:
-            record = _read(Record, path, printable=True)
+            record = _read_json(Record, path, replace_unprintable=True)
             fault = find_fault(record)
             if fault is not None:
                 raise RecordError(f"{path}: {fault}")
@@ -206,53 +209,53 @@ def read_all(
     return [records[run_id] for run_id in sorted(records)], problems
 
 
-def build(cls: type[T], content: Any, where: str) -> T:
+def build_dataclass(cls: type[T], content: Any, location: str) -> T:
     """The dataclass `cls` from what a JSON or YAML file holds; `where` names the file, and the key in it.
 
     Raises:
         RecordError: a field that is missing, unknown or of a wrong type.
     """
     if not isinstance(content, dict):
-        raise RecordError(f"{where}: expected {_name(cls)}, given {_shown(content)}")
+        raise RecordError(f"{location}: expected {_format_type(cls)}, given {_format_value(content)}")
     hints = _hints(cls)
     for key in content:
         if key not in hints:
-            raise RecordError(f"{where}: no such field: {key}; expected {', '.join(hints)}")
+            raise RecordError(f"{location}: no such field: {key}; expected {', '.join(hints)}")
     for field in dataclasses.fields(cls):  # type: ignore[arg-type]
         required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         if required and field.name not in content:
-            raise RecordError(f"{where}: the field {field.name} is missing")
-    return cls(**{key: _typed(hints[key], value, f"{where}: {key}") for key, value in content.items()})
+            raise RecordError(f"{location}: the field {field.name} is missing")
+    return cls(**{key: _convert_value(hints[key], value, f"{location}: {key}") for key, value in content.items()})
 
 
 _hints: Callable[[Any], dict[str, Any]] = functools.cache(get_type_hints)
 
 
-def _typed(hint: Any, value: Any, where: str) -> Any:
+def _convert_value(hint: Any, value: Any, location: str) -> Any:
     """`value` as `hint` wants it."""
     origin, inner = get_origin(hint), get_args(hint)
     if hint is Any:
         return value
     if origin in (Union, UnionType) and len(inner) == 2 and NoneType in inner:
-        return None if value is None else _typed(inner[inner[0] is NoneType], value, where)
+        return None if value is None else _convert_value(inner[inner[0] is NoneType], value, location)
     if origin in (list, dict) and type(value) is origin and inner[-1] is Any:
         return value
     if origin is list and isinstance(value, list):
-        return [_typed(inner[0], item, f"{where}[{index}]") for index, item in enumerate(value)]
+        return [_convert_value(inner[0], item, f"{location}[{index}]") for index, item in enumerate(value)]
     if origin is dict and isinstance(value, dict):
-        return {key: _typed(inner[1], item, f"{where}.{key}") for key, item in value.items()}
+        return {key: _convert_value(inner[1], item, f"{location}.{key}") for key, item in value.items()}
     if dataclasses.is_dataclass(hint):
-        return build(hint, value, where)  # type: ignore[arg-type]
+        return build_dataclass(hint, value, location)  # type: ignore[arg-type]
     if isinstance(hint, type) and issubclass(hint, Enum) and value in [member.value for member in hint]:
         return hint(value)
     if hint is float and type(value) is int:
         return float(value)
     if type(value) is hint:
         return value
-    raise RecordError(f"{where}: expected {_name(hint)}, given {_shown(value)}")
+    raise RecordError(f"{location}: expected {_format_type(hint)}, given {_format_value(value)}")
 
 
-def _name(hint: Any) -> str:
+def _format_type(hint: Any) -> str:
     kind = get_origin(hint) or hint
     if isinstance(kind, type) and issubclass(kind, Enum):
         return f"one of {', '.join(member.name for member in kind)}"
@@ -260,65 +263,66 @@ def _name(hint: Any) -> str:
     return names.get(kind, "keys with values")
 
 
-def _shown(value: Any) -> str:
+def _format_value(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _read(cls: type[T], path: Path, *, printable: bool = False) -> T:
+def _read_json(cls: type[T], path: Path, *, replace_unprintable: bool = False) -> T:
     try:
         text = path.read_bytes()
-        content = json.loads(text, parse_constant=_refuse, parse_int=_whole_number)
+        content = json.loads(text, parse_constant=_reject_constant, parse_int=_parse_integer)
     except OSError as error:
         raise RecordError(f"{path}: cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise RecordError(f"{path}: not valid JSON: {error}") from error
     except RecursionError as error:
         raise RecordError(f"{path}: not valid JSON: nested too deeply") from error
-    if printable and (b"\\" in text or b"\x7f" in text or not text.isascii()):
-        content = _printable(content)
+    if replace_unprintable and (b"\\" in text or b"\x7f" in text or not text.isascii()):
+        content = _replace_unprintable(content)
     version = content.get("schema_version") if isinstance(content, dict) else None
-    if version not in _READS:
+    if version not in _READABLE_VERSIONS:
         raise RecordError(
-            f"{path}: schema version {version}, where this attnbench reads {' and '.join(map(str, _READS))}; "
+            f"{path}: schema version {version}, "
+            f"where this attnbench reads {' and '.join(map(str, _READABLE_VERSIONS))}; "
             "read it with the version that wrote it"
         )
     content |= {"schema_version": SCHEMA_VERSION}
     named = b'"NaN"' in text or b'Infinity"' in text  # else there is nothing to look for, in a thousand records
-    return build(cls, _from_json(content) if named else content, str(path))
+    return build_dataclass(cls, _convert_from_json(content) if named else content, str(path))
 
 
 # What no file or terminal takes: halves of characters, and control characters.
 _UNPRINTABLE = re.compile("[\\ud800-\\udfff\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x9f]")
-_MOST_DIGITS = 300  # of a whole number: a float takes some more
+_MAX_DIGITS = 300  # of a whole number: a float takes some more
 
 
-def _whole_number(digits: str) -> int:
+def _parse_integer(digits: str) -> int:
     """Parse a whole number that can be computed with."""
-    if len(digits) > _MOST_DIGITS:
+    if len(digits) > _MAX_DIGITS:
         raise ValueError(f"a number of {len(digits)} digits, which no computation takes")
     return int(digits)
 
 
-def _printable(value: Any) -> Any:
+def _replace_unprintable(value: Any) -> Any:
     """Return `value` with U+FFFD for every half of a character and control character in its texts."""
     if isinstance(value, dict):
-        return {_printable(key): _printable(item) for key, item in value.items()}
+        return {_replace_unprintable(key): _replace_unprintable(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_printable(item) for item in value]
+        return [_replace_unprintable(item) for item in value]
     return _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", value) if isinstance(value, str) else value
 
 
-def _refuse(constant: str) -> Any:
+def _reject_constant(constant: str) -> Any:
     raise ValueError(f"{constant} is no JSON number")
 
 
-def _to_json(value: Any) -> Any:
+def _convert_to_json(value: Any) -> Any:
     """Enums by value, numbers that JSON lacks by name; reading takes a text like that for the number."""
     if isinstance(value, dict):
-        return {key: _to_json(item) for key, item in value.items()}
+        return {key: _convert_to_json(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_to_json(item) for item in value]
+        return [_convert_to_json(item) for item in value]
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, float) and not math.isfinite(value):
@@ -326,9 +330,9 @@ def _to_json(value: Any) -> Any:
     return value
 
 
-def _from_json(value: Any) -> Any:
+def _convert_from_json(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _from_json(item) for key, item in value.items()}
+        return {key: _convert_from_json(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_from_json(item) for item in value]
-    return _NOT_FINITE.get(value, value) if isinstance(value, str) else value
+        return [_convert_from_json(item) for item in value]
+    return _NON_FINITE_VALUES.get(value, value) if isinstance(value, str) else value

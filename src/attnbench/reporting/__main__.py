@@ -8,14 +8,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from attnbench.process.output import command, leave
+from attnbench.process.output import exit_process, make_command
 from attnbench.records.record import RecordError
 from attnbench.reporting.page import MAPS_MEGABYTES, write_page
 
 _IMPORT = "import-wandb"  # a door of its own, for it asks W&B; here too, since records are what comes of it
 
 
-@command(is_output_result=False)
+@make_command(is_output_result=False)
 def main(argv: Sequence[str] | None = None) -> int:
     """Do what is asked, and say where it is; 0, or 2 after one sentence about what is wrong."""
     given = list(sys.argv[1:] if argv is None else argv)
@@ -62,4 +62,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    leave(main())
+    exit_process(main())

@@ -128,7 +128,7 @@ def _read(path: Path, stem: str) -> dict[str, Picture]:
     found: dict[str, Picture] = {}
     for name, parts in held.items():
         kind = PatchAttention if "rollout" in parts else AttentionMap
-        found[name] = kind.of_arrays(name, parts)
+        found[name] = kind.from_arrays(name, parts)
     return found
 
 
@@ -143,19 +143,19 @@ def _example(picture: Picture) -> tuple[Any, ...]:
 
 def _draw_tokens(atlas: Atlas, maps: Sequence[AttentionMap]) -> Sheet:
     """An axes a run, all of one scale, and cells of one size."""
-    from attnbench.visualization.attention_maps import COLOURS
-    from attnbench.visualization.canvas import blank_figure
+    from attnbench.visualization.attention_maps import COLORBAR_LABEL
+    from attnbench.visualization.canvas import create_figure
 
     left, below = (0.4 + 0.05 * max(map(len, tokens)) for tokens in (maps[0].queries, maps[0].keys))
-    sizes = [(_CELL * width, _CELL * height) for width, height in (one.cells for one in maps)]
+    sizes = [(_CELL * width, _CELL * height) for width, height in (one.grid_size for one in maps)]
     places, (broad, high) = _packed([(left + width + _CAPTION, _HEAD + height + below) for width, height in sizes])
-    sheet = blank_figure(broad + 0.5, high)
+    sheet = create_figure(broad + 0.5, high)
     for (x, y), size, panel, one in zip(places, sizes, atlas.panels, maps, strict=True):
         box = ((x + left) / (broad + 0.5), 1 - (y + _HEAD + size[1]) / high, size[0] / (broad + 0.5), size[1] / high)
         image = one.draw_on(sheet.add_axes(box), wrapped(panel.label, int(12 * (left + size[0])), lines=2), _LETTERS)
     bar = sheet.add_axes((broad / (broad + 0.5), 1 - (_HEAD + min(2.0, sizes[0][1])) / high,
                           0.12 / (broad + 0.5), min(2.0, sizes[0][1]) / high))  # fmt: skip
-    sheet.colorbar(image, cax=bar, label=COLOURS).outline.set_visible(False)
+    sheet.colorbar(image, cax=bar, label=COLORBAR_LABEL).outline.set_visible(False)
     bar.grid(visible=False)
     if atlas.layout.title:
         sheet.text(0, 1, wrapped(atlas.layout.title, int(11 * broad)), va="bottom", fontsize=11)
@@ -176,18 +176,22 @@ def _packed(sizes: Sequence[tuple[float, float]]) -> tuple[list[tuple[float, flo
 
 def _draw_patches(atlas: Atlas) -> Sheet:
     """A block of tiles a run, from left to right, on one page."""
-    from attnbench.visualization.canvas import Page
+    from attnbench.visualization.canvas import Canvas
     from attnbench.visualization.image_classification import PatchAttention
 
     pictures = [panel.picture for panel in atlas.panels if isinstance(panel.picture, PatchAttention)]
     gap = 2 * _CAPTION
     places, (broad, high) = _packed([(width + gap, height + gap) for width, height in (one.extent for one in pictures)])
-    page = Page()
+    page = Canvas()
     for page.origin, panel, one in zip(places, atlas.panels, pictures, strict=True):
         one.draw_on(page)
-        page.text(wrapped(panel.label, int(9 * one.extent[0]), lines=2), 0, -_CAPTION, 10, va="bottom", weight="bold")
+        page.draw_text(
+            wrapped(panel.label, int(9 * one.extent[0]), lines=2), 0, -_CAPTION, 10, va="bottom", weight="bold"
+        )
     page.origin = (0.0, 0.0)
     if atlas.layout.title:
-        page.text(wrapped(atlas.layout.title, int(8 * broad)), 0, -2 * _CAPTION, 12, va="bottom")
-    page.text(wrapped(" ".join(atlas.notes), int(15 * broad), lines=6), 0, high - _CAPTION, 8, color="0.3", va="top")
+        page.draw_text(wrapped(atlas.layout.title, int(8 * broad)), 0, -2 * _CAPTION, 12, va="bottom")
+    page.draw_text(
+        wrapped(" ".join(atlas.notes), int(15 * broad), lines=6), 0, high - _CAPTION, 8, color="0.3", va="top"
+    )
     return page.figure

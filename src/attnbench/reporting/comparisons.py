@@ -164,7 +164,7 @@ def _text(test: TextTest) -> _OutputTest:
         if not isinstance(signature, str):
             raise RecordError("no signature")
         # Text that a model writes tokenised is scored as ordinary text too, and kept in both forms.
-        form = "" if "tok:none" in signature else "detokenised."
+        form = "" if "tok:none" in signature else "detokenized."
         hypotheses, references = (
             _lines(ours, folder, key, "hypothesis", form),
             _lines(ours, folder, key, "reference", form),

@@ -9,7 +9,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from attnbench.records.history import AXES
+from attnbench.records.history import AXIS_KEYS
 from attnbench.records.record import RecordError
 from attnbench.reporting.keys import EXPECTED, ROOTS, Best, RowKey
 
@@ -38,7 +38,7 @@ _LOGS = frozenset({"log", "log_y"})
 _TAKES = {
     FigureKind.bins: _Takes(options=frozenset({"log_y", "min_count"})),
     FigureKind.lines: _Takes("a config key", _LOGS),
-    FigureKind.curves: _Takes(f"one of {', '.join(AXES)}", _LOGS | {"smooth"}),
+    FigureKind.curves: _Takes(f"one of {', '.join(AXIS_KEYS)}", _LOGS | {"smooth"}),
     FigureKind.pareto: _Takes(f"a place in the record that begins with {', '.join(sorted(ROOTS))}",
                               _LOGS | {"best", "best_x"}),
     FigureKind.heat: _Takes("a config key", frozenset({"digits"}), group=True),
@@ -103,7 +103,7 @@ class FigureLayout:
     def _wrong_place(self) -> str | None:
         """A y or x where nothing can be found."""
         if self.kind is FigureKind.curves:
-            return None if self.x in AXES else f"x: given {self.x}, expected {_TAKES[self.kind].x}"
+            return None if self.x in AXIS_KEYS else f"x: given {self.x}, expected {_TAKES[self.kind].x}"
         if self.kind is FigureKind.atlas:
             fits = re.fullmatch(r"[\w-]+", self.y) is not None
             return None if fits else f"y: given {self.y}, expected a picture's name, such as cross-0 or attention-0"

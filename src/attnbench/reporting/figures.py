@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from attnbench.records.history import HISTORY, count_damaged_lines, read
+from attnbench.records.history import HISTORY_FILE, count_damaged_lines, read_history
 from attnbench.records.record import RecordError
 from attnbench.reporting.bins import COUNT, count_sentences, find_bins, merge_small_bins, range_text
 from attnbench.reporting.cells import build_cell, is_number
@@ -335,7 +335,7 @@ def by_progress(runs: Sequence[Run], layout: FigureLayout, where: str, folder: P
         line, short, damaged = _average(group, layout, folder)
         lines.append(line)
         if damaged:
-            lost = f"{damaged} line{'s' * (damaged > 1)} of {HISTORY} cannot be read"
+            lost = f"{damaged} line{'s' * (damaged > 1)} of {HISTORY_FILE} cannot be read"
             remarks.append(f"{told(group.label, legend)}: {lost}, and {'are' if damaged > 1 else 'is'} left out.")
         if short:
             remarks.append(f"{told(group.label, legend)}: from update {short[0]:g} on, not every seed has a number.")
@@ -398,7 +398,7 @@ def _curve(run: Run, layout: FigureLayout, folder: Path | None) -> tuple[str, Cu
     """Read why a run has no curve, or nothing and the curve; and how many lines of its history cannot be read."""
     if not run.finished or folder is None:
         return ("no history" if run.finished else run.state), {}, 0
-    entries = read(folder / run.run_id)
+    entries = read_history(folder / run.run_id)
     damaged = count_damaged_lines(folder / run.run_id, len(entries))
     if not entries:
         return "no history", {}, damaged

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from attnbench.records.record import RecordError, build
+from attnbench.records.record import RecordError, build_dataclass
 from attnbench.reporting.figure_specs import FigureLayout, check_figures
 from attnbench.reporting.keys import EXPECTED, ROOTS, Best, RowKey, same
 
@@ -124,7 +124,7 @@ def read_layout(folder: Path) -> tuple[Layout, Paper]:
     for holder, part in [(content, "rows"), (content, "columns"), *((figure, "group") for figure in drawn)]:
         if isinstance(holder.get(part), list):  # `- model.depth` is short for `- key: model.depth`
             holder[part] = [{"key": item} if isinstance(item, str) else item for item in holder[part]]
-    layout = build(Layout, content, str(path))
+    layout = build_dataclass(Layout, content, str(path))
     for column in layout.columns:
         for place in filter(None, (column.key, column.above)):
             if place.partition(".")[0] not in ROOTS:
@@ -141,7 +141,7 @@ def agrees(config: Mapping[str, Any], where: Mapping[str, Any]) -> bool:
 
 
 def _read_paper(path: Path) -> Paper:
-    paper = build(Paper, _load(path), str(path))
+    paper = build_dataclass(Paper, _load(path), str(path))
     for index, number in enumerate(paper.numbers):
         if number.source not in paper.sources:
             known = ", ".join(sorted(paper.sources)) or "none"

@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 
 from attnbench.data.text_files import split_lines
-from attnbench.records.history import HISTORY, count_damaged_lines, read
-from attnbench.records.record import RECORD, Record, RecordError
+from attnbench.records.history import HISTORY_FILE, count_damaged_lines, read_history
+from attnbench.records.record import RECORD_FILE, Record, RecordError
 from attnbench.reporting.aggregation import Table, default_columns
 from attnbench.reporting.attention_figures import READ_ERRORS
 from attnbench.reporting.cells import is_number, number_text
-from attnbench.reporting.runs import Run, flatten, gather, read_plan_of, read_records
+from attnbench.reporting.runs import Run, flatten, gather, load_records, read_plan_of
 from attnbench.reporting.tables import load_table
 
 _LOG_LINES, _LOG_BYTES = 60, 2**16  # of the end of a run's log
@@ -51,7 +51,7 @@ def collect(folders: Sequence[Path]) -> Sources:
     places: dict[str, Path] = {}
     problems: list[str] = []
     for folder in folders:
-        records, faults = read_records(folder)
+        records, faults = load_records(folder)
         plan = read_plan_of(folder)
         for run in gather(records, plan):
             if run.run_id not in runs or runs[run.run_id].record is None:
@@ -63,7 +63,7 @@ def collect(folders: Sequence[Path]) -> Sources:
 
 def _run_folders(folder: Path) -> Iterator[Path]:
     for parent, below, names in os.walk(folder):
-        if RECORD in names:
+        if RECORD_FILE in names:
             below.clear()
             yield Path(parent)
 
@@ -220,7 +220,7 @@ def read_curves(folder: Path) -> Curves | None:
     Its numbers are SE float32, NaN where an entry has none, to four digits; counts are exact, each as what it adds to
     the one before. First come all lowest bytes, then the next, which compresses better.
     """
-    found = read(folder)
+    found = read_history(folder)
     damaged = count_damaged_lines(folder, len(found))
     entries = _thinned(found)
     if not entries:
@@ -406,7 +406,7 @@ def _content(sources: Sources, maps_megabytes: float) -> tuple[dict[str, Any], l
     for run, found in zip(sources.runs, curves, strict=True):
         if found is not None and found.damaged:
             lines_lost = f"{found.damaged} line{'s' * (found.damaged > 1)}"
-            notes.append(f"{run.run_id}/{HISTORY}: {lines_lost} cannot be read, and the curves are without them.")
+            notes.append(f"{run.run_id}/{HISTORY_FILE}: {lines_lost} cannot be read, and the curves are without them.")
     missing = sum(map(len, drawn)) - sum(map(len, kept))
     if missing:
         notes.append(

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from attnbench.records.identity import identity_part
-from attnbench.records.record import PLAN, Plan, Record, RecordError, Status, read_all, read_plan
+from attnbench.records.identity import select_identity
+from attnbench.records.record import PLAN_FILE, Plan, Record, RecordError, Status, read_plan, read_records
 from attnbench.reporting.keys import RowKey
 from attnbench.reporting.layout import Column, Layout, agrees
 
@@ -35,7 +35,7 @@ class Run:
     @property
     def state(self) -> str:
         """How far it has come, or why no further, in words."""
-        return "not run" if self.record is None else self.record.state
+        return "not run" if self.record is None else self.record.status_label
 
     @property
     def finished(self) -> bool:
@@ -69,9 +69,9 @@ def _find_fault(run_id: str, config: Mapping[str, Any]) -> str | None:
     return None
 
 
-def read_records(folder: Path) -> tuple[list[Record], list[str]]:
+def load_records(folder: Path) -> tuple[list[Record], list[str]]:
     """Read every record below `folder` that a table can use; and a sentence for each that is left out."""
-    records, faults = read_all(folder, find_fault)
+    records, faults = read_records(folder, find_fault)
     return records, [str(fault).replace(str(folder), folder.name) for fault in faults]
 
 
@@ -81,10 +81,10 @@ def read_plan_of(folder: Path) -> Plan | None:
     Raises:
         RecordError: it cannot be read, or has a run that a table cannot use.
     """
-    path = folder / PLAN
+    path = folder / PLAN_FILE
     if not path.is_file():
         return None
-    plan = read_plan(path, printable=True)
+    plan = read_plan(path, replace_unprintable=True)
     for index, run in enumerate(plan.runs):
         fault = _find_fault(run.run_id, run.config)
         if fault is not None:
@@ -118,7 +118,7 @@ def gather(records: Sequence[Record], plan: Plan | None) -> list[Run]:
     for record in records:
         known[record.run_id] = (record.config, record)
     return [
-        Run(run_id, flatten(config), flatten(identity_part(config)), record)
+        Run(run_id, flatten(config), flatten(select_identity(config)), record)
         for run_id, (config, record) in sorted(known.items())
     ]
 

@@ -159,9 +159,9 @@ def text_test(
     from sacrebleu.metrics.chrf import CHRF
     from sacrebleu.significance import PairedTest
 
-    from attnbench.metrics.tokenization import check_tokenizer, tokenizer_of
+    from attnbench.metrics.tokenization import check_tokenizer, parse_tokenizer
 
-    lowercase, tokenizer = "case:lc" in signature.split("|"), tokenizer_of(signature)
+    lowercase, tokenizer = "case:lc" in signature.split("|"), parse_tokenizer(signature)
     scored: Metric = CHRF(lowercase=lowercase)
     if tokenizer is not None:
         check_tokenizer(tokenizer, tokenizer)

@@ -12,7 +12,7 @@ from attnbench.reporting.effects import effects
 from attnbench.reporting.figure_registry import draw
 from attnbench.reporting.formats import FORMATS, markdown
 from attnbench.reporting.layout import LAYOUT, Layout, Paper, read_layout
-from attnbench.reporting.runs import read_plan_of, read_records
+from attnbench.reporting.runs import load_records, read_plan_of
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def read_source(folder: Path, experiments: Path, name: str | None = None) -> Sou
         RecordError: no records and no plan, no layout of the `name` asked for, or a layout or plan that cannot be
             taken.
     """
-    records, problems = read_records(folder)
+    records, problems = load_records(folder)
     plan = read_plan_of(folder)
     if not records and not plan:
         others = [path.name for path in folder.parent.glob("*") if path.is_dir() and path != folder]

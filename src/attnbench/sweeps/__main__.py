@@ -7,12 +7,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from attnbench.process.output import command, leave
+from attnbench.process.output import exit_process, make_command
 from attnbench.records.record import RecordError
 from attnbench.sweeps.status import table
 
 
-@command(is_output_result=True)
+@make_command(is_output_result=True)
 def main(argv: Sequence[str] | None = None) -> int:
     """Do what is asked; 0, or 2 after a sentence a fault about what is wrong."""
     parser = argparse.ArgumentParser(
@@ -55,4 +55,4 @@ def _hand_over(overrides: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    leave(main())
+    exit_process(main())

@@ -12,13 +12,15 @@ from hydra._internal.utils import get_args_parser
 
 from attnbench.config import Fault
 from attnbench.config.data import FilesConfig
-from attnbench.config.fields import is_path
+from attnbench.config.fields import is_path_field
 from attnbench.config.images import ImageFolderConfig
 from attnbench.config.tracking import PathsConfig
 from attnbench.sweeps.compose import CONFIG_NAME
 
 _GROUPS = (("paths", PathsConfig), ("data", FilesConfig), ("data", ImageFolderConfig))
-_PATHS = {f"{group}.{field.name}" for group, kind in _GROUPS for field in dataclasses.fields(kind) if is_path(field)}
+_PATHS = {
+    f"{group}.{field.name}" for group, kind in _GROUPS for field in dataclasses.fields(kind) if is_path_field(field)
+}
 _SHOWS = ("cfg", "info", "hydra_help", "shell_completion")
 _SAFE = re.compile(r"[\w/.+-]+")  # text that Hydra reads without quotes
 

@@ -30,8 +30,8 @@ from omegaconf.errors import OmegaConfBaseException
 from attnbench.config import Config, ConfigError, Fault
 from attnbench.config import root as schema
 from attnbench.config.folder import CONFIG_FOLDER
-from attnbench.data.checksums import check
-from attnbench.records.identity import run_id
+from attnbench.data.checksums import validate_config
+from attnbench.records.identity import compute_run_id
 from attnbench.sweeps import override_errors
 from attnbench.sweeps.user_files import find_fault
 
@@ -59,7 +59,7 @@ def register() -> None:
     """Make the schema and our resolvers known to Hydra, in this process; a second time changes nothing."""
     version.setbase(VERSION_BASE)
     setup_globals()
-    schema.register()
+    schema.register_schema()
     OmegaConf.register_new_resolver("run_id", _run_id, replace=True)
 
 
@@ -73,7 +73,7 @@ def without_hydra(composed: DictConfig) -> DictConfig:
 
 def _run_id(*, _root_: DictConfig) -> str:
     """`${run_id:}`: the folder that a run has, whatever it is started by."""
-    return run_id(check(without_hydra(_root_)))
+    return compute_run_id(validate_config(without_hydra(_root_)))
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ class Values:
         if wrong:
             return None, wrong
         try:
-            return check(Config(**parts)), []
+            return validate_config(Config(**parts)), []
         except ConfigError as error:
             return None, error.faults
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
-from attnbench.process.output import is_live
-from attnbench.records.record import Kind, read_progress
+from attnbench.process.output import supports_cursor_control
+from attnbench.records.record import FailureReason, read_progress
 
 _SHOWN = 12  # running runs in the table
 
@@ -52,7 +52,7 @@ def why(error: Mapping[str, str], output: Sequence[str] = ()) -> list[str]:
 
     None where the error's sentence says all: files that cannot be written, a config or data that is refused.
     """
-    if error.get("kind") in (Kind.disk_full, Kind.not_writable, Kind.refused):
+    if error.get("kind") in (FailureReason.disk_full, FailureReason.not_writable, FailureReason.refused):
         return []
     text = error.get("traceback", "")
     lines = text.splitlines()[-6:] if text else list(output)
@@ -112,7 +112,7 @@ class Board:
     """Prints lines; on a terminal with a table below them, drawn anew with each line and each `draw`."""
 
     def __init__(self, tell: Callable[[str], None] | None = None) -> None:
-        self.live = tell is None and is_live(sys.stdout)
+        self.live = tell is None and supports_cursor_control(sys.stdout)
         self._tell = tell or _print
         self._table: list[str] = []
 

@@ -6,7 +6,7 @@ from hydra.core.utils import JobStatus, run_job
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from attnbench.records.ranks import rank
+from attnbench.records.ranks import get_rank
 from attnbench.sweeps.compose import JobConfig, register
 
 
@@ -31,7 +31,7 @@ def run_hydra_job(context: HydraContext, task_function: TaskFunction, job: JobCo
     place(config, added)
     with open_dict(config):
         config.hydra.overrides.task.extend(added)
-        if rank() > 0:  # what Hydra says of a run, the first rank does
+        if get_rank() > 0:  # what Hydra says of a run, the first rank does
             config.hydra.output_subdir = None
     returned = run_job(
         hydra_context=context,

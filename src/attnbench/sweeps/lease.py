@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from attnbench.process.output import write_now
+from attnbench.process.output import write_unbuffered
 
 _FIRST = "lease.json"
 _BEATS = 4  # signs of life in a lease's term
@@ -101,7 +101,7 @@ class Lease:
         def beat() -> None:
             while not over.wait(min(self.holder.term / _BEATS, _LONGEST_BEAT)):
                 if not self.renew():
-                    write_now(f"attnbench: {self.folder} now belongs to another command\n")
+                    write_unbuffered(f"attnbench: {self.folder} now belongs to another command\n")
                     os.kill(os.getpid(), signal.SIGKILL)
 
         threading.Thread(target=beat, daemon=True).start()

@@ -10,9 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from attnbench.config import Config, ConfigError
-from attnbench.records.identity import resolved, run_id
-from attnbench.records.lifecycle import last_record
-from attnbench.records.record import PLAN, SCHEMA_VERSION, Kind, Plan, PlannedRun, Status, read_plan, write
+from attnbench.records.identity import compute_run_id, config_to_dict
+from attnbench.records.lifecycle import load_previous_record
+from attnbench.records.record import (
+    PLAN_FILE,
+    SCHEMA_VERSION,
+    FailureReason,
+    Plan,
+    PlannedRun,
+    Status,
+    read_plan,
+    write_record,
+)
 from attnbench.sweeps.optuna_study import OptunaOptions, distribution, end, open_study, parameters, value_of, values
 from attnbench.sweeps.search_space import Space
 
@@ -88,24 +97,24 @@ class Search:
             if not trial.state.is_finished():
                 end(self._study, number, "FAIL")
             return False
-        self._runs[number] = PlannedRun(run_id(config), lines, resolved(config))
+        self._runs[number] = PlannedRun(compute_run_id(config), lines, config_to_dict(config))
         return True
 
     def _do(self, trials: Sequence[FrozenTrial]) -> None:
         """Run trials, and tell the study what their records say."""
         if not trials:
             return
-        plan = read_plan(self._folder / PLAN)
+        plan = read_plan(self._folder / PLAN_FILE)
         runs = {planned.run_id: planned for planned in [*plan.runs, *self._runs.values()]}
-        write(Plan(SCHEMA_VERSION, plan.sweep, plan.command, list(runs.values())), self._folder)
+        write_record(Plan(SCHEMA_VERSION, plan.sweep, plan.command, list(runs.values())), self._folder)
         self._launch([self._runs[trial.number].overrides for trial in trials], trials[0].number)
         for trial in trials:
-            record = last_record(self._folder / self._runs[trial.number].run_id)
+            record = load_previous_record(self._folder / self._runs[trial.number].run_id)
             if trial.state.is_finished() or record is None:
                 continue
             if record.status is Status.finished:
                 self._study.tell(trial.number, value_of(self._study, trial.number, record))
-            elif record.state == Kind.pruned:
+            elif record.status_label == FailureReason.pruned:
                 end(self._study, trial.number, "PRUNED")
             # What failed stays open: the same command tries it again.
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from attnbench.records.record import Record
 from attnbench.sweeps.search_space import OPTUNA, Dimension
-from attnbench.training.optuna_trial import Pruner, import_optuna, journal_storage
+from attnbench.training.optuna_trial import Pruner, import_optuna, open_journal_storage
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -74,14 +74,18 @@ def open_study(folder: Path, name: str, options: OptunaOptions, monitor: str | N
         metric = options.metric or monitor or ""
         smaller = metric.rpartition("/")[2] in _SMALLER_IS_BETTER
         direction = Direction.minimize if smaller else Direction.maximize
-    known = sum(name == one for one in optuna.get_all_study_names(journal_storage(folder)))
+    known = sum(name == one for one in optuna.get_all_study_names(open_journal_storage(folder)))
     seed = options.seed + (
-        len(optuna.load_study(study_name=name, storage=journal_storage(folder)).trials) if known else 0
+        len(optuna.load_study(study_name=name, storage=open_journal_storage(folder)).trials) if known else 0
     )
     random = options.sampler is Sampler.random
     sampler: Any = optuna.samplers.RandomSampler(seed=seed) if random else optuna.samplers.TPESampler(seed=seed)
     study: Study = optuna.create_study(
-        storage=journal_storage(folder), study_name=name, direction=direction.name, sampler=sampler, load_if_exists=True
+        storage=open_journal_storage(folder),
+        study_name=name,
+        direction=direction.name,
+        sampler=sampler,
+        load_if_exists=True,
     )
     told = {
         "metric": options.metric,

@@ -16,8 +16,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import ValidationError
 
 from attnbench.config import Fault
-from attnbench.config.fields import describe_type, hints_of
-from attnbench.config.tracking import LONGEST_NAME
+from attnbench.config.fields import describe_type, get_type_hints
+from attnbench.config.tracking import MAX_NAME_LENGTH
 
 
 def typed(override: Override) -> str:
@@ -96,8 +96,14 @@ def _check_count(value: Any) -> None:
 
 
 def _check_name(value: Any) -> None:
-    if not isinstance(value, str) or not value or "/" in value or len(value) > LONGEST_NAME or not value.isprintable():
-        raise ValueError(f"expected a file name of at most {LONGEST_NAME} characters")
+    if (
+        not isinstance(value, str)
+        or not value
+        or "/" in value
+        or len(value) > MAX_NAME_LENGTH
+        or not value.isprintable()
+    ):
+        raise ValueError(f"expected a file name of at most {MAX_NAME_LENGTH} characters")
 
 
 # A sweep's combinations are all planned, and checked, before the first run.
@@ -205,7 +211,7 @@ def _keys(node: Any, prefix: str = "") -> Iterator[str]:
 
 def _hint(node: DictConfig, leaf: str) -> Any:
     kind = OmegaConf.get_type(node)
-    return hints_of(kind).get(leaf, Any) if kind is not None and dataclasses.is_dataclass(kind) else Any
+    return get_type_hints(kind).get(leaf, Any) if kind is not None and dataclasses.is_dataclass(kind) else Any
 
 
 def key_of(error: BaseException) -> str | None:

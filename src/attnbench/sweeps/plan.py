@@ -13,8 +13,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from attnbench.config import Config, ConfigError, Fault
-from attnbench.data.checksums import missing
-from attnbench.records.identity import resolved, run_id
+from attnbench.data.checksums import find_missing_files
+from attnbench.records.identity import compute_run_id, config_to_dict
 from attnbench.records.record import SCHEMA_VERSION, Plan, PlannedRun
 from attnbench.sweeps import override_errors, search_space
 from attnbench.sweeps.compose import Composer, shared_composer
@@ -62,9 +62,9 @@ def expand(command: Sequence[str], *, multirun: bool, config_dir: str | None = N
         config, found = composer.compose(parsed)
         wrong += [*found, *unused.faults(parsed)]
         if config is not None:
-            wrong += missing(config.data)
+            wrong += find_missing_files(config.data)
         if config is not None and number < len(combinations):
-            planned = PlannedRun(run_id(config), lines, resolved(config))
+            planned = PlannedRun(compute_run_id(config), lines, config_to_dict(config))
             runs.setdefault(planned.run_id, planned)
     wrong += _folders(runs.values())
     _refuse(wrong)
@@ -121,7 +121,7 @@ def sweep_folder(config: Mapping[str, Any]) -> Path:
 
 def run_folder(config: Config) -> Path:
     """Return the folder of one run, `hydra.run.dir` of config.yaml."""
-    return Path(config.paths.output, config.sweep.name, run_id(config))
+    return Path(config.paths.output, config.sweep.name, compute_run_id(config))
 
 
 def _refuse(found: Iterable[Fault]) -> None:

@@ -24,10 +24,10 @@ from typing import Any
 from attnbench.config import Config
 from attnbench.process import interrupts, parent_watch
 from attnbench.process.interrupts import SIGNALS
-from attnbench.process.output import use_descriptors
-from attnbench.records.lifecycle import error_of, kernel_kills, of_another_rank
-from attnbench.records.ranks import Place, started, take_place
-from attnbench.records.record import PROGRESS, RECORD
+from attnbench.process.output import write_to_descriptors
+from attnbench.records.lifecycle import build_exception_error, count_oom_kills, is_caused_by_other_rank
+from attnbench.records.ranks import RankContext, get_world_size, set_rank_context
+from attnbench.records.record import PROGRESS_FILE, RECORD_FILE
 from attnbench.sweeps.lease import Lease
 from attnbench.sweeps.stop_signals import blocked
 
@@ -43,7 +43,7 @@ class Job:
     """One run: where its record goes, and what to call (picklable) in a process of its own.
 
     `target` is called with `args` and a list of overrides that the supervisor adds to the run's own, such as
-    `trainer.threads=2`: placement, which is no part of a run's identity.
+    `trainer.num_threads=2`: placement, which is no part of a run's identity.
     """
 
     title: str  # what tells it from the others
@@ -73,12 +73,12 @@ def serve(preload: Sequence[str]) -> None:
     # end it under a job; each job unblocks them when it is ready to be stopped, and until then they wait.
     resource_tracker.ensure_running()  # first: it unblocks signals when it starts
     if threading.current_thread() is threading.main_thread():  # the kernel would take a thread's end for ours
-        os.environ[parent_watch.SUPERVISOR] = str(os.getpid())
+        os.environ[parent_watch.SUPERVISOR_VARIABLE] = str(os.getpid())
     try:
         with blocked():
             forkserver.ensure_running()
     finally:
-        os.environ.pop(parent_watch.SUPERVISOR, None)
+        os.environ.pop(parent_watch.SUPERVISOR_VARIABLE, None)
 
 
 def _shorten_socket_folder() -> None:
@@ -105,16 +105,16 @@ class Child:
         self._codes: dict[int, int] = {}  # exit codes by rank, in the order in which they ended
         self._failed: float | None = None  # when the first rank did
         self._asked = 0
-        self._kills = kernel_kills()
+        self._kills = count_oom_kills()
         self._rest = b""
         self.tail: deque[str] = deque(maxlen=_TAIL)
         self.silent = False  # it has closed its output
-        self._folder, self._hung_minutes = job.folder, job.config.sweep.hung_minutes
+        self._folder, self._hung_minutes = job.folder, job.config.sweep.hang_timeout_minutes
         self._hung = False
         self._signs: list[int] = []
         self._moved = time.monotonic()
         with output:
-            places = _places(context, job.config.trainer.devices if started() == 1 else 1)
+            places = _places(context, job.config.trainer.devices if get_world_size() == 1 else 1)
             try:
                 for place in places:
                     self._start(context, (output, lease, job, list(added), place))
@@ -203,11 +203,11 @@ class Child:
         if _SERVER_GONE in self._codes.values():
             self.kill()
         failed = [rank for rank, code in self._codes.items() if code]
-        drawn = [rank for rank in failed if of_another_rank(words[rank])]
+        drawn = [rank for rank in failed if is_caused_by_other_rank(words[rank])]
         cause = next((rank for rank in failed if rank not in drawn), failed[0] if failed else 0)
         for process in self._processes:
             process.close()
-        short = kernel_kills() > self._kills
+        short = count_oom_kills() > self._kills
         return Ended(self._codes[cause], words[cause], cause, short, self._hung)
 
     def _kill_if_stuck(self) -> None:
@@ -215,7 +215,7 @@ class Child:
         if self._hung_minutes is None:
             return
         signs = []
-        for name in (RECORD, PROGRESS):
+        for name in (RECORD_FILE, PROGRESS_FILE):
             with contextlib.suppress(OSError):
                 signs.append((self._folder / name).stat().st_mtime_ns)
         if signs != self._signs:
@@ -233,16 +233,18 @@ class Child:
                     os.kill(process.pid, number)
 
 
-def _places(context: ForkServerContext, count: int) -> list[Place | None]:
+def _places(context: ForkServerContext, count: int) -> list[RankContext | None]:
     """For each rank its place, with a pipe from the first to each other; none where it is alone."""
     if count == 1:
         return [None]
     pipes = [context.Pipe(duplex=False) for _ in range(1, count)]
-    first = Place(0, count, tuple(send for _, send in pipes))
-    return [first, *(Place(rank, count, (receive,)) for rank, (receive, _) in enumerate(pipes, 1))]
+    first = RankContext(0, count, tuple(send for _, send in pipes))
+    return [first, *(RankContext(rank, count, (receive,)) for rank, (receive, _) in enumerate(pipes, 1))]
 
 
-def _child(said: Connection, output: Connection, lease: Lease, job: Job, added: list[str], place: Place | None) -> None:
+def _child(
+    said: Connection, output: Connection, lease: Lease, job: Job, added: list[str], place: RankContext | None
+) -> None:
     """A job's process, from its first line to its last."""
     if parent_watch.server is not None:
         parent_watch.end_with_parent(parent_watch.server)
@@ -251,23 +253,23 @@ def _child(said: Connection, output: Connection, lease: Lease, job: Job, added: 
     for descriptor in (1, 2):
         os.dup2(output.fileno(), descriptor)
     output.close()
-    use_descriptors()
+    write_to_descriptors()
     for override in added:
         key, _, value = override.partition("=")
-        if key == "trainer.threads":  # for what reads the environment: libraries loaded later, and other programs
+        if key == "trainer.num_threads":  # for what reads the environment: libraries loaded later, and other programs
             os.environ["OMP_NUM_THREADS"] = value
     if place is not None:
-        take_place(place)
+        set_rank_context(place)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup too: what reaches a run, its supervisor decides
-    interrupts.install()
+    interrupts.install_handlers()
     with said, lease.kept():
         try:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # one that waited is raised here
             job.target(*job.args, added)
         except BaseException as error:
-            interrupts.ignore_from_now()
-            found = error_of(error, job.folder)
-            stopped = interrupts.reason_of(error)
+            interrupts.ignore_signals()
+            found = build_exception_error(error, job.folder)
+            stopped = interrupts.find_interruption(error)
             if isinstance(stopped, interrupts.Interrupted):
                 raise SystemExit(stopped.code) from None
             if isinstance(error, SystemExit):
@@ -276,7 +278,7 @@ def _child(said: Connection, output: Connection, lease: Lease, job: Job, added: 
             said.send(found | {"message": found["message"][:2_000], "traceback": found["traceback"][-10_000:]})
             raise SystemExit(1) from None
         finally:
-            interrupts.ignore_from_now()
+            interrupts.ignore_signals()
 
 
 def _die_with_parent() -> None:

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Generic, NoReturn, Protocol, TypeVar
 
 from attnbench.process import interrupts
-from attnbench.records.lifecycle import close, error_of, last_record, new_record
-from attnbench.records.record import Kind, Record, RecordError, Status
+from attnbench.records.lifecycle import build_exception_error, create_record, load_previous_record, write_final_status
+from attnbench.records.record import FailureReason, Record, RecordError, Status
 from attnbench.sweeps import retries
 from attnbench.sweeps.display import Board, Counts, Outcome, Running, lasted, why
 from attnbench.sweeps.lease import Lease, holder_of, take
@@ -99,7 +99,7 @@ def hand_over(
     """
     tasks = [Task(number, f"[{number}/{total}]", job) for number, job in enumerate(jobs, first)]
     desk = _Desk(tasks, total, queue, tuple(preload), Board(tell))
-    with interrupts.handled():
+    with interrupts.handle_signals():
         try:
             return desk.run()
         except interrupts.Interrupted as stop:
@@ -136,7 +136,7 @@ class _Desk(Generic[H]):
         self._board.draw()
         what = self._queue.leave([handle for _, handle in self._out])
         self._board.line(f"stopped by {signal.Signals(number).name}{what}; the same command goes on from there")
-        interrupts.interrupt(number, is_reported=True)
+        interrupts.raise_interrupted(number, is_reported=True)
 
     def _submit(self) -> None:
         """Hand over what there is room for."""
@@ -168,12 +168,14 @@ class _Desk(Generic[H]):
             return False
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            task.before = last_record(folder)
+            task.before = load_previous_record(folder)
         except (RecordError, OSError) as error:
-            self._settle(task, Outcome.failed, f"{task.label} failed: {error_of(error, folder)['message']}")
+            self._settle(
+                task, Outcome.failed, f"{task.label} failed: {build_exception_error(error, folder)['message']}"
+            )
             return False
         if task.before is not None and retries.is_over(task.job, task.before):
-            self._settle(task, Outcome.skipped, f"{task.name}: skipped: {task.before.state}")
+            self._settle(task, Outcome.skipped, f"{task.name}: skipped: {task.before.status_label}")
             return False
         earlier = self._queue.find(name) if (name := _submitted(folder)) is not None else None
         if earlier is not None:
@@ -193,17 +195,21 @@ class _Desk(Generic[H]):
         """What became of a task whose job has ended; what its job could not say of it, or do, is done here."""
         (task.job.folder / _SUBMITTED).unlink(missing_ok=True)
         try:
-            record = last_record(task.job.folder)
+            record = load_previous_record(task.job.folder)
             if record is None or record == task.before or record.status is Status.running:
                 record = _close(task, record, f"{handle.name} ended ({ended}) without a word; its output: {handle.log}")
                 again = retries.once_more(task, record)
                 if again is not None:
-                    self._board.line(f"{task.label} {record.state}: {(record.error or {})['message']}; {again.said}")
+                    self._board.line(
+                        f"{task.label} {record.status_label}: {(record.error or {})['message']}; {again.said}"
+                    )
                     self._waiting.append(task)
                     return
             self._conclude(task, record)
         except (RecordError, OSError) as error:
-            self._settle(task, Outcome.failed, f"{task.label} failed: {error_of(error, task.job.folder)['message']}")
+            self._settle(
+                task, Outcome.failed, f"{task.label} failed: {build_exception_error(error, task.job.folder)['message']}"
+            )
 
     def _conclude(self, task: Task, record: Record) -> None:
         """Say how a task ended."""
@@ -232,11 +238,11 @@ def _close(task: Task, record: Record | None, message: str) -> Record:
     """The record of a run whose job ended without a word; where somebody else has it meanwhile, theirs is the word."""
     job = task.job
     if record is None or record == task.before:
-        record = new_record(job.config, job.overrides, task.before)
-    error = {"kind": Kind.killed.value, "type": "Lost", "message": message, "traceback": ""}
+        record = create_record(job.config, job.overrides, task.before)
+    error = {"kind": FailureReason.killed.value, "type": "Lost", "message": message, "traceback": ""}
     lease = take(job.folder, job.config.sweep.lease_seconds)
     if isinstance(lease, Lease):
-        close(record, job.folder, Status.failed, error)
+        write_final_status(record, job.folder, Status.failed, error)
         lease.release()
     else:
         record.status, record.error = Status.failed, error

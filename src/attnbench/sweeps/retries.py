@@ -8,15 +8,22 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from attnbench.config.tracking import OnMemory
-from attnbench.records.lifecycle import close, death, hung, last_record, new_record, stop
-from attnbench.records.record import Kind, Record, Status
+from attnbench.config.tracking import OnOutOfMemory
+from attnbench.records.lifecycle import (
+    build_exit_error,
+    build_hang_error,
+    build_signal_error,
+    create_record,
+    load_previous_record,
+    write_final_status,
+)
+from attnbench.records.record import FailureReason, Record, Status
 from attnbench.sweeps.processes import Ended, Job
 
-_MEMORY = {Kind.memory, Kind.perhaps_memory}
+_MEMORY = {FailureReason.memory, FailureReason.perhaps_memory}
 # What may be otherwise the next time. Not a config or data that is refused, a loss that diverges, a full disk.
-_WORTH_RETRYING = {Kind.killed, Kind.perhaps_memory, Kind.hung, Kind.raised}
-_MICRO_BATCH = "trainer.micro_batch"
+_WORTH_RETRYING = {FailureReason.killed, FailureReason.perhaps_memory, FailureReason.hung, FailureReason.raised}
+_MICRO_BATCH = "trainer.micro_batch_size"
 
 
 @dataclass(frozen=True)
@@ -60,41 +67,43 @@ def record_of(task: Task, ended: Ended, stopped: int | None) -> Record:
         OSError: the record cannot be written.
     """
     job, before = task.job, task.before
-    record = last_record(job.folder)
+    record = load_previous_record(job.folder)
     own = ended.rank == 0 or record is None or record.status is not Status.failed  # not drawn along by another rank
     if record is not None and record != before and record.status is not Status.running and own:
         return record
     if record is None or record == before:
-        record = new_record(job.config, job.overrides, before)
+        record = create_record(job.config, job.overrides, before)
     if ended.hung:
-        minutes = job.config.sweep.hung_minutes
+        minutes = job.config.sweep.hang_timeout_minutes
         assert minutes is not None
-        close(record, job.folder, Status.failed, hung(minutes))
+        write_final_status(record, job.folder, Status.failed, build_hang_error(minutes))
     elif stopped is not None:
-        close(record, job.folder, Status.interrupted, stop(stopped))
+        write_final_status(record, job.folder, Status.interrupted, build_signal_error(stopped))
     else:
-        error = ended.said or death(ended.exitcode, short=ended.short)
+        error = ended.said or build_exit_error(ended.exitcode, is_out_of_memory=ended.short)
         if ended.rank:
             error |= {"message": f"rank {ended.rank}: {error['message']}"}
-        is_interrupted = error["kind"] == Kind.interrupted
-        close(record, job.folder, Status.interrupted if is_interrupted else Status.failed, error)
+        is_interrupted = error["kind"] == FailureReason.interrupted
+        write_final_status(record, job.folder, Status.interrupted if is_interrupted else Status.failed, error)
     return record
 
 
 def is_over(job: Job, record: Record) -> bool:
     """Whether a run needs no more doing; one that a search has ended early is gone on with outside of searches."""
-    return record.status is Status.finished or (record.state == Kind.pruned and job.config.sweep.trial is not None)
+    return record.status is Status.finished or (
+        record.status_label == FailureReason.pruned and job.config.sweep.trial is not None
+    )
 
 
 def once_more(task: Task, record: Record) -> Again | None:
     """Whether, and how, a task whose last attempt left `record` is tried again in the same command."""
     if record.status is not Status.failed:
         return None
-    config, kind = task.job.config, (record.error or {}).get("kind", Kind.raised)
+    config, kind = task.job.config, (record.error or {}).get("kind", FailureReason.raised)
     trainer, chosen = config.trainer, config.sweep
-    if kind in _MEMORY and chosen.on_oom is OnMemory.halve_batch:
-        whole = math.ceil(config.data.update_size / (trainer.devices * trainer.num_nodes))
-        current = task.micro_batch or trainer.micro_batch or whole
+    if kind in _MEMORY and chosen.on_oom is OnOutOfMemory.halve_batch:
+        whole = math.ceil(config.data.max_update_size / (trainer.devices * trainer.num_nodes))
+        current = task.micro_batch or trainer.micro_batch_size or whole
         if current == 1:
             return None
         half = (min(current, whole) + 1) // 2
@@ -106,7 +115,7 @@ def once_more(task: Task, record: Record) -> Again | None:
 
 def halved_before(job: Job, before: Record | None) -> int | None:
     """The micro batch that an unfinished attempt of an earlier command had come down to, if it had."""
-    if before is None or job.config.sweep.on_oom is not OnMemory.halve_batch:
+    if before is None or job.config.sweep.on_oom is not OnOutOfMemory.halve_batch:
         return None
     ours = [item for item in before.overrides if item not in job.overrides]
     found = [item.partition("=")[2] for item in ours if item.startswith(f"{_MICRO_BATCH}=")]
@@ -118,8 +127,8 @@ def added(task: Task, cores: int) -> list[str]:
     found = []
     trainer = task.job.config.trainer
     processes = task.job.config.sweep.workers * trainer.devices
-    if processes > 1 and trainer.threads is None and "OMP_NUM_THREADS" not in os.environ:  # a person's choice stays
-        found.append(f"trainer.threads={max(1, cores // processes)}")
+    if processes > 1 and trainer.num_threads is None and "OMP_NUM_THREADS" not in os.environ:  # a person's choice stays
+        found.append(f"trainer.num_threads={max(1, cores // processes)}")
     if task.micro_batch is not None:
         found.append(f"{_MICRO_BATCH}={task.micro_batch}")
     return found
@@ -138,14 +147,14 @@ def again(before: Record | None) -> str:
 
 def _past(record: Record) -> str:
     message = (record.error or {}).get("message", "")
-    return f"failed: {message.splitlines()[0] if message else record.state}"
+    return f"failed: {message.splitlines()[0] if message else record.status_label}"
 
 
 def said_of(task: Task, record: Record, took: str) -> str:
     """The line about a run that has ended without a result."""
     error = record.error or {"type": "", "message": ""}
     said = f"{record.status.value} {took}: {error['type']}"
-    if record.state == Kind.pruned:
+    if record.status_label == FailureReason.pruned:
         said = f"pruned {took}"
     return f"{task.label} {said}: {error['message']} ({task.job.folder})"
 

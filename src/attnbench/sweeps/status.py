@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from attnbench.records.record import PLAN, Record, RecordError, Status, read, read_plan
+from attnbench.records.record import PLAN_FILE, Record, RecordError, Status, read_plan, read_record
 from attnbench.sweeps.display import lasted, progress_text, titles
 from attnbench.sweeps.lease import holder_of
 
@@ -28,7 +28,7 @@ def table(folder: Path) -> str:
     Raises:
         RecordError: there is no plan, or none that can be read.
     """
-    plan = read_plan(folder / PLAN)
+    plan = read_plan(folder / PLAN_FILE)
     names = titles([run.overrides for run in plan.runs])
     rows = [_row(folder / run.run_id, title) for run, title in zip(plan.runs, names, strict=True)]
     states, width = Counter(row.state for row in rows), len(str(len(rows)))
@@ -44,7 +44,7 @@ def table(folder: Path) -> str:
 def _row(folder: Path, title: str) -> Row:
     try:
         path = folder / "run.json"
-        record = read(path) if path.exists() else None
+        record = read_record(path) if path.exists() else None
     except RecordError as error:
         return Row(folder.name, title, "unreadable", str(error))
     holder = holder_of(folder)
@@ -54,7 +54,7 @@ def _row(folder: Path, title: str) -> Row:
         return Row(folder.name, title, "running", "; ".join(filter(None, (progress_text(folder), seen))))
     if record is None:
         return Row(folder.name, title, "not run", "")
-    return Row(folder.name, title, "cut off" if record.status is Status.running else record.state, _said(record))
+    return Row(folder.name, title, "cut off" if record.status is Status.running else record.status_label, _said(record))
 
 
 def _said(record: Record) -> str:

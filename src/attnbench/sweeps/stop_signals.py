@@ -10,7 +10,7 @@ from types import FrameType
 from typing import Any
 
 from attnbench.process.interrupts import SIGNALS
-from attnbench.process.output import write_now
+from attnbench.process.output import write_unbuffered
 
 
 class Watch:
@@ -45,7 +45,7 @@ class Watch:
     def _catch(self, number: int, frame: FrameType | None) -> None:
         self.stopped = self.stopped or number
         # Not print: it may be print that was interrupted.
-        write_now("\nattnbench: stopping once each run is saved; once more to hurry\n")
+        write_unbuffered("\nattnbench: stopping once each run is saved; once more to hurry\n")
         self._pass_on(number)
         with contextlib.suppress(BlockingIOError):
             os.write(self._waker, b".")

@@ -16,9 +16,9 @@ from typing import NoReturn
 
 from attnbench.process import interrupts
 from attnbench.process.output import protect_output
-from attnbench.records.identity import cores
-from attnbench.records.lifecycle import error_of, last_record, tidy
-from attnbench.records.record import RECORD, Kind, Record, RecordError, Status
+from attnbench.records.identity import count_cores
+from attnbench.records.lifecycle import build_exception_error, load_previous_record, remove_temporary_files
+from attnbench.records.record import RECORD_FILE, FailureReason, Record, RecordError, Status
 from attnbench.sweeps import retries
 from attnbench.sweeps.display import Board, Counts, Outcome, Running, lasted, why
 from attnbench.sweeps.lease import Holder, Lease, remove_void, take
@@ -146,8 +146,8 @@ class _Supervisor:
             if self._is_over(task):  # since: by whoever had the lease
                 lease.release()
                 return
-            tidy(folder)
-            task.before = last_record(folder)
+            remove_temporary_files(folder)
+            task.before = load_previous_record(folder)
             task.micro_batch = retries.halved_before(task.job, task.before)
             self._board.line(f"{task.name}{retries.again(task.before)}")
             self._launch(task, lease)
@@ -158,14 +158,16 @@ class _Supervisor:
 
     def _is_over(self, task: Task) -> bool:
         """Whether there is nothing to do, since it is finished, or failed under another command during this one."""
-        path = task.job.folder / RECORD
+        path = task.job.folder / RECORD_FILE
         if self._records is None:
-            self._records = {found: found.stat().st_mtime_ns for found in task.job.folder.parent.glob(f"*/{RECORD}")}
-        record = last_record(task.job.folder)
+            self._records = {
+                found: found.stat().st_mtime_ns for found in task.job.folder.parent.glob(f"*/{RECORD_FILE}")
+            }
+        record = load_previous_record(task.job.folder)
         if record is not None and retries.is_over(task.job, record):
             elsewhere = " elsewhere" if task in self._elsewhere else ""
             remove_void(task.job.folder)
-            self._settle(task, Outcome.skipped, f"{task.name}: skipped: {record.state}{elsewhere}")
+            self._settle(task, Outcome.skipped, f"{task.name}: skipped: {record.status_label}{elsewhere}")
         elif (
             record is not None and record.status is Status.failed and self._records.get(path) != path.stat().st_mtime_ns
         ):
@@ -185,7 +187,7 @@ class _Supervisor:
             self._elsewhere.remove(task)
         task.attempt += 1
         serve(self._preload)  # with the first run: a command that finds all runs finished imports nothing
-        active = _Active(task, lease, Child(task.job, retries.added(task, cores()), lease))
+        active = _Active(task, lease, Child(task.job, retries.added(task, count_cores()), lease))
         task.since = time.monotonic()  # the first one has waited for the fork server
         with blocked():
             self._active = (*self._active, active)
@@ -228,7 +230,7 @@ class _Supervisor:
             self._board.line(f"{task.label} taken over by another command: this one gave no sign of life")
             return
         try:
-            tidy(task.job.folder)
+            remove_temporary_files(task.job.folder)
             record = retries.record_of(task, ended, self._watch.stopped)
             took = f"after {lasted(task.seconds)}"
             once_more = retries.once_more(task, record)
@@ -273,7 +275,7 @@ class _Supervisor:
         cut = [(task.number, str(task.job.folder)) for task in self._cut]
         where = retries.stopped_where(cut, self._last, self._counts.total)
         self._board.line(f"stopped by {signal.Signals(number).name} {where}; the same command goes on from there")
-        interrupts.interrupt(number, is_reported=True)
+        interrupts.raise_interrupted(number, is_reported=True)
 
     def _ask(self, number: int) -> None:
         for active in self._active:
@@ -282,8 +284,8 @@ class _Supervisor:
 
 def outcome_of(record: Record) -> Outcome:
     """What a record says became of its run."""
-    return Outcome.pruned if record.state == Kind.pruned else Outcome(record.status.value)
+    return Outcome.pruned if record.status_label == FailureReason.pruned else Outcome(record.status.value)
 
 
 def _said(error: Exception, task: Task) -> str:
-    return error_of(error, task.job.folder)["message"]
+    return build_exception_error(error, task.job.folder)["message"]

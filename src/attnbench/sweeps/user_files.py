@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from attnbench.config import Config
-from attnbench.config.fields import describe_type, hints_of
+from attnbench.config.fields import describe_type, get_type_hints
 from attnbench.config.root import SCHEMAS
 
 _GLOBAL = ("experiment", "sweep", "variation")  # groups whose files set keys of the whole config
@@ -137,7 +137,7 @@ def _hints(path: list[str], kind: Any) -> Iterator[Any]:
     if not path:
         yield kind
     elif dataclasses.is_dataclass(kind) and isinstance(kind, type):
-        hints = hints_of(kind)
+        hints = get_type_hints(kind)
         if path[0] in hints:
             families = SCHEMAS.get(path[0], {}).values() if kind is Config else ()
             for one in (hints[path[0]], *families):

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from attnbench.config import ConfigError, Fault
-from attnbench.records.record import Plan, write
+from attnbench.records.record import Plan, write_record
 from attnbench.sweeps.plan import sweep_folder
 
 FILE = "wandb_sweep.yaml"
@@ -21,7 +21,7 @@ def write_sweep(plan: Plan) -> Path:
     """
     text = yaml.safe_dump(sweep_of(plan), sort_keys=False, allow_unicode=True)
     folder = sweep_folder(plan.runs[0].config)
-    write(plan, folder)
+    write_record(plan, folder)
     path = folder / FILE
     path.write_text(text, encoding="utf-8")
     return path

@@ -17,14 +17,14 @@ from attnbench.config import Config
 from attnbench.config.optim import Schedule
 from attnbench.config.task import ClassificationConfig, TranslationConfig
 from attnbench.config.trainer import Precision, Strategy
-from attnbench.nn.fsdp import gather, is_finite, scatter, shard, whole
-from attnbench.records.identity import resolved
-from attnbench.tasks.optimization import build_optimiser, lr_factor
+from attnbench.nn.fsdp import gather_full_tensor, is_finite, reshard_network, shard_network, unshard_network
+from attnbench.records.identity import config_to_dict
+from attnbench.tasks.optimization import build_optimizer, compute_lr_factor
 
 CHECKPOINT_KEY = "attnbench"
 _DIVERGED_ADVICE = (
-    "try a lower optim.lr, a longer schedule.warmup_steps, optim.clip=1, or debug.detect_anomaly=true to find the"
-    " operation that makes it"
+    "try a lower optim.lr, a longer schedule.warmup_steps, optim.gradient_clip_val=1, or debug.detect_anomaly=true to "
+    "find the operation that makes it"
 )
 
 
@@ -65,7 +65,7 @@ class Task(pl.LightningModule):
         """The network that config and assets describe."""
 
     @abstractmethod
-    def flops_per_unit(self) -> tuple[float, str]:
+    def estimate_flops_per_unit(self) -> tuple[float, str]:
         """Floating-point operations of training on one unit of a batch, and how they were counted."""
 
     def configure_model(self) -> None:
@@ -74,16 +74,16 @@ class Task(pl.LightningModule):
         if sharded and self._mesh is None:
             mesh = cast(Any, self.trainer.strategy).device_mesh
             self._mesh = mesh["data_parallel"]
-            shard(self.network, self._mesh)
+            shard_network(self.network, self._mesh)
 
     def on_validation_start(self) -> None:
         """Refuse to evaluate a model that has diverged; gather its weights, since more than `forward` is called."""
-        self.refuse_divergence()
-        gather(self.network)
+        self.raise_if_diverged()
+        unshard_network(self.network)
 
     def on_validation_end(self) -> None:
         """It is over, pictures included."""
-        scatter(self.network)
+        reshard_network(self.network)
 
     on_test_start = on_validation_start
     on_test_end = on_validation_end
@@ -93,9 +93,9 @@ class Task(pl.LightningModule):
         optim, schedule = self.config.optim, self.config.schedule
         # fp16's gradient scaler unscales inside a fused step, where clipping can no longer see the gradients.
         fused = self.config.trainer.precision is not Precision.fp16_mixed
-        optimiser = build_optimiser(self.network.parameters(), optim, fused=fused)
+        optimiser = build_optimizer(self.network.parameters(), optim, is_fused=fused)
         total = int(self.trainer.estimated_stepping_batches) if schedule.name is Schedule.cosine else None
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: lr_factor(step, schedule, total))
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: compute_lr_factor(step, schedule, total))
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def configure_gradient_clipping(
@@ -105,32 +105,32 @@ class Task(pl.LightningModule):
         gradient_clip_algorithm: str | None = None,
     ) -> None:
         """Clip to the configured norm; where an update is logged, so is its norm."""
-        limit = self.config.optim.clip
-        if limit is None and not self._is_logged():
+        limit = self.config.optim.gradient_clip_val
+        if limit is None and not self._is_update_logged():
             return
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), float("inf") if limit is None else limit)
-        if self._is_logged():
-            self.log("train/grad_norm", whole(norm), batch_size=1)
+        if self._is_update_logged():
+            self.log("train/grad_norm", gather_full_tensor(norm), batch_size=1)
             self.log("train/lr", optimizer.param_groups[0]["lr"], batch_size=1)
 
-    def log_update(self, batch_idx: int, update_units: float, **sums: Tensor) -> None:
+    def log_update(self, batch_idx: int, num_update_units: float, **sums: Tensor) -> None:
         """Log as `train/<name>` what each of `sums` comes to over all shares of an update, divided by its units.
 
         Only where the update is logged: nothing is added up, or asked of other ranks, for a number that nobody sees.
         """
-        if not self._is_logged():
+        if not self._is_update_logged():
             return
         accumulate = self.trainer.accumulate_grad_batches
         share = torch.stack([value.detach().float() for value in sums.values()])
         self._sums = share if batch_idx % accumulate == 0 else self._sums + share
         if (batch_idx + 1) % accumulate == 0:
             total = self.trainer.strategy.reduce(self._sums, reduce_op="sum")
-            for name, value in zip(sums, total / update_units, strict=True):
+            for name, value in zip(sums, total / num_update_units, strict=True):
                 self.log(f"train/{name}", value, batch_size=1)
 
-    def _is_logged(self) -> bool:
-        """Whether the update that goes on is one of every `logger.every_steps`."""
-        return (self.global_step + 1) % self.config.logger.every_steps == 0
+    def _is_update_logged(self) -> bool:
+        """Whether the update that goes on is one of every `logger.log_every_n_steps`."""
+        return (self.global_step + 1) % self.config.logger.log_every_n_steps == 0
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Let randomness follow from (seed, epoch, batch, rank), so that a resumed run drops out what it would have."""
@@ -155,19 +155,19 @@ class Task(pl.LightningModule):
         """
         if loss.device.type == "cpu":
             if not torch.isfinite(loss):
-                raise self._diverged(f"the loss is {loss.item()}")
+                raise self._build_divergence_error(f"the loss is {loss.item()}")
             return
         finite = torch.isfinite(loss)
         self._is_loss_finite = finite if self._is_loss_finite is None else self._is_loss_finite & finite
-        if self.global_step % self.config.logger.every_steps == 0:
-            self._refuse_infinite_loss()
+        if self.global_step % self.config.logger.log_every_n_steps == 0:
+            self._raise_if_loss_not_finite()
 
-    def _refuse_infinite_loss(self) -> None:
+    def _raise_if_loss_not_finite(self) -> None:
         flag, self._is_loss_finite = self._is_loss_finite, None
         if flag is not None and not bool(flag):
-            raise self._diverged("the loss became nan or infinite")
+            raise self._build_divergence_error("the loss became nan or infinite")
 
-    def refuse_divergence(self) -> None:
+    def raise_if_diverged(self) -> None:
         """Check the weights, and the training losses not yet looked at, before something is decided by them.
 
         Called before each validation, test and checkpoint, on every rank, however rarely updates are logged.
@@ -175,54 +175,56 @@ class Task(pl.LightningModule):
         Raises:
             TrainingError: a loss or a weight is NaN or infinite, on any rank.
         """
-        self._refuse_infinite_loss()
+        self._raise_if_loss_not_finite()
         if self.trainer.strategy.reduce_boolean_decision(not self.has_finite_weights(), all=False):
-            raise self._diverged("weights are nan or infinite")
+            raise self._build_divergence_error("weights are nan or infinite")
 
     def has_finite_weights(self) -> bool:
         """Whether all weights are finite numbers; of a sharded network, those of this rank."""
         return is_finite(self.network.parameters())
 
-    def diverged_from(self, error: Exception) -> TrainingError | None:
+    def convert_to_training_error(self, error: Exception) -> TrainingError | None:
         """Return what to raise instead of `error`, where an operation met NaN; None: `error` itself."""
         try:
             is_finite_now = self.has_finite_weights()
         except RuntimeError:  # the device itself has failed
             return None
         return (
-            None if is_finite_now else self._diverged(f"weights are nan or infinite ({type(error).__name__}: {error})")
+            None
+            if is_finite_now
+            else self._build_divergence_error(f"weights are nan or infinite ({type(error).__name__}: {error})")
         )
 
-    def _diverged(self, what: str) -> TrainingError:
+    def _build_divergence_error(self, what: str) -> TrainingError:
         return TrainingError(f"{what} at update {self.global_step}: {_DIVERGED_ADVICE}")
 
-    def update_loss(self, loss_sum: Tensor, update_units: float) -> Tensor:
+    def scale_loss(self, loss_sum: Tensor, num_update_units: float) -> Tensor:
         """The loss to minimise: `loss_sum` of this batch over the units of the whole update it is a share of.
 
         Lightning averages over accumulated batches and over ranks; an update's loss is a mean over its units, which
         its shares do not hold equally many of.
         """
-        return loss_sum * (self.trainer.accumulate_grad_batches * self.trainer.world_size / update_units)
+        return loss_sum * (self.trainer.accumulate_grad_batches * self.trainer.world_size / num_update_units)
 
-    def publish(self, stage: str, report: dict[str, Any]) -> None:
+    def publish_report(self, stage: str, report: dict[str, Any]) -> None:
         """Let this be what the evaluation found: in the report, and its numbers in the log.
 
         Raises:
             TrainingError: its loss is NaN or infinite, so that its other numbers say nothing.
         """
         if not math.isfinite(report["loss"]):
-            raise self._diverged(f"the {stage} loss is {report['loss']}")
+            raise self._build_divergence_error(f"the {stage} loss is {report['loss']}")
         self.report = report
         for name, value in report.items():
             if isinstance(value, float):
                 self.log(f"{stage}/{name}", value, batch_size=1, sync_dist=True)
 
     @property
-    def data(self) -> Any:
+    def data_module(self) -> Any:
         """The data module that the trainer was given."""
         return cast(Any, self.trainer).datamodule
 
-    def gather(self, found: list[Any]) -> list[Any]:
+    def gather_over_ranks(self, found: list[Any]) -> list[Any]:
         """What all ranks found, in rank order; every rank gets all of it."""
         if self.trainer.world_size == 1:
             return found
@@ -232,5 +234,5 @@ class Task(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what `tasks.load_task` needs to build this module again; refuse to keep weights that are not numbers."""
-        self.refuse_divergence()
-        checkpoint[CHECKPOINT_KEY] = {"version": 1, "config": resolved(self.config), "assets": self.assets}
+        self.raise_if_diverged()
+        checkpoint[CHECKPOINT_KEY] = {"version": 1, "config": config_to_dict(self.config), "assets": self.assets}

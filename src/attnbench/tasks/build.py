@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from attnbench.config import Config, ConfigError
-from attnbench.config.root import revive
+from attnbench.config.root import config_from_dict
 from attnbench.config.task import ClassificationConfig, TaskConfig, TranslationConfig
 from attnbench.tasks.base import CHECKPOINT_KEY, Task
 from attnbench.tasks.classification import Classification
@@ -45,7 +45,7 @@ def build_task(config: Config) -> tuple[Task, TaskData]:
     """The task of a config, with random weights, and its data, loaded and encoded."""
     task_type, data_type = TASKS[type(config.task)]
     data = data_type(config)
-    return task_type(config, data.assets()), data
+    return task_type(config, data.build_assets()), data
 
 
 def load_task(path: Path) -> Task:
@@ -61,7 +61,7 @@ def load_task(path: Path) -> Task:
         if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get(CHECKPOINT_KEY), dict):
             raise CheckpointError(f"{path}: not a checkpoint of attnbench, but of another program")
         stored = checkpoint[CHECKPOINT_KEY]
-        config = revive(stored["config"])
+        config = config_from_dict(stored["config"])
         task = TASKS[type(config.task)][0](config, stored["assets"])
         task.load_state_dict(checkpoint["state_dict"])
     except ConfigError as error:

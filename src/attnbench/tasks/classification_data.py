@@ -15,12 +15,12 @@ from attnbench.config.task import ClassificationConfig
 from attnbench.data.image_batches import (
     Augmentation,
     ImageBatch,
-    evaluation_sampler,
-    loader,
-    prepare,
-    update_sampler,
+    build_evaluation_sampler,
+    build_loader,
+    build_update_sampler,
+    fit_image_transform,
 )
-from attnbench.data.images import Images, load
+from attnbench.data.images import Images, load_image_set
 from attnbench.data.overlap import Overlap, count_overlap
 from attnbench.data.sharding import UpdateSampler
 from attnbench.tasks.data import TaskData
@@ -32,19 +32,19 @@ class ClassificationData(TaskData):
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.data_config = cast(ImagesConfig, config.data)
-        self.images = load(self.data_config, config.paths)
-        self.preparation = prepare(self.images.train, self.data_config.image_size)
+        self.images = load_image_set(self.data_config, config.paths)
+        self.preparation = fit_image_transform(self.images.train, self.data_config.image_size)
         self._train = self.images.train
         count = config.debug.overfit_batches
         if count:
-            first = update_sampler(len(self._train), self.data_config.batch_size, seed=config.seed)
+            first = build_update_sampler(len(self._train), self.data_config.batch_size, seed=config.seed)
             rows = [share.rows_B for share, _ in zip(first, range(count), strict=False)]
             self._train = self._train.select(torch.cat([torch.from_numpy(rows_B) for rows_B in rows]))
 
-    def split(self, stage: str) -> Images:
+    def get_split(self, stage: str) -> Images:
         """The pictures that a stage is about."""
         splits = {"train": self._train, "val": self.images.val, "test": self.images.test}
-        return splits[self.split_name(stage)]
+        return splits[self.get_split_name(stage)]
 
     @property
     def checksums(self) -> dict[str, str]:
@@ -64,38 +64,41 @@ class ClassificationData(TaskData):
     def overlap(self) -> Overlap:
         """Pictures, compared pixel by pixel as they are after reading: neither normalised nor augmented."""
         images = self.images
-        train = {"picture": _digests(images.train)}
-        return {split.name: count_overlap(train, {"picture": _digests(split)}) for split in (images.val, images.test)}
+        train = {"picture": _compute_digests(images.train)}
+        return {
+            split.name: count_overlap(train, {"picture": _compute_digests(split)})
+            for split in (images.val, images.test)
+        }
 
-    def assets(self) -> dict[str, Any]:
+    def build_assets(self) -> dict[str, Any]:
         """The classes, and how pixels become what the network sees."""
         channels = self.images.train.pixels_NCHW.shape[1]
         return {"classes": self.images.classes, "channels": channels, "preparation": self.preparation._asdict()}
 
-    def update_sampler(self, **where: int) -> UpdateSampler:
+    def build_update_sampler(self, **placement: int) -> UpdateSampler:
         """Updates of batch_size pictures."""
-        has_one_value = self.config.model.smallest_map(self.data_config.image_size) == 1
-        return update_sampler(
+        has_one_value = self.config.model.smallest_feature_map(self.data_config.image_size) == 1
+        return build_update_sampler(
             len(self._train),
             self.data_config.batch_size,
             seed=self.config.seed,
-            smallest_share=2 if has_one_value else 1,
-            **where,
+            min_micro_batch_size=2 if has_one_value else 1,
+            **placement,
         )
 
-    def train_loader(self, sampler: UpdateSampler) -> DataLoader[ImageBatch]:
+    def build_train_loader(self, sampler: UpdateSampler) -> DataLoader[ImageBatch]:
         """Their batches, augmented."""
         augmentation = Augmentation(
-            len(self._train), self.data_config.crop_padding, self.data_config.flip, seed=self.config.seed
+            len(self._train), self.data_config.crop_padding, self.data_config.horizontal_flip, seed=self.config.seed
         )
-        return loader(self._train, self.preparation, sampler, augmentation)
+        return build_loader(self._train, self.preparation, sampler, augmentation)
 
-    def evaluation_loader(self, stage: str, **where: int) -> DataLoader[ImageBatch]:
+    def build_evaluation_loader(self, stage: str, **placement: int) -> DataLoader[ImageBatch]:
         """Batches in order, as they are."""
-        images, batch_size = self.split(stage), cast(ClassificationConfig, self.config.task).eval_batch
-        return loader(images, self.preparation, evaluation_sampler(len(images), batch_size, **where))
+        images, batch_size = self.get_split(stage), cast(ClassificationConfig, self.config.task).eval_batch_size
+        return build_loader(images, self.preparation, build_evaluation_sampler(len(images), batch_size, **placement))
 
 
-def _digests(images: Images) -> list[bytes]:
+def _compute_digests(images: Images) -> list[bytes]:
     """Return a short hash of each picture's pixels."""
     return [hashlib.blake2b(picture.tobytes(), digest_size=16).digest() for picture in images.pixels_NCHW.numpy()]

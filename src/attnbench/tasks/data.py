@@ -41,43 +41,45 @@ class TaskData(pl.LightningDataModule):
         """How many examples of validation and of each test set are in the training set too, by side."""
 
     @abstractmethod
-    def assets(self) -> dict[str, Any]:
+    def build_assets(self) -> dict[str, Any]:
         """What a checkpoint needs of the data, as plain values."""
 
     @abstractmethod
-    def update_sampler(self, **where: int) -> UpdateSampler:
+    def build_update_sampler(self, **placement: int) -> UpdateSampler:
         """The updates of training, given rank, world_size and accumulate."""
 
     @abstractmethod
-    def train_loader(self, sampler: UpdateSampler) -> DataLoader[Any]:
+    def build_train_loader(self, sampler: UpdateSampler) -> DataLoader[Any]:
         """Their batches."""
 
     @abstractmethod
-    def evaluation_loader(self, stage: str, **where: int) -> DataLoader[Any]:
-        """Batches of a stage (val, or one of `tests`), each example on one rank, given rank and world_size."""
+    def build_evaluation_loader(self, stage: str, **placement: int) -> DataLoader[Any]:
+        """Batches of a stage (val, or one of `test_stages`), each example on one rank, given rank and world_size."""
 
-    def split_name(self, stage: str) -> str:
+    def get_split_name(self, stage: str) -> str:
         """The split that a stage (train, val, test) is about; who overfits is validated on what was trained on."""
         return "train" if stage == "val" and self.config.debug.overfit_batches else stage
 
     def train_dataloader(self) -> DataLoader[Any]:
         """This rank's shares of each update, from where an earlier session stopped."""
-        sampler = self.update_sampler(accumulate=self._trainer.accumulate_grad_batches, **self._rank())
+        sampler = self.build_update_sampler(
+            num_micro_batches=self._trainer.accumulate_grad_batches, **self._get_rank_arguments()
+        )
         sampler.resume(*self._done)
-        return self.train_loader(sampler)
+        return self.build_train_loader(sampler)
 
     def val_dataloader(self) -> DataLoader[Any]:
         """The validation set, each example on one rank."""
-        return self.evaluation_loader("val", **self._rank())
+        return self.build_evaluation_loader("val", **self._get_rank_arguments())
 
     @property
-    def tests(self) -> list[str]:
+    def test_stages(self) -> list[str]:
         """The stages that are tests: the one that a run is known by, and further test sets by name."""
         return ["test"]
 
     def test_dataloader(self) -> list[DataLoader[Any]]:
         """Each test set, each example on one rank."""
-        return [self.evaluation_loader(stage, **self._rank()) for stage in self.tests]
+        return [self.build_evaluation_loader(stage, **self._get_rank_arguments()) for stage in self.test_stages]
 
     def state_dict(self) -> dict[str, Any]:
         """Where the epoch stands: how many batches of it are done."""
@@ -93,5 +95,5 @@ class TaskData(pl.LightningDataModule):
         assert self.trainer is not None, "the trainer comes with fit or test"
         return self.trainer
 
-    def _rank(self) -> dict[str, int]:
+    def _get_rank_arguments(self) -> dict[str, int]:
         return {"rank": self._trainer.global_rank, "world_size": self._trainer.world_size}

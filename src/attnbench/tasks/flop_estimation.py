@@ -6,14 +6,14 @@ from attnbench.config import Config
 from attnbench.config.attention import Score
 from attnbench.config.model import TransformerConfig
 from attnbench.config.position import Position
-from attnbench.config.recurrent import Attend, Cell, RecurrentConfig
-from attnbench.metrics.flop_formulas import RecurrentSize, ScoreSize, Size, TransformerSize
+from attnbench.config.recurrent import Cell, DecoderContext, RecurrentConfig
+from attnbench.metrics.flop_formulas import ModelSize, RecurrentSize, ScoreSize, TransformerSize
 from attnbench.nn.blocks import ACTIVATIONS
 
-_GATES = {Cell.rnn: 1, Cell.gru: 3, Cell.lstm: 4}
+_NUM_GATES = {Cell.rnn: 1, Cell.gru: 3, Cell.lstm: 4}
 
 
-def size_of(config: Config, target_vocab: int) -> Size:
+def build_model_size(config: Config, target_vocab: int) -> ModelSize:
     """The size of the sequence-to-sequence model that `config` describes."""
     model = config.model
     if isinstance(model, TransformerConfig):
@@ -24,32 +24,32 @@ def size_of(config: Config, target_vocab: int) -> Size:
             encoder_depth=model.depth,
             decoder_depth=model.decoder_depth or model.depth,
             target_vocab=target_vocab,
-            gated=ACTIVATIONS[model.activation].gated,
-            score=_score(config, model.head_widths[0]),
+            is_gated=ACTIVATIONS[model.activation].is_gated,
+            score=_build_score_size(config, model.head_widths[0]),
             d_k=model.d_k,
             d_v=model.d_v,
-            distances=2 * config.position.max_distance + 1 if config.position.kind is Position.relative else 0,
+            num_distances=2 * config.position.max_distance + 1 if config.position.kind is Position.relative else 0,
         )
     if isinstance(model, RecurrentConfig):
         directions = 1 + model.bidirectional
         return RecurrentSize(
-            gates=_GATES[model.cell],
+            num_gates=_NUM_GATES[model.cell],
             d_embedding=model.d_embedding,
             d_hidden=model.d_hidden,
             depth=model.depth,
             target_vocab=target_vocab,
-            directions=directions,
-            context=model.attend in (Attend.none, Attend.bahdanau),
-            fed=model.input_feeding,
-            attends=model.attend in (Attend.bahdanau, Attend.luong),
-            attentional=model.attend is Attend.luong,
-            score=_score(config, directions * model.d_hidden),
+            num_directions=directions,
+            reads_context=model.decoder_context in (DecoderContext.fixed, DecoderContext.bahdanau),
+            has_input_feeding=model.input_feeding,
+            has_attention=model.decoder_context in (DecoderContext.bahdanau, DecoderContext.luong),
+            has_attentional_layer=model.decoder_context is DecoderContext.luong,
+            score=_build_score_size(config, directions * model.d_hidden),
         )
     raise TypeError(f"model={model.family}: not a sequence-to-sequence model")
 
 
-def _score(config: Config, d_k: int) -> ScoreSize:
-    hidden = config.attention.hidden or d_k
+def _build_score_size(config: Config, d_k: int) -> ScoreSize:
+    hidden = config.attention.d_hidden or d_k
     match config.attention.score:
         case Score.additive | Score.concat:
             return ScoreSize("additive", hidden)

@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
-from attnbench.config.optim import OptimConfig, Optimiser, Schedule, ScheduleConfig
+from attnbench.config.optim import OptimConfig, Optimizer, Schedule, ScheduleConfig
 
 
-def lr_factor(step: int, schedule: ScheduleConfig, total_steps: int | None) -> float:
+def compute_lr_factor(step: int, schedule: ScheduleConfig, total_steps: int | None) -> float:
     """The learning rate of update `step` (counted from 0) as a fraction of its peak.
 
     Warm-up is linear and reaches the peak at update `warmup_steps`. inverse_sqrt then falls as 1/sqrt(update)
@@ -30,8 +30,8 @@ def lr_factor(step: int, schedule: ScheduleConfig, total_steps: int | None) -> f
     return 1.0
 
 
-def build_optimiser(
-    parameters: Iterable[torch.nn.Parameter], optim: OptimConfig, *, fused: bool
+def build_optimizer(
+    parameters: Iterable[torch.nn.Parameter], optim: OptimConfig, *, is_fused: bool
 ) -> torch.optim.Optimizer:
     """The optimiser; matrices decay, biases and norms do not. `fused`: one kernel a step for all parameters."""
     matrices: list[torch.nn.Parameter] = []
@@ -43,13 +43,13 @@ def build_optimiser(
         {"params": matrices, "weight_decay": optim.weight_decay},
         {"params": vectors, "weight_decay": 0.0},
     ]
-    if optim.name is Optimiser.sgd:
-        return torch.optim.SGD(groups, lr=optim.lr, momentum=optim.momentum, fused=fused)
-    kind = torch.optim.Adam if optim.name is Optimiser.adam else torch.optim.AdamW
-    return kind(groups, lr=optim.lr, betas=(optim.beta1, optim.beta2), eps=optim.eps, fused=fused)
+    if optim.name is Optimizer.sgd:
+        return torch.optim.SGD(groups, lr=optim.lr, momentum=optim.momentum, fused=is_fused)
+    kind = torch.optim.Adam if optim.name is Optimizer.adam else torch.optim.AdamW
+    return kind(groups, lr=optim.lr, betas=(optim.beta1, optim.beta2), eps=optim.eps, fused=is_fused)
 
 
-def average(states: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+def average_state_dicts(states: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
     """The mean of state dicts, taken in float64; what is not floating point is the last one's.
 
     Vaswani et al. 2017, section 6.1: the last 5 checkpoints of base, the last 20 of big.

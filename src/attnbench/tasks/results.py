@@ -12,22 +12,22 @@ import numpy as np
 
 from attnbench.data.text_files import write_lines
 
-OUTPUTS = "outputs"  # below a run's folder
+OUTPUT_FOLDER = "outputs"  # below a run's folder
 
 
 @dataclass(frozen=True)
-class Tested:
+class TestResult:
     """One test set, evaluated once."""
 
     name: str  # test; of a further one its own
     report: dict[str, Any]  # its scores
     texts: Mapping[str, Sequence[str]] = field(default_factory=dict)  # source, reference, hypothesis: a line an example
 
-    def write(self, folder: Path) -> None:
+    def write_outputs(self, folder: Path) -> None:
         """Write <folder>/outputs/<name>.<column>.txt for each column of text, each file whole or not at all."""
-        (folder / OUTPUTS).mkdir(exist_ok=True)
+        (folder / OUTPUT_FOLDER).mkdir(exist_ok=True)
         for column, lines in self.texts.items():
-            path = folder / OUTPUTS / f"{self.name}.{column}.txt"
+            path = folder / OUTPUT_FOLDER / f"{self.name}.{column}.txt"
             draft = path.with_name(f".{path.name}.tmp")
             write_lines(draft, lines)
             os.replace(draft, path)
@@ -42,7 +42,7 @@ class Sample:
     hypothesis: str
 
 
-class Picture(Protocol):
+class Figure(Protocol):
     """Something to look at, and the numbers behind it."""
 
     @property
@@ -50,10 +50,10 @@ class Picture(Protocol):
         """The file's stem, such as "encoder-0": no two pictures of a module share one."""
         ...
 
-    def arrays(self) -> dict[str, np.ndarray]:
+    def to_arrays(self) -> dict[str, np.ndarray]:
         """What is drawn, by name: arrays of numbers or text, never of objects. Empty: other pictures have it all."""
         ...
 
-    def draw(self, path: Path) -> None:
+    def save(self, path: Path) -> None:
         """Write a PNG."""
         ...

@@ -12,19 +12,25 @@ from torch.utils.data import DataLoader
 from attnbench.config import Config
 from attnbench.config.data import ParallelTextConfig
 from attnbench.config.task import TranslationConfig
-from attnbench.data.batching import Batch, evaluation_sampler, first_updates, loader, update_sampler
-from attnbench.data.encoding import EncodedPairs, train_codec
+from attnbench.data.batching import (
+    Batch,
+    build_evaluation_sampler,
+    build_loader,
+    build_update_sampler,
+    select_first_updates,
+)
+from attnbench.data.encoding import EncodedPairs, train_tokenizers
 from attnbench.data.errors import DataError
 from attnbench.data.overlap import Overlap, count_overlap
-from attnbench.data.pairs import DETOKENISED, ParallelText, Split
-from attnbench.data.parallel_text import load
+from attnbench.data.pairs import DETOKENIZED, ParallelText, Split
+from attnbench.data.parallel_text import load_parallel_text
 from attnbench.data.sharding import UpdateSampler
 from attnbench.data.tokenizer import EOS, UNK
-from attnbench.metrics.text import bleu
+from attnbench.metrics.text import compute_bleu
 from attnbench.metrics.tokenization import TokenizerError, choose_tokenizer, guess_language
 from attnbench.tasks.data import TaskData
 
-_MUCH_UNKNOWN = 0.3  # share of <unk> from which on a record says so
+_MAX_UNKNOWN_SHARE = 0.3  # share of <unk> from which on a record says so
 
 
 class TranslationData(TaskData):
@@ -33,9 +39,9 @@ class TranslationData(TaskData):
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.data_config = cast(ParallelTextConfig, config.data)
-        self.text: ParallelText = load(self.data_config, config.paths)
-        self.codec = train_codec(self.text, self.data_config, Path(config.paths.cache))
-        limits: Any = {"max_len": self.data_config.max_len, "over_long": self.data_config.over_long}
+        self.text: ParallelText = load_parallel_text(self.data_config, config.paths)
+        self.codec = train_tokenizers(self.text, self.data_config, Path(config.paths.cache))
+        limits: Any = {"max_len": self.data_config.max_len, "on_too_long": self.data_config.on_too_long}
         self.pairs: dict[str, EncodedPairs] = {
             split.name: self.codec.encode_pairs(split, **limits) for split in self.text.splits
         }
@@ -49,17 +55,17 @@ class TranslationData(TaskData):
         count = config.debug.overfit_batches
         if count:
             batch_tokens = self.data_config.batch_tokens
-            self.pairs["train"] = first_updates(self.pairs["train"], batch_tokens, count, seed=config.seed)
+            self.pairs["train"] = select_first_updates(self.pairs["train"], batch_tokens, count, seed=config.seed)
 
-    def split(self, stage: str) -> Split:
+    def get_split(self, stage: str) -> Split:
         """The sentences that a stage is about."""
-        name = self.split_name(stage)
+        name = self.get_split_name(stage)
         return next(split for split in self.text.splits if split.name == name)
 
     @property
-    def tests(self) -> list[str]:
+    def test_stages(self) -> list[str]:
         """The test set, and further ones by name."""
-        return [split.name for split in (self.text.test, *self.text.more_tests)]
+        return [split.name for split in (self.text.test, *self.text.extra_tests)]
 
     @property
     def checksums(self) -> dict[str, str]:
@@ -75,8 +81,8 @@ class TranslationData(TaskData):
     def _find_unscorable(self) -> Iterator[str]:
         """Find splits for which BLEU is 0 whatever is translated, since no reference has four words."""
         for split in self.text.splits[1:]:
-            references = split.references.get(DETOKENISED) or split.target
-            if bleu(references, references, tokenize=self.bleu_tokenizer).score == 0:
+            references = split.references.get(DETOKENIZED) or split.target
+            if compute_bleu(references, references, tokenize=self.bleu_tokenizer).score == 0:
                 yield (
                     f"{split.name}: no reference has four words by metrics.tokenize={self.bleu_tokenizer}, so BLEU is"
                     " 0 even for perfect translations; task.monitor=chrf or loss can still choose weights"
@@ -88,7 +94,7 @@ class TranslationData(TaskData):
             for side, sequences in (("source", pairs.source), ("target", pairs.target)):
                 words_T = sequences.flat_T[sequences.flat_T > EOS]
                 share = float((words_T == UNK).mean()) if len(words_T) else 0.0
-                if share > _MUCH_UNKNOWN:
+                if share > _MAX_UNKNOWN_SHARE:
                     yield (
                         f"{name}: {share:.0%} of the {side} tokens are <unk>: words that data.min_frequency and"
                         " data.vocab_size leave out, or text in another script or Unicode form than in training"
@@ -101,21 +107,23 @@ class TranslationData(TaskData):
         names = [split.name for split in self.text.splits[1:]]
         return {name: count_overlap(train, split) for name, split in zip(names, others, strict=True)}
 
-    def assets(self) -> dict[str, Any]:
+    def build_assets(self) -> dict[str, Any]:
         """The vocabularies."""
         return {"codec": self.codec.to_json()}
 
-    def update_sampler(self, **where: int) -> UpdateSampler:
+    def build_update_sampler(self, **placement: int) -> UpdateSampler:
         """Updates by token count."""
-        return update_sampler(self.pairs["train"], self.data_config.batch_tokens, seed=self.config.seed, **where)
+        return build_update_sampler(
+            self.pairs["train"], self.data_config.batch_tokens, seed=self.config.seed, **placement
+        )
 
-    def train_loader(self, sampler: UpdateSampler) -> DataLoader[Batch]:
+    def build_train_loader(self, sampler: UpdateSampler) -> DataLoader[Batch]:
         """Their batches."""
-        return loader(self.pairs["train"], sampler)
+        return build_loader(self.pairs["train"], sampler)
 
-    def evaluation_loader(self, stage: str, **where: int) -> DataLoader[Batch]:
+    def build_evaluation_loader(self, stage: str, **placement: int) -> DataLoader[Batch]:
         """Batches by token count, smaller the wider the beam."""
-        task, pairs = cast(TranslationConfig, self.config.task), self.pairs[self.split_name(stage)]
+        task, pairs = cast(TranslationConfig, self.config.task), self.pairs[self.get_split_name(stage)]
         beam_size = task.val_beam_size if stage == "val" else task.beam_size
         tokens = max(task.decode_tokens // beam_size, self.data_config.max_len)
-        return loader(pairs, evaluation_sampler(pairs, tokens, **where))
+        return build_loader(pairs, build_evaluation_sampler(pairs, tokens, **placement))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from attnbench.records.record import SCHEMA_VERSION, Kind, Record, RecordError, Status
+from attnbench.records.record import SCHEMA_VERSION, FailureReason, Record, RecordError, Status
 from attnbench.tracking.runs import AXIS
 from attnbench.tracking.sessions import SessionError, lines, sessions
 
@@ -158,7 +158,7 @@ def _final(validations: list[dict[str, Any]]) -> dict[str, Any]:
 def _error(status: Status, exit_code: int | None) -> dict[str, str] | None:
     if status is Status.finished:
         return None
-    kind = Kind.interrupted if status is Status.interrupted else Kind.raised
+    kind = FailureReason.interrupted if status is Status.interrupted else FailureReason.raised
     said = f"W&B has exit code {exit_code}" if exit_code else "W&B has no test of it"
     said = "W&B has no word of its end" if exit_code is None else said
     return {"kind": kind.value, "type": "Imported", "message": said, "traceback": ""}

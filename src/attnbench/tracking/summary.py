@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from attnbench.config.folder import CONFIG_FOLDER, PACKAGE
 from attnbench.config.tracking import Logger, LoggerConfig, LoggerMode
-from attnbench.records.identity import provenance
-from attnbench.records.record import PLAN, RECORD, Plan, RecordError, Status, read
+from attnbench.records.identity import collect_provenance
+from attnbench.records.record import PLAN_FILE, RECORD_FILE, Plan, RecordError, Status, read_record
 from attnbench.tracking.runs import begin, finish
 from attnbench.tracking.sessions import sessions
 
@@ -43,7 +43,7 @@ def log_summary(plan: Plan, folder: Path) -> None:
             group=plan.sweep,
             job_type=JOB_TYPE,
             config={"sweep": plan.sweep, "command": plan.command, "runs": [run.run_id for run in plan.runs]},
-            git=provenance({})["git"],
+            git=collect_provenance({})["git"],
         )
         try:
             _log(run, folder)
@@ -77,10 +77,10 @@ def read_table(path: Path) -> Table:
 def _is_news(plan: Plan, folder: Path) -> bool:
     before = max((path.stat().st_mtime for path in sessions(folder / "wandb")), default=0.0)
     for planned in plan.runs:
-        path = folder / planned.run_id / RECORD
+        path = folder / planned.run_id / RECORD_FILE
         if path.is_file() and path.stat().st_mtime > before:
             try:
-                record = read(path)
+                record = read_record(path)
             except RecordError:
                 continue
             if record.status is Status.finished and (record.tracker or {}).get("kind") == Logger.wandb.name:
@@ -107,7 +107,7 @@ def _log(run: Run, folder: Path) -> None:
 
 
 def _results(folder: Path) -> Iterator[Path]:
-    for pattern in (PLAN, "table.*", "*.pdf"):
+    for pattern in (PLAN_FILE, "table.*", "*.pdf"):
         yield from sorted(folder.glob(pattern))
 
 

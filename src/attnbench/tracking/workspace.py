@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 FILE = "workspace.json"
 _BEST = {"translation": "bleu", "classification": "accuracy"}  # by task: the metric that decides
-_SHAPE = ("model.depth", "model.num_heads", "model.norm", "attention.score")  # shown whether they vary or not
+_SHAPE = ("model.depth", "model.num_heads", "model.norm_placement", "attention.score")  # shown whether they vary or not
 
 
 def write_workspace(plan: Plan, folder: Path) -> Path:

@@ -16,32 +16,36 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from attnbench.config import Config
 from attnbench.config.trainer import FinalWeights
-from attnbench.records.identity import run_id_of
+from attnbench.records.identity import compute_run_id_from_dict
 from attnbench.records.record import RecordError
 from attnbench.tasks.base import CHECKPOINT_KEY
-from attnbench.tasks.optimization import average
-from attnbench.training.callbacks.run_record import RunRecord
+from attnbench.tasks.optimization import average_state_dicts
+from attnbench.training.callbacks.run_record import RecordCallback
 
-LAST = Path("checkpoints", "last.ckpt")
-PREVIOUS = LAST.with_name("previous.ckpt")
-_SHARES = "attnbench_shares"  # batches that a device added up for an update
-_PATHS = ("best_model_path", "kth_best_model_path", "last_model_path")  # in the state of Lightning's ModelCheckpoint
+LAST_CHECKPOINT = Path("checkpoints", "last.ckpt")
+PREVIOUS_CHECKPOINT = LAST_CHECKPOINT.with_name("previous.ckpt")
+_MICRO_BATCHES_KEY = "attnbench_shares"  # batches that a device added up for an update
+_PATH_KEYS = (
+    "best_model_path",
+    "kth_best_model_path",
+    "last_model_path",
+)  # in the state of Lightning's ModelCheckpoint
 
 
 class CheckpointFault(Exception):
     """A checkpoint that cannot be used; the text says what it is instead, as in "last.ckpt was damaged"."""
 
 
-class WholeCheckpoints(TorchCheckpointIO):
+class AtomicCheckpointIO(TorchCheckpointIO):
     """Lightning's way to the disk. A reader, or a power loss, finds the old file or the new one.
 
     Of last.ckpt the one before stays as previous.ckpt. A checkpoint counts progress in batches, which are fewer or
-    more where `trainer.micro_batch` has changed since; it is read in the batches of this session.
+    more where `trainer.micro_batch_size` has changed since; it is read in the batches of this session.
     """
 
-    def __init__(self, shares: int) -> None:
+    def __init__(self, num_micro_batches: int) -> None:
         """`shares`: the batches that a device adds up for an update."""
-        self._shares = shares
+        self._shares = num_micro_batches
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         """Write `checkpoint` to `path`.
@@ -54,11 +58,11 @@ class WholeCheckpoints(TorchCheckpointIO):
         draft = path.with_name(f".{path.name}.tmp")
         try:
             with draft.open("wb") as file:
-                torch.save(checkpoint | {_SHARES: self._shares}, file)
+                torch.save(checkpoint | {_MICRO_BATCHES_KEY: self._shares}, file)
                 file.flush()
                 os.fsync(file.fileno())
-            if path.name == LAST.name and path.exists():
-                os.replace(path, path.with_name(PREVIOUS.name))
+            if path.name == LAST_CHECKPOINT.name and path.exists():
+                os.replace(path, path.with_name(PREVIOUS_CHECKPOINT.name))
             os.replace(draft, path)
         finally:
             draft.unlink(missing_ok=True)
@@ -68,11 +72,11 @@ class WholeCheckpoints(TorchCheckpointIO):
     ) -> dict[str, Any]:
         """Read what `save_checkpoint` wrote."""
         checkpoint: dict[str, Any] = super().load_checkpoint(path, map_location, weights_only)
-        return self.recounted(checkpoint)
+        return self.convert_progress(checkpoint)
 
-    def recounted(self, checkpoint: dict[str, Any]) -> dict[str, Any]:
+    def convert_progress(self, checkpoint: dict[str, Any]) -> dict[str, Any]:
         """A checkpoint that was read, in the batches of this session."""
-        _recount(checkpoint, checkpoint.get(_SHARES, self._shares), self._shares)
+        _convert_batch_progress(checkpoint, checkpoint.get(_MICRO_BATCHES_KEY, self._shares), self._shares)
         return checkpoint
 
 
@@ -90,14 +94,14 @@ class MovableCheckpoint(ModelCheckpoint):
 
     def state_dict(self) -> dict[str, Any]:
         """Return Lightning's state, with names in place of paths."""
-        return _with_paths(super().state_dict(), lambda path: Path(path).name)
+        return _change_paths(super().state_dict(), lambda path: Path(path).name)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the state; files are those of that name in this run's folder."""
         folder = Path(self.dirpath or "")
-        super().load_state_dict(_with_paths(state_dict, lambda path: str(folder / Path(path).name)))
+        super().load_state_dict(_change_paths(state_dict, lambda path: str(folder / Path(path).name)))
 
-    def kept(self, checkpoint: dict[str, Any], best_update: int | None) -> dict[Path, int | None]:
+    def list_expected_files(self, checkpoint: dict[str, Any], best_update: int | None) -> dict[Path, int | None]:
         """Return the files of weights that `checkpoint`, one of the run's, expects here, and the update of each.
 
         `best_update` is what the run's record has for the best validation.
@@ -109,7 +113,7 @@ class MovableCheckpoint(ModelCheckpoint):
             for path, score in scores.items()
         }
 
-    def fault_of(self, checkpoint: dict[str, Any], best_update: int | None) -> str | None:
+    def find_weights_fault(self, checkpoint: dict[str, Any], best_update: int | None) -> str | None:
         """Check that the weights that `checkpoint` expects are there, whole, and of the update that they should be of.
 
         Newer ones may stand in their place: they are written before the run's own checkpoint, and a run that goes on
@@ -119,7 +123,7 @@ class MovableCheckpoint(ModelCheckpoint):
             What is wrong, as in "best.ckpt was damaged"; None: nothing.
         """
         update, missing = checkpoint["global_step"], 0
-        expected = self.kept(checkpoint, best_update)
+        expected = self.list_expected_files(checkpoint, best_update)
         for path, wanted in expected.items():
             if self.save_top_k > 1 and not path.exists():
                 missing += 1  # perhaps for a newer one
@@ -140,10 +144,10 @@ class MovableCheckpoint(ModelCheckpoint):
         return None if missing <= removed else f"{missing} of {len(expected)} files of weights were missing"
 
 
-def _with_paths(state: dict[str, Any], change: Callable[[str], str]) -> dict[str, Any]:
+def _change_paths(state: dict[str, Any], change: Callable[[str], str]) -> dict[str, Any]:
     """Return the state of a ModelCheckpoint without its folder, each path changed; an empty path stays."""
     changed = {key: value for key, value in state.items() if key != "dirpath"}
-    for key in _PATHS:
+    for key in _PATH_KEYS:
         if changed.get(key):
             changed[key] = change(changed[key])
     changed["best_k_models"] = {change(path): score for path, score in state.get("best_k_models", {}).items()}
@@ -158,7 +162,7 @@ def _is_newer(path: Path, update: int) -> bool:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint that `WholeCheckpoints` wrote; its tensors come from the file when they are used.
+    """Read a checkpoint that `AtomicCheckpointIO` wrote; its tensors come from the file when they are used.
 
     Nothing in the file is executed.
 
@@ -168,32 +172,35 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise CheckpointFault(f"{path.name} was {'not a file' if path.exists() else 'missing'}")
-    if not _is_whole(path):
+    if not _has_valid_checksums(path):
         raise CheckpointFault(f"{path.name} was damaged")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # of a file that anything may have written: whatever unpickling meets
         raise CheckpointFault(f"{path.name} was not one of attnbench's") from error
-    if not isinstance(checkpoint, dict) or _SHARES not in checkpoint:
+    if not isinstance(checkpoint, dict) or _MICRO_BATCHES_KEY not in checkpoint:
         raise CheckpointFault(f"{path.name} was not one of attnbench's")
     return checkpoint
 
 
-def latest(
-    folder: Path, check: Callable[[dict[str, Any]], str | None] = lambda checkpoint: None, *, tidy: bool = True
+def find_latest_checkpoint(
+    folder: Path,
+    check: Callable[[dict[str, Any]], str | None] = lambda checkpoint: None,
+    *,
+    rename_damaged: bool = True,
 ) -> tuple[Path | None, list[str]]:
     """Find the checkpoint that the run in `folder` goes on from.
 
     Args:
         folder: of the run.
         check: what is wrong with a checkpoint that is whole, as in "best.ckpt was damaged"; None: nothing.
-        tidy: whether to rename what cannot be used to <name>.damaged, so that it is not kept in place of a whole one.
+        rename_damaged: rename unusable files to <name>.damaged, so that they do not replace usable ones.
 
     Returns:
         The checkpoint's path, None if there is none; and a note for each one that could not be used.
     """
     faults: list[str] = []
-    for name in (LAST, PREVIOUS):
+    for name in (LAST_CHECKPOINT, PREVIOUS_CHECKPOINT):
         path = folder / name
         if not os.path.lexists(path):
             continue
@@ -203,13 +210,13 @@ def latest(
             fault = str(error)
         if fault is None:
             return path, [f"checkpoint {each}: went on from {name.name}" for each in faults]
-        if tidy:
-            _take_away(path)
+        if rename_damaged:
+            _rename_damaged(path)
         faults.append(fault)
     return None, [f"checkpoint {each}: began anew" for each in dict.fromkeys(faults)]
 
 
-def _take_away(path: Path) -> None:
+def _rename_damaged(path: Path) -> None:
     """Rename `path`, a file or a folder, to <name>.damaged; of files so named, the newest stays."""
     target = path.with_name(f"{path.name}.damaged")
     number = 1
@@ -219,7 +226,7 @@ def _take_away(path: Path) -> None:
     os.replace(path, target)
 
 
-def _is_whole(path: Path) -> bool:
+def _has_valid_checksums(path: Path) -> bool:
     """Whether every part of a checkpoint has the checksum that it was written with."""
     try:
         with zipfile.ZipFile(path) as parts:
@@ -228,7 +235,7 @@ def _is_whole(path: Path) -> bool:
         return False
 
 
-def _recount(checkpoint: dict[str, Any], before: int, now: int) -> None:
+def _convert_batch_progress(checkpoint: dict[str, Any], before: int, now: int) -> None:
     """Count the batches of an epoch as they are cut now; a checkpoint is taken between whole updates."""
     if before == now or "loops" not in checkpoint:
         return
@@ -243,36 +250,42 @@ def _recount(checkpoint: dict[str, Any], before: int, now: int) -> None:
                 place[key] = count // before * now
 
 
-_ANEW = "the same command begins anew"
+_RESTART_NOTE = "the same command begins anew"
 
 
-def checkpoint_fault(checkpoint: dict[str, Any], run_id: str, keepers: list[pl.Callback]) -> str | None:
+def find_checkpoint_fault(
+    checkpoint: dict[str, Any], run_id: str, checkpoint_callbacks: list[pl.Callback]
+) -> str | None:
     """Check that a run can go on from `checkpoint`: it is of this run, and the weights that it has kept are there.
 
     Args:
         checkpoint: what last.ckpt or previous.ckpt holds.
         run_id: of this run.
-        keepers: this session's callbacks that keep weights.
+        checkpoint_callbacks: this session's callbacks that save weights.
 
     Returns:
         What is wrong, as in "best.ckpt was damaged"; None: nothing.
     """
     stored = checkpoint.get(CHECKPOINT_KEY)
-    if stored is None or run_id_of(stored["config"]) != run_id:
+    if stored is None or compute_run_id_from_dict(stored["config"]) != run_id:
         return "was of another run"
-    best = checkpoint["callbacks"].get(RunRecord.__qualname__, {}).get("best", {}).get("update")
-    faults = (keeper.fault_of(checkpoint, best) for keeper in keepers if isinstance(keeper, MovableCheckpoint))
+    best = checkpoint["callbacks"].get(RecordCallback.__qualname__, {}).get("best", {}).get("update")
+    faults = (
+        keeper.find_weights_fault(checkpoint, best)
+        for keeper in checkpoint_callbacks
+        if isinstance(keeper, MovableCheckpoint)
+    )
     return next((fault for fault in faults if fault is not None), None)
 
 
-def final_weights(
-    config: Config, keepers: list[pl.Callback], last: Path, best: Mapping[str, Any]
+def load_final_weights(
+    config: Config, checkpoint_callbacks: list[pl.Callback], last: Path, best: Mapping[str, Any]
 ) -> tuple[dict[str, Any], list[str]]:
     """Read the state dict that is tested and kept, as `trainer.final_weights` says.
 
     Args:
         config: of the run.
-        keepers: the callbacks that have kept weights.
+        checkpoint_callbacks: the callbacks that have saved weights.
         last: the run's own checkpoint.
         best: the record's `metrics.best`; the best weights must be of its update.
 
@@ -284,7 +297,7 @@ def final_weights(
     """
     chosen = config.trainer
     wanted: dict[str, int | None] = {str(last): None}
-    for keeper in keepers:
+    for keeper in checkpoint_callbacks:
         if isinstance(keeper, MovableCheckpoint):
             is_best = chosen.final_weights is FinalWeights.best
             steps = sorted((int(score), path) for path, score in keeper.best_k_models.items())
@@ -294,10 +307,10 @@ def final_weights(
         try:
             checkpoint = read_checkpoint(Path(path))
         except CheckpointFault as fault:
-            raise RecordError(f"{path}: {fault}; {_ANEW}") from fault
+            raise RecordError(f"{path}: {fault}; {_RESTART_NOTE}") from fault
         found = checkpoint["global_step"]
         if update is not None and found != update:
-            raise RecordError(f"{path}: weights of update {found}, where the record has {update}; {_ANEW}")
+            raise RecordError(f"{path}: weights of update {found}, where the record has {update}; {_RESTART_NOTE}")
         updates.append(found)
         states.append(checkpoint["state_dict"])  # alone: the optimiser's state is twice as large
     notes = []
@@ -306,4 +319,4 @@ def final_weights(
             f"tested: the mean of all {len(updates)} checkpoints, of update {min(updates)} to {max(updates)}, where the"
             f" last {chosen.average_last} of more were meant: trainer.final_weights=best may be what you want"
         )
-    return dict(average(states)), notes
+    return dict(average_state_dicts(states)), notes

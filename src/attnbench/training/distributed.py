@@ -13,52 +13,54 @@ from torch._C._distributed_c10d import TCPStore
 
 from attnbench.config import Config, ConfigError, Fault
 from attnbench.config.trainer import Accelerator, TrainerConfig
-from attnbench.records.ranks import Place, fault_of, here, is_rank_unknown, started
-from attnbench.training.checkpointing import WholeCheckpoints
+from attnbench.records.ranks import RankContext, check_rank_count, get_rank_context, get_world_size, is_rank_unknown
+from attnbench.training.checkpointing import AtomicCheckpointIO
 
 
-def on_gpu(trainer: TrainerConfig) -> bool:
+def uses_gpu(trainer: TrainerConfig) -> bool:
     """Whether this run computes on a GPU."""
     return trainer.accelerator is not Accelerator.cpu and torch.cuda.is_available()
 
 
-class FullySharded(ModelParallelStrategy):
+class FullyShardedStrategy(ModelParallelStrategy):
     """Lightning's FSDP, of the kind that CPUs can try too; it reads a checkpoint past the plugin that writes it."""
 
-    def __init__(self, ranks: int, checkpoints: WholeCheckpoints) -> None:
+    def __init__(self, ranks: int, checkpoints: AtomicCheckpointIO) -> None:
         super().__init__(ranks, tensor_parallel_size=1, save_distributed_checkpoint=False)
         self._checkpoints = checkpoints
 
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
         """As the plugin does."""
-        return self._checkpoints.recounted(super().load_checkpoint(checkpoint_path, weights_only))
+        return self._checkpoints.convert_progress(super().load_checkpoint(checkpoint_path, weights_only))
 
 
 @contextmanager
-def among_ranks(config: Config) -> Iterator[None]:
+def process_group(config: Config) -> Iterator[None]:
     """The other ranks at hand meanwhile, where this run has any that a supervisor started.
 
     Raises:
         ConfigError: the config asks for ranks that nobody has started, or for devices that are not there.
     """
-    place, trainer = here(), config.trainer
-    fault = fault_of(trainer.devices, trainer.num_nodes)
-    if fault is None and started() == 1 and trainer.devices > 1:
+    place, trainer = get_rank_context(), config.trainer
+    fault = check_rank_count(trainer.devices, trainer.num_nodes)
+    if fault is None and get_world_size() == 1 and trainer.devices > 1:
         how = "python -m attnbench.train starts them, and so does torchrun"
         fault = Fault("trainer.devices", f"{trainer.devices}", f"expected ranks: {how}")
     if fault is None and is_rank_unknown():
-        expected = f"WORLD_SIZE={started()} is set, and RANK or LOCAL_RANK is not: unset it, or start with torchrun"
+        expected = (
+            f"WORLD_SIZE={get_world_size()} is set, and RANK or LOCAL_RANK is not: unset it, or start with torchrun"
+        )
         fault = Fault("trainer.devices", f"{trainer.devices}", expected)
-    fault = fault or _fault_of_device(trainer)
+    fault = fault or _find_device_fault(trainer)
     if fault is not None:
         raise ConfigError([fault])
     if place is None:
         yield
         return
-    gpu = on_gpu(trainer)
+    gpu = uses_gpu(trainer)
     if gpu:
         torch.cuda.set_device(place.rank)
-    store = _meet(place)
+    store = _create_store(place)
     backend = "nccl" if gpu else "gloo"
     distributed.init_process_group(backend, store=store, rank=place.rank, world_size=place.world_size)
     try:
@@ -67,23 +69,23 @@ def among_ranks(config: Config) -> Iterator[None]:
         distributed.destroy_process_group()
 
 
-def _fault_of_device(trainer: TrainerConfig) -> Fault | None:
+def _find_device_fault(trainer: TrainerConfig) -> Fault | None:
     """Why a run cannot have the devices that it asks for, if it cannot."""
     if trainer.accelerator is Accelerator.gpu and not torch.cuda.is_available():
         return Fault("trainer.accelerator", "gpu", "torch finds no GPU here; expected cpu or auto")
-    if on_gpu(trainer) and trainer.devices > torch.cuda.device_count():
+    if uses_gpu(trainer) and trainer.devices > torch.cuda.device_count():
         return Fault("trainer.devices", f"{trainer.devices}", f"torch finds {torch.cuda.device_count()} GPUs here")
     return None
 
 
-def _meet(place: Place) -> TCPStore:
+def _create_store(context: RankContext) -> TCPStore:
     """A store that all ranks see, on a port that the system gave to the first: no two runs ever ask for the same."""
-    if place.rank > 0:
+    if context.rank > 0:
         try:
-            port = place.agree(None)
+            port = context.share_port(None)
         except EOFError:
             raise RuntimeError("rank 0 ended before the ranks had met") from None
-        return TCPStore("127.0.0.1", port, place.world_size)
-    store = TCPStore("127.0.0.1", 0, place.world_size, is_master=True, wait_for_workers=False)
-    place.agree(store.port)
+        return TCPStore("127.0.0.1", port, context.world_size)
+    store = TCPStore("127.0.0.1", 0, context.world_size, is_master=True, wait_for_workers=False)
+    context.share_port(store.port)
     return store

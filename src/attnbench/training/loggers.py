@@ -19,13 +19,13 @@ from pytorch_lightning.loggers.csv_logs import ExperimentWriter
 
 from attnbench.config import Config, ConfigError, Fault
 from attnbench.config.tracking import Logger
-from attnbench.records.history import AXES, read
-from attnbench.records.ranks import rank
+from attnbench.records.history import AXIS_KEYS, read_history
+from attnbench.records.ranks import get_rank
 from attnbench.records.record import Record
 from attnbench.tracking.runs import begin, describe, finish, first_line, teardown
 
 
-class WholeRun(WandbLogger):
+class ResumableWandbLogger(WandbLogger):
     """A W&B run that is told first what sessions before this one logged, so that it is whole by itself.
 
     W&B cannot go on with an offline run: its next session would begin at step 0, in the place of the first.
@@ -35,29 +35,29 @@ class WholeRun(WandbLogger):
         super().__init__(experiment=run, save_dir=folder)
         self._folder = folder
         self._told = False
-        self.lost: dict[str, str] = {}  # what W&B did not take, and why
+        self.errors: dict[str, str] = {}  # what W&B did not take, and why
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Hand on what Lightning logs at `step`, and before the first of it what is older."""
-        self.tell_before(math.inf if step is None else step)
-        self._mirror(super().log_metrics, metrics, step)
+        self.log_earlier_history(math.inf if step is None else step)
+        self._log_safely(super().log_metrics, metrics, step)
 
-    def tell_before(self, step: float) -> None:
+    def log_earlier_history(self, step: float) -> None:
         """Log what history.jsonl has of before `step`, once: not earlier, since training that begins cuts it back."""
         if self._told:
             return
         self._told = True
-        for entry in read(self._folder):
+        for entry in read_history(self._folder):
             at = int(entry["update"]) - 1  # updates and epochs are counted from 1, Lightning's from 0
             if at < step:
-                metrics = {key: value for key, value in entry.items() if key not in AXES}
-                self._mirror(super().log_metrics, metrics | {"epoch": entry["epoch"] - 1}, at)
+                metrics = {key: value for key, value in entry.items() if key not in AXIS_KEYS}
+                self._log_safely(super().log_metrics, metrics | {"epoch": entry["epoch"] - 1}, at)
 
-    def summarize(self, values: Mapping[str, Any]) -> None:
+    def log_summary(self, values: Mapping[str, Any]) -> None:
         """Hand on the results of the run."""
-        self._mirror(lambda metrics, _: self.experiment.summary.update(dict(metrics)), values, None)
+        self._log_safely(lambda metrics, _: self.experiment.summary.update(dict(metrics)), values, None)
 
-    def _mirror(
+    def _log_safely(
         self, log: Callable[[Mapping[str, Any], int | None], None], metrics: Mapping[str, Any], step: int | None
     ) -> None:
         """Log numbers or media: what goes wrong in the mirror must not cost the run, which has all of it in files.
@@ -68,12 +68,12 @@ class WholeRun(WandbLogger):
             log(metrics, step)
         except Exception as error:
             what = ", ".join(metrics)
-            if what not in self.lost:
-                self.lost[what] = f"{type(error).__name__}: {error}"
-                print(f"attnbench: W&B did not take {what}: {self.lost[what]}", file=sys.stderr, flush=True)
+            if what not in self.errors:
+                self.errors[what] = f"{type(error).__name__}: {error}"
+                print(f"attnbench: W&B did not take {what}: {self.errors[what]}", file=sys.stderr, flush=True)
 
 
-class _ResumedWriter(ExperimentWriter):
+class _ResumableWriter(ExperimentWriter):
     """Lightning's writer of metrics.csv, which keeps the rows of earlier sessions in place of deleting them."""
 
     def _check_log_dir_exists(self) -> None:
@@ -88,10 +88,10 @@ class ResumableCSVLogger(CSVLogger):
         """The writer; there is one in each rank, of which Lightning lets the first alone write."""
         if self._experiment is None:
             os.makedirs(self.log_dir, exist_ok=True)
-            self._experiment = _ResumedWriter(self.log_dir)
+            self._experiment = _ResumableWriter(self.log_dir)
         return cast(ExperimentWriter, self._experiment)
 
-    def rewind(self, update: float) -> None:
+    def remove_rows_after(self, update: float) -> None:
         """Take out the rows that an earlier session wrote after `update`, and those of a test, which is done again."""
         path = Path(self.log_dir, ExperimentWriter.NAME_METRICS_FILE)
         rows = _read_rows(path)
@@ -134,7 +134,7 @@ def _is_number(text: str) -> bool:
         return False
 
 
-class RewindCSV(pl.Callback):
+class CSVRewindCallback(pl.Callback):
     """Takes out of metrics.csv what a session before this one logged beyond its last checkpoint."""
 
     def __init__(self, logger: ResumableCSVLogger) -> None:
@@ -143,12 +143,12 @@ class RewindCSV(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Go back to where training goes on."""
         if trainer.is_global_zero:
-            self.logger.rewind(trainer.global_step)
+            self.logger.remove_rows_after(trainer.global_step)
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Go back to the end of training."""
         if trainer.is_global_zero:
-            self.logger.rewind(math.inf)
+            self.logger.remove_rows_after(math.inf)
 
 
 @dataclass(frozen=True)
@@ -156,14 +156,14 @@ class Tracker:
     """A logger for Lightning, and what the record says of it."""
 
     logger: LightningLogger | None
-    describe: dict[str, Any] | None
+    description: dict[str, Any] | None
 
     @property
     def callbacks(self) -> list[pl.Callback]:
         """What keeps the logger's files true where a run goes on."""
-        return [RewindCSV(self.logger)] if isinstance(self.logger, ResumableCSVLogger) else []
+        return [CSVRewindCallback(self.logger)] if isinstance(self.logger, ResumableCSVLogger) else []
 
-    def summarise(self, record: Record) -> None:
+    def log_summary(self, record: Record) -> None:
         """The record's results, where the tracker shows a run's summary."""
         if self.logger is None:
             return
@@ -171,8 +171,8 @@ class Tracker:
         flat |= {f"best/{key}": value for key, value in record.metrics["best"].items()}
         flat |= {f"performance/{key}": value for key, value in record.performance.items()}
         flat |= {f"parameters/{key}": value for key, value in record.parameters.items()}
-        if isinstance(self.logger, WholeRun):
-            self.logger.summarize(flat)
+        if isinstance(self.logger, ResumableWandbLogger):
+            self.logger.log_summary(flat)
         elif isinstance(self.logger, TensorBoardLogger):
             numbers = {key: value for key, value in flat.items() if isinstance(value, (int, float))}
             self.logger.log_hyperparams(record.config, numbers)
@@ -188,7 +188,7 @@ def build_logger(config: Config, record: Record, folder: Path) -> Tracker:
     if chosen.name is Logger.none:
         return Tracker(None, None)
     if chosen.name is Logger.wandb:
-        return _wandb(config, record, folder)
+        return _build_wandb_tracker(config, record, folder)
     described = {"kind": chosen.name.name, "folder": chosen.name.name}
     if chosen.name is Logger.csv:
         return Tracker(ResumableCSVLogger(folder, name=chosen.name.name, version=""), described)
@@ -200,8 +200,8 @@ def build_logger(config: Config, record: Record, folder: Path) -> Tracker:
     return Tracker(logger, described)
 
 
-def _wandb(config: Config, record: Record, folder: Path) -> Tracker:
-    if rank() != 0:
+def _build_wandb_tracker(config: Config, record: Record, folder: Path) -> Tracker:
+    if get_rank() != 0:
         return Tracker(WandbLogger(save_dir=folder, offline=True), None)
     try:
         run, why = begin(
@@ -222,16 +222,16 @@ def _wandb(config: Config, record: Record, folder: Path) -> Tracker:
             teardown()
         return Tracker(None, {"kind": Logger.none.name, "fallback": note})
     described = describe(run, folder) | ({"fallback": why} if why else {})
-    return Tracker(WholeRun(run, folder), described)
+    return Tracker(ResumableWandbLogger(run, folder), described)
 
 
 def close_logger(tracker: Tracker, failed: bool) -> None:
     """Flush and close; W&B shows a run that failed as failed."""
-    if isinstance(tracker.logger, WholeRun):
-        tracker.logger.tell_before(math.inf)  # where this session ended before it logged anything
+    if isinstance(tracker.logger, ResumableWandbLogger):
+        tracker.logger.log_earlier_history(math.inf)  # where this session ended before it logged anything
         unsent = finish(tracker.logger.experiment, failed=failed)
-        if tracker.describe is not None:
-            found = {"unsent": unsent, "lost": tracker.logger.lost}
-            tracker.describe.update({key: value for key, value in found.items() if value})
+        if tracker.description is not None:
+            found = {"unsent": unsent, "lost": tracker.logger.errors}
+            tracker.description.update({key: value for key, value in found.items() if value})
     elif tracker.logger is not None:
         tracker.logger.finalize("failed" if failed else "success")

@@ -16,7 +16,7 @@ from attnbench.config import ConfigError, Fault
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
 
-_JOURNAL = "optuna.journal"  # in the sweep's folder
+_JOURNAL_FILE = "optuna.journal"  # in the sweep's folder
 
 
 class Pruner(Enum):
@@ -26,13 +26,13 @@ class Pruner(Enum):
     none = "none"
 
 
-def reporter(folder: Path, name: str, number: int) -> tuple[str | None, Callable[[int, float], bool]]:
+def build_reporter(folder: Path, name: str, number: int) -> tuple[str | None, Callable[[int, float], bool]]:
     """For a run: which metric its study asks for (None: the task's), and how it is told of one.
 
     The function takes the epoch and the value, and says whether the run is to end.
     """
     optuna = import_optuna()
-    study = optuna.load_study(study_name=name, storage=journal_storage(folder))
+    study = optuna.load_study(study_name=name, storage=open_journal_storage(folder))
     told = study.user_attrs
     pruner: Any = optuna.pruners.NopPruner()
     if told["pruner"] == Pruner.median.name:
@@ -51,11 +51,11 @@ def reporter(folder: Path, name: str, number: int) -> tuple[str | None, Callable
     return told["metric"], report
 
 
-def journal_storage(folder: Path) -> BaseStorage:
+def open_journal_storage(folder: Path) -> BaseStorage:
     """Open the journal of the studies in a sweep's folder; create it where there is none."""
     storages = import_optuna().storages
     folder.mkdir(parents=True, exist_ok=True)
-    found: BaseStorage = storages.JournalStorage(storages.journal.JournalFileBackend(str(folder / _JOURNAL)))
+    found: BaseStorage = storages.JournalStorage(storages.journal.JournalFileBackend(str(folder / _JOURNAL_FILE)))
     return found
 
 

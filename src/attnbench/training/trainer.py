@@ -14,52 +14,52 @@ from torch import nn
 
 from attnbench.config import Config, ConfigError, Fault
 from attnbench.config.trainer import FinalWeights, Precision, Strategy, TrainerConfig
-from attnbench.nn.activation_checkpointing import recompute
-from attnbench.records.ranks import here, started
+from attnbench.nn.activation_checkpointing import apply_activation_checkpointing
+from attnbench.records.ranks import get_rank_context, get_world_size
 from attnbench.tasks.base import Task
 from attnbench.training.callbacks.performance import Performance
-from attnbench.training.callbacks.pictures import Pictures
-from attnbench.training.callbacks.progress import Progress
-from attnbench.training.callbacks.pruning import Pruning
-from attnbench.training.callbacks.resumable import Resumable
-from attnbench.training.callbacks.samples import Samples
+from attnbench.training.callbacks.pictures import FigureCallback
+from attnbench.training.callbacks.progress import ProgressCallback
+from attnbench.training.callbacks.pruning import PruningCallback
+from attnbench.training.callbacks.resumable import ResumableCheckpoint
+from attnbench.training.callbacks.samples import SampleCallback
 from attnbench.training.checkpointing import (
-    LAST,
+    LAST_CHECKPOINT,
+    AtomicCheckpointIO,
     MovableCheckpoint,
-    WholeCheckpoints,
 )
-from attnbench.training.distributed import FullySharded, on_gpu
-from attnbench.training.optuna_trial import reporter
+from attnbench.training.distributed import FullyShardedStrategy, uses_gpu
+from attnbench.training.optuna_trial import build_reporter
 
-_PRECISION = {Precision.fp32: "32-true", Precision.bf16_mixed: "bf16-mixed", Precision.fp16_mixed: "16-mixed"}
+_LIGHTNING_PRECISION = {Precision.fp32: "32-true", Precision.bf16_mixed: "bf16-mixed", Precision.fp16_mixed: "16-mixed"}
 
 
-def adapt(network: nn.Module, chosen: TrainerConfig) -> None:
+def apply_compile_and_checkpointing(network: nn.Module, trainer_config: TrainerConfig) -> None:
     """Let the network compute as the trainer's config says: recompute activations, or run compiled."""
-    if chosen.recompute:
-        recompute(network)
-    if chosen.compile:
+    if trainer_config.activation_checkpointing:
+        apply_activation_checkpointing(network)
+    if trainer_config.compile:
         network.compile(dynamic=True)
 
 
-def observers(config: Config, performance: Performance, folder: Path) -> list[pl.Callback]:
+def build_monitoring_callbacks(config: Config, performance: Performance, folder: Path) -> list[pl.Callback]:
     """The callbacks that only look."""
     chosen = config.callbacks
     found: list[pl.Callback] = []
     if chosen.progress_bar:
-        found.append(Progress(performance))
+        found.append(ProgressCallback(performance))
     if chosen.samples:
-        found.append(Samples(folder, chosen.samples))
+        found.append(SampleCallback(folder, chosen.samples))
     if chosen.pictures:
-        found.append(Pictures(folder / "pictures", chosen.probe_size, chosen.pictures_every_validations))
+        found.append(FigureCallback(folder / "pictures", chosen.probe_size, chosen.pictures_every_validations))
     if config.sweep.study is not None and config.sweep.trial is not None:
-        found.append(Pruning(*reporter(folder.parent, config.sweep.study, config.sweep.trial)))
+        found.append(PruningCallback(*build_reporter(folder.parent, config.sweep.study, config.sweep.trial)))
     return found
 
 
-def build_keepers(config: Config, task: Task, folder: Path) -> list[pl.Callback]:
+def build_checkpoint_callbacks(config: Config, task: Task, folder: Path) -> list[pl.Callback]:
     """The callbacks that stop training and keep weights; the resumable checkpoint is last and so holds their state."""
-    chosen, checkpoints = config.trainer, folder / LAST.parent
+    chosen, checkpoints = config.trainer, folder / LAST_CHECKPOINT.parent
     found: list[pl.Callback] = []
     if chosen.max_minutes is not None:
         found.append(Timer(duration=datetime.timedelta(minutes=chosen.max_minutes), verbose=False))
@@ -79,44 +79,44 @@ def build_keepers(config: Config, task: Task, folder: Path) -> list[pl.Callback]
             filename="recent-{step}", monitor="step", mode="max", save_top_k=chosen.average_last, **common
         )
         found.append(recent)
-    return [*found, Resumable(folder / LAST, chosen.save_every_minutes)]
+    return [*found, ResumableCheckpoint(folder / LAST_CHECKPOINT, chosen.save_every_minutes)]
 
 
-def shares_per_update(config: Config) -> int:
-    """Batches that a device adds up before each update, so that none exceeds `trainer.micro_batch`."""
-    limit = config.trainer.micro_batch
+def count_micro_batches(config: Config) -> int:
+    """Batches that a device adds up before each update, so that none exceeds `trainer.micro_batch_size`."""
+    limit = config.trainer.micro_batch_size
     if limit is None:
         return 1
-    return math.ceil(config.data.update_size / (limit * config.trainer.devices * config.trainer.num_nodes))
+    return math.ceil(config.data.max_update_size / (limit * config.trainer.devices * config.trainer.num_nodes))
 
 
 def build_trainer(config: Config, folder: Path, logger: Any, callbacks: list[pl.Callback]) -> pl.Trainer:
     """Lightning's Trainer as the config says."""
     chosen, debug = config.trainer, config.debug
-    if chosen.precision is Precision.fp16_mixed and not on_gpu(chosen):  # Lightning would compute in bf16 instead
+    if chosen.precision is Precision.fp16_mixed and not uses_gpu(chosen):  # Lightning would compute in bf16 instead
         raise ConfigError([Fault("trainer.precision", "fp16_mixed", "expected bf16_mixed or fp32: fp16 needs a GPU")])
-    checkpoints = WholeCheckpoints(shares_per_update(config))
+    checkpoints = AtomicCheckpointIO(count_micro_batches(config))
     plugins: list[Any] = [checkpoints]
-    if here() is not None or started() == 1:
+    if get_rank_context() is not None or get_world_size() == 1:
         plugins.append(LightningEnvironment())  # whatever cluster's variables are about
     strategy: Any = chosen.strategy.name
     if chosen.strategy is Strategy.fsdp:
-        strategy = FullySharded(chosen.devices * chosen.num_nodes, checkpoints)
+        strategy = FullyShardedStrategy(chosen.devices * chosen.num_nodes, checkpoints)
     trainer = pl.Trainer(
         accelerator=chosen.accelerator.name,
         devices=chosen.devices,
         num_nodes=chosen.num_nodes,
         strategy=strategy,
-        precision=_PRECISION[chosen.precision],  # type: ignore[arg-type]
+        precision=_LIGHTNING_PRECISION[chosen.precision],  # type: ignore[arg-type]
         max_epochs=chosen.max_epochs if chosen.max_epochs is not None else -1,
         max_steps=chosen.max_steps if chosen.max_steps is not None else -1,
-        accumulate_grad_batches=shares_per_update(config),
-        check_val_every_n_epoch=chosen.validate_every_epochs,
+        accumulate_grad_batches=count_micro_batches(config),
+        check_val_every_n_epoch=chosen.check_val_every_n_epoch,
         limit_train_batches=debug.limit_batches,
         limit_val_batches=debug.limit_batches,
         limit_test_batches=debug.limit_batches,
         detect_anomaly=debug.detect_anomaly,
-        log_every_n_steps=config.logger.every_steps,
+        log_every_n_steps=config.logger.log_every_n_steps,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
         enable_progress_bar=False,

@@ -1,1 +1,1 @@
-"""Pictures of what models attend to and confuse: arrays, and how to draw them. Knows no model and no Lightning."""
+"""Figures of attention weights and confusion matrices, from arrays. Imports no model and no Lightning."""

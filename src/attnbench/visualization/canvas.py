@@ -1,4 +1,4 @@
-"""What pictures are drawn on: figures without a screen, and pages of small pictures and words."""
+"""Drawing surfaces: figures without a screen, and a canvas of many small images and texts."""
 
 from __future__ import annotations
 
@@ -13,8 +13,15 @@ if TYPE_CHECKING:
     from matplotlib.image import AxesImage
 
 
-def blank_figure(width: float, height: float, *, dpi: int = 150, constrained: bool = False) -> Figure:
-    """A figure of so many inches, drawn without pyplot, which would keep every figure and look for a screen."""
+def create_figure(width: float, height: float, *, dpi: int = 150, constrained: bool = False) -> Figure:
+    """Create a figure without pyplot, which would keep all figures in memory and look for a screen.
+
+    Args:
+        width: in inches.
+        height: in inches.
+        dpi: dots per inch.
+        constrained: use matplotlib's constrained layout.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -24,27 +31,32 @@ def blank_figure(width: float, height: float, *, dpi: int = 150, constrained: bo
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a PNG that holds all that was drawn and a small margin, and the folders that lead to it."""
+    """Write a PNG cropped to the drawing with a small margin, and create its folders."""
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, format="png", bbox_inches="tight", pad_inches=0.12)
 
 
-def one_axes(width: float, height: float, *, dpi: int = 150) -> tuple[Figure, Axes]:
-    """A figure that is all axes, so many inches wide and high; labels come on top of that.
+def create_single_axes(width: float, height: float, *, dpi: int = 150) -> tuple[Figure, Axes]:
+    """Create a figure filled by one axes; labels are drawn outside of it.
 
-    Where to put axes need not be found out then, for which every label would be measured several times.
+    A fixed layout avoids measuring all labels several times.
+
+    Args:
+        width: of the axes in inches.
+        height: of the axes in inches.
+        dpi: dots per inch.
     """
-    figure = blank_figure(width, height, dpi=dpi)
+    figure = create_figure(width, height, dpi=dpi)
     axes = figure.add_axes((0, 0, 1, 1))
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     return figure, axes
 
 
-def draw_bar(figure: Figure, image: AxesImage, label: str, ticks: list[float], *, room: float = 0.1) -> Axes:
-    """A colour bar as high as the axes, `room` inches right of them."""
+def draw_colorbar(figure: Figure, image: AxesImage, label: str, ticks: list[float], *, padding: float = 0.1) -> Axes:
+    """Draw a colorbar as high as the axes, `padding` inches to their right."""
     width = figure.get_figwidth()
-    axes = figure.add_axes((1 + room / width, 0, 0.14 / width, 1))
+    axes = figure.add_axes((1 + padding / width, 0, 0.14 / width, 1))
     bar = figure.colorbar(image, cax=axes, ticks=ticks)
     bar.set_label(label, fontsize=8)
     bar.outline.set_visible(False)
@@ -52,38 +64,53 @@ def draw_bar(figure: Figure, image: AxesImage, label: str, ticks: list[float], *
     return axes
 
 
-def check_shape(what: str, array: np.ndarray, expected: tuple[int, ...], why: str) -> None:
-    """Refuse what cannot be drawn.
+def check_shape(name: str, array: np.ndarray, expected: tuple[int, ...], reason: str) -> None:
+    """Check the shape of an array.
+
+    Args:
+        name: name of the array in the message.
+        array: the array.
+        expected: expected shape.
+        reason: why this shape is expected.
 
     Raises:
-        ValueError: says what has which shape, and why another was expected.
+        ValueError: if the shape differs.
     """
     if array.shape != expected:
-        raise ValueError(f"{what} of shape {array.shape}, expected {expected} for {why}")
+        raise ValueError(f"{name} of shape {array.shape}, expected {expected} for {reason}")
 
 
-class Page:
-    """Small pictures and words at places in inches from an upper left corner; the page ends where they end.
+class Canvas:
+    """Canvas of small images and texts, placed in inches from the upper left corner; it grows with its content.
 
-    It is one axes with many images: an axes a picture would be many times slower. `origin` is where places are counted
-    from: what is drawn next is moved with it.
+    It uses one axes with many images, which is many times faster than one axes for each image. All positions are
+    relative to
+    `origin`, which a caller may move.
     """
 
     def __init__(self) -> None:
         self.origin = (0.0, 0.0)
-        self.figure = blank_figure(1, 1)
+        self.figure = create_figure(1, 1)
         self._axes = self.figure.add_axes((0, 0, 1, 1), xlim=(0, 1), ylim=(1, 0), autoscale_on=False)
         self._axes.set_axis_off()
 
-    def image(self, pixels_HW3: np.ndarray, left: float, top: float, width: float, height: float) -> None:
-        """Put a picture of bytes there, stretched to that size."""
+    def draw_image(self, pixels_HW3: np.ndarray, left: float, top: float, width: float, height: float) -> None:
+        """Draw RGB bytes, scaled to this size."""
         left, top = left + self.origin[0], top + self.origin[1]
         self._axes.imshow(pixels_HW3, extent=(left, left + width, top + height, top), aspect="auto", clip_on=False)
 
-    def text(self, words: str, left: float, top: float, size: float, **style: Any) -> None:
-        """Put words there as they are, dollar signs too; `size` in points, `style` as matplotlib's Text has it."""
+    def draw_text(self, text: str, left: float, top: float, size: float, **style: Any) -> None:
+        """Draw text without interpreting it as math (dollar signs are literal).
+
+        Args:
+            text: the text.
+            left: in inches.
+            top: in inches.
+            size: in points.
+            **style: arguments of matplotlib's Text.
+        """
         left, top = left + self.origin[0], top + self.origin[1]
-        self._axes.text(left, top, words, fontsize=size, parse_math=False, **style)
+        self._axes.text(left, top, text, fontsize=size, parse_math=False, **style)
 
     def save(self, path: Path) -> None:
         """Write a PNG."""

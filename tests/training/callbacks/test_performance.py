@@ -10,7 +10,7 @@ import torch
 
 from attnbench.metrics.throughput import ThroughputMeter
 from attnbench.training.callbacks import performance
-from attnbench.training.callbacks.performance import Forward, Performance
+from attnbench.training.callbacks.performance import ForwardTimer, Performance
 
 
 def train(parts: int, updates: int = 12) -> Performance:
@@ -19,16 +19,18 @@ def train(parts: int, updates: int = 12) -> Performance:
     now = 0.0
     measured.meter = ThroughputMeter(2, 2, clock=lambda: now)
     trainer: Any = SimpleNamespace(global_step=0, world_size=1, precision="32-true")
-    module: Any = SimpleNamespace(device=torch.device("cpu"), flops_per_unit=lambda: (5.0, "by hand"), trainer=trainer)
+    module: Any = SimpleNamespace(
+        device=torch.device("cpu"), estimate_flops_per_unit=lambda: (5.0, "by hand"), trainer=trainer
+    )
     module.log = lambda *args, **kwargs: None
     measured.on_train_start(trainer, module)
-    batch = SimpleNamespace(unit="images", units=60 // parts, places=(60 // parts, 80 // parts))
+    batch = SimpleNamespace(unit_name="images", num_units=60 // parts, token_counts=(60 // parts, 80 // parts))
     for number in range(updates * parts):
         measured.on_train_batch_start(trainer, module, batch, number)
         now += 6.0 / parts
         trainer.global_step += (number + 1) % parts == 0
         measured.on_train_batch_end(trainer, module, None, batch, number)
-    cast(Any, measured).found = measured.summary(trainer, module)
+    cast(Any, measured).found = measured.summarize(trainer, module)
     return measured
 
 
@@ -42,13 +44,13 @@ def test_an_update_is_one_however_it_is_divided(parts: int) -> None:
 
 
 def test_an_mfu_that_cannot_be_is_left_out_with_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(performance, "peak_flops", lambda name, precision: 40.0)
+    monkeypatch.setattr(performance, "get_peak_flops", lambda name, precision: 40.0)
     measured = train(1)
     assert cast(Any, measured).found["mfu"] is None
     assert measured.notes == [
         "performance.mfu: left out: MFU of 125%: 50 FLOP/s on a device that does 40 (cpu, by hand)"
     ]
-    monkeypatch.setattr(performance, "peak_flops", lambda name, precision: 100.0)
+    monkeypatch.setattr(performance, "get_peak_flops", lambda name, precision: 100.0)
     measured = train(1)
     assert (cast(Any, measured).found["mfu"], measured.notes) == (pytest.approx(0.5), [])
 
@@ -56,7 +58,7 @@ def test_an_mfu_that_cannot_be_is_left_out_with_a_note(monkeypatch: pytest.Monke
 def test_forward_passes_of_one_update_count_together(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(range(100))
     monkeypatch.setattr(performance.time, "perf_counter", lambda: float(next(clock)))
-    forward, device = Forward(every=2), torch.device("cpu")
+    forward, device = ForwardTimer(every=2), torch.device("cpu")
     assert forward.median_ms() is None
     for step in range(4):  # two batches an update, each forward pass a second; update 1 and 3 are measured
         for _ in range(2):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from attnbench.training.callbacks.pruning import Pruned, Pruning
+from attnbench.training.callbacks.pruning import Pruned, PruningCallback
 
 
 def trainer(epoch: int, *, rank: int = 0, fn: str = "fit", other: bool = False) -> Any:
@@ -32,7 +32,7 @@ def test_validations_are_told_and_the_answer_ends_the_run() -> None:
         told.append((epoch, value))
         return epoch == 3
 
-    callback = Pruning(None, report)
+    callback = PruningCallback(None, report)
     callback.on_validation_end(trainer(0), module())
     callback.on_validation_end(trainer(1, fn="validate"), module())
     callback.on_validation_end(trainer(1), module(bleu=float("nan")))
@@ -42,7 +42,7 @@ def test_validations_are_told_and_the_answer_ends_the_run() -> None:
 
 
 def test_the_first_rank_alone_tells_and_all_end() -> None:
-    callback = Pruning("val/loss", lambda epoch, value: pytest.fail("told twice"))
+    callback = PruningCallback("val/loss", lambda epoch, value: pytest.fail("told twice"))
     callback.on_validation_end(trainer(0, rank=1), module())
     with pytest.raises(Pruned, match="loss 2 at epoch 1"):
         callback.on_validation_end(trainer(0, rank=1, other=True), module())
@@ -50,4 +50,4 @@ def test_the_first_rank_alone_tells_and_all_end() -> None:
 
 def test_a_metric_that_is_not_there_is_named_with_those_that_are() -> None:
     with pytest.raises(ValueError, match=r"hydra.sweeper.metric=bleurt: a validation tells bleu, loss"):
-        Pruning("bleurt", lambda epoch, value: False).on_validation_end(trainer(0), module())
+        PruningCallback("bleurt", lambda epoch, value: False).on_validation_end(trainer(0), module())

@@ -75,16 +75,16 @@ def _layer(layer: Any, weights: Any, name: str) -> None:
         spec.gamma, spec.beta = weights[f"{at}.norm.weight"], weights[f"{at}.norm.bias"]
 
     linear(layer.self_attention.linear[0], f"{name}.self_attention.qkv")
-    linear(layer.self_attention.linear[1], f"{name}.self_attention.out")
+    linear(layer.self_attention.linear[1], f"{name}.self_attention.output_projection")
     norm(layer.self_attention.layer_norm, f"{name}.around_self")
     if name.startswith("decoder"):
-        d_model = len(weights[f"{name}.cross_attention.out.bias"])
+        d_model = len(weights[f"{name}.cross_attention.output_projection.bias"])
         linear(layer.attention.linear[0], f"{name}.cross_attention.qkv", slice(0, d_model))
         linear(layer.attention.linear[1], f"{name}.cross_attention.qkv", slice(d_model, None))
-        linear(layer.attention.linear[2], f"{name}.cross_attention.out")
+        linear(layer.attention.linear[2], f"{name}.cross_attention.output_projection")
         norm(layer.attention.layer_norm, f"{name}.around_cross")
-    linear(layer.ffn.linear_0, f"{name}.feed_forward.into")
-    linear(layer.ffn.linear_1, f"{name}.feed_forward.out")
+    linear(layer.ffn.linear_0, f"{name}.feed_forward.input_projection")
+    linear(layer.ffn.linear_1, f"{name}.feed_forward.output_projection")
     norm(layer.ffn.layer_norm, f"{name}.around_feed_forward")
 
 

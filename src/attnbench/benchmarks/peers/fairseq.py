@@ -120,8 +120,8 @@ def decode(turns: Turns, cfg: Any, task: Any, words: Any) -> None:
 def renamed(weights: Any, like: dict[str, Any], d_model: int) -> dict[str, Any]:
     """This project's weights by the names that fairseq has for them."""
     parts = {
-        "self_attn": "self_attention", "encoder_attn": "cross_attention", "fc1": "feed_forward.into",
-        "fc2": "feed_forward.out", "self_attn_layer_norm": "around_self.norm",
+        "self_attn": "self_attention", "encoder_attn": "cross_attention", "fc1": "feed_forward.input_projection",
+        "fc2": "feed_forward.output_projection", "self_attn_layer_norm": "around_self.norm",
         "encoder_attn_layer_norm": "around_cross.norm", "final_layer_norm": "around_feed_forward.norm",
     }  # fmt: skip
     found = {}

@@ -15,21 +15,21 @@ from pytorch_lightning.callbacks import Checkpoint
 
 from attnbench.benchmarks.peers.serving import Turns
 from attnbench.config import Config
-from attnbench.config.root import revive
+from attnbench.config.root import config_from_dict
 from attnbench.data.batching import Batch
-from attnbench.records.lifecycle import new_record
+from attnbench.records.lifecycle import create_record
 from attnbench.tasks.base import Task
 from attnbench.tasks.build import build_task
 from attnbench.tasks.data import TaskData
-from attnbench.tasks.optimization import build_optimiser, lr_factor
+from attnbench.tasks.optimization import build_optimizer, compute_lr_factor
 from attnbench.tasks.translation import Translation
 from attnbench.tasks.translation_data import TranslationData
-from attnbench.training.callbacks.history import History
+from attnbench.training.callbacks.history import HistoryCallback
 from attnbench.training.callbacks.performance import Performance
-from attnbench.training.callbacks.run_record import RunRecord
+from attnbench.training.callbacks.run_record import RecordCallback
 from attnbench.training.loggers import build_logger
-from attnbench.training.runner import without_noise
-from attnbench.training.trainer import adapt, build_trainer, observers
+from attnbench.training.runner import ignore_warnings
+from attnbench.training.trainer import apply_compile_and_checkpointing, build_monitoring_callbacks, build_trainer
 
 
 class _TakesTurns(pl.Callback):
@@ -42,23 +42,23 @@ class _TakesTurns(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Count the batch."""
-        self._turns.update(batch.units)
+        self._turns.update(batch.num_units)
 
 
 def train(turns: Turns, config: Config, task: Task, data: TaskData) -> None:
     """Train by the harness, until nobody asks for more; `how` is full for all that a run does beside training."""
-    with tempfile.TemporaryDirectory() as name, without_noise():
+    with tempfile.TemporaryDirectory() as name, ignore_warnings():
         folder = Path(name)
         callbacks: list[pl.Callback] = [Checkpoint()]  # else Lightning adds one of its own
         tracker: Any = False
         if turns.job["how"] == "full":
-            record = new_record(config, [])
-            performance = Performance(window_steps=config.logger.every_steps)
-            run_record = RunRecord(record, folder, performance)
+            record = create_record(config, [])
+            performance = Performance(window_steps=config.logger.log_every_n_steps)
+            run_record = RecordCallback(record, folder, performance)
             logger = build_logger(config, record, folder)
             tracker = logger.logger
-            history = History(folder, config.logger.every_steps, run_record, performance)
-            callbacks += [performance, run_record, history, *observers(config, performance, folder)]
+            history = HistoryCallback(folder, config.logger.log_every_n_steps, run_record, performance)
+            callbacks += [performance, run_record, history, *build_monitoring_callbacks(config, performance, folder)]
         trainer = build_trainer(config, folder, tracker, [*callbacks, _TakesTurns(turns)])
         trainer.limit_val_batches = 0
         trainer.fit(task, datamodule=data)
@@ -66,24 +66,26 @@ def train(turns: Turns, config: Config, task: Task, data: TaskData) -> None:
 
 def train_bare(turns: Turns, config: Config, task: Task, data: TaskData) -> None:
     """Train the same network on the same batches without Lightning, callbacks or logging."""
-    optimiser = build_optimiser(task.network.parameters(), config.optim, fused=True)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: lr_factor(step, config.schedule, None))
+    optimiser = build_optimizer(task.network.parameters(), config.optim, is_fused=True)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: compute_lr_factor(step, config.schedule, None))
     for batch in _batches(data):
-        loss_sum = cast(Translation, task)._cross_entropy(batch, cast(Any, config.task).label_smoothing).loss_sum
+        loss_sum = (
+            cast(Translation, task)._compute_cross_entropy(batch, cast(Any, config.task).label_smoothing).loss_sum
+        )
         optimiser.zero_grad()
-        torch.autograd.backward(loss_sum / batch.update_tokens)
-        if config.optim.clip is not None:
-            torch.nn.utils.clip_grad_norm_(task.network.parameters(), config.optim.clip)
+        torch.autograd.backward(loss_sum / batch.num_update_tokens)
+        if config.optim.gradient_clip_val is not None:
+            torch.nn.utils.clip_grad_norm_(task.network.parameters(), config.optim.gradient_clip_val)
         optimiser.step()
         schedule.step()
-        turns.update(batch.units)
+        turns.update(batch.num_units)
 
 
 def _batches(data: TaskData) -> Iterator[Batch]:
-    sampler = data.update_sampler()
+    sampler = data.build_update_sampler()
     for epoch in count():
         sampler.set_epoch(epoch)
-        yield from data.train_loader(sampler)
+        yield from data.build_train_loader(sampler)
 
 
 def decode(turns: Turns, task: Translation, data: TranslationData) -> None:
@@ -96,7 +98,7 @@ def decode(turns: Turns, task: Translation, data: TranslationData) -> None:
 
     def everything() -> list[list[int]]:
         found: dict[int, list[int]] = {}
-        for batch in data.evaluation_loader("test"):
+        for batch in data.build_evaluation_loader("test"):
             hypotheses = task.decode(batch.source_BS, job["beam_size"])
             found |= zip(batch.indices_B.tolist(), hypotheses, strict=True)
         return [found[row] for row in sorted(found)]
@@ -109,10 +111,10 @@ def main() -> None:
     turns = Turns("attnbench", "torch")
     job = turns.job
     torch.set_num_threads(job["threads"])
-    config = revive(job["config"])
+    config = config_from_dict(job["config"])
     torch.manual_seed(config.seed)
     task, data = build_task(config)
-    adapt(task.network, config.trainer)
+    apply_compile_and_checkpointing(task.network, config.trainer)
     if job["what"] == "decoding":
         decode(turns, cast(Translation, task), cast(TranslationData, data))
     elif job["how"] == "bare":

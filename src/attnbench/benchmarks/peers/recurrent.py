@@ -54,10 +54,10 @@ def step_by_step(job: Job) -> tuple[nn.Module, Any]:
 
 def ours(job: Job) -> tuple[nn.Module, Any]:
     """This project's network, and its logits_BTV."""
-    from attnbench.config.root import revive
+    from attnbench.config.root import config_from_dict
     from attnbench.models.build import build_model
 
-    network: Any = build_model(revive(job["config"]), source_vocab=job["vocab"], target_vocab=job["vocab"])
+    network: Any = build_model(config_from_dict(job["config"]), source_vocab=job["vocab"], target_vocab=job["vocab"])
     return network, lambda source_BS, target_BT: network.project(network(source_BS, target_BT).hidden)
 
 

@@ -92,10 +92,12 @@ class _Logits(nn.Module):
 
 def ours(job: Job) -> tuple[nn.Module, str]:
     """This project's network; and the package."""
-    from attnbench.config.root import revive
+    from attnbench.config.root import config_from_dict
     from attnbench.models.build import build_classifier
 
-    network: Any = build_classifier(revive(job["config"]), channels=1, image_size=job["image_size"], classes=_CLASSES)
+    network: Any = build_classifier(
+        config_from_dict(job["config"]), channels=1, image_size=job["image_size"], classes=_CLASSES
+    )
     return _Logits(network), "attnbench"
 
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytorch_lightning as pl
 from torch import nn
 
-from attnbench.nn.fsdp import whole
+from attnbench.nn.fsdp import gather_full_tensor
 from attnbench.records.record import Record
 
-_LAYER = re.compile(r"^(\w+)\.(?:\w+\.)*?(\d+)\.")  # the stack, and the layer's number in it
+_LAYER_PATTERN = re.compile(r"^(\w+)\.(?:\w+\.)*?(\d+)\.")  # the stack, and the layer's number in it
 
 
 class InitialGradients(pl.Callback):
@@ -37,15 +37,17 @@ class InitialGradients(pl.Callback):
         if trainer.global_step == 0:
             network = pl_module.network
             assert isinstance(network, nn.Module)
-            self.record.metrics["initial"] = {"gradient_norm": layer_norms(network)}
+            self.record.metrics["initial"] = {"gradient_norm": compute_layer_gradient_norms(network)}
 
 
-def layer_norms(network: nn.Module) -> dict[str, float]:
+def compute_layer_gradient_norms(network: nn.Module) -> dict[str, float]:
     """The norm of the gradient of each layer of each stack, as "encoder 1", ... in the order of the network."""
     squares: dict[str, float] = {}
     for name, parameter in network.named_parameters():
-        layer = _LAYER.match(name)
+        layer = _LAYER_PATTERN.match(name)
         if layer is not None and parameter.grad is not None:
             key = f"{layer[1]} {int(layer[2]) + 1}"
-            squares[key] = squares.get(key, 0.0) + float(whole(parameter.grad.detach().float().square().sum()))
+            squares[key] = squares.get(key, 0.0) + float(
+                gather_full_tensor(parameter.grad.detach().float().square().sum())
+            )
     return {key: square**0.5 for key, square in squares.items()}

@@ -7,19 +7,19 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from attnbench.records.history import HISTORY, append, rewind
+from attnbench.records.history import HISTORY_FILE, append_entry, truncate_after_update
 from attnbench.training.callbacks.performance import Performance
-from attnbench.training.callbacks.run_record import RunRecord
+from attnbench.training.callbacks.run_record import RecordCallback
 
 
-class History(pl.Callback):
+class HistoryCallback(pl.Callback):
     """Appends what is logged under train/ every `every` updates, and under val/ at each validation.
 
     Nothing that is measured by the clock but `seconds`, so that a run that was stopped and gone on with leaves the
     lines of one that was not. A line is written before the checkpoint of its update.
     """
 
-    def __init__(self, folder: Path, every: int, run_record: RunRecord, performance: Performance) -> None:
+    def __init__(self, folder: Path, every: int, run_record: RecordCallback, performance: Performance) -> None:
         self.folder = folder
         self.every = every
         self.run_record = run_record
@@ -41,9 +41,9 @@ class History(pl.Callback):
         self._update = trainer.global_step
         if not trainer.is_global_zero:
             return
-        left = rewind(self.folder / HISTORY, self._update)
+        left = truncate_after_update(self.folder / HISTORY_FILE, self._update)
         if self._lines is not None and left < self._lines:
-            lost = f"{HISTORY}: {self._lines - left} of {self._lines} lines were lost before this run went on"
+            lost = f"{HISTORY_FILE}: {self._lines - left} of {self._lines} lines were lost before this run went on"
             self.run_record.record.notes.append(lost)
         self._lines = left
 
@@ -54,16 +54,16 @@ class History(pl.Callback):
         if trainer.global_step == self._update:
             return  # half an update
         self._update = trainer.global_step
-        self._units += int(batch.update_units)
+        self._units += int(batch.num_update_units)
         if self._update % self.every == 0:
-            self._keep(trainer, "train/")
+            self._append_entry(trainer, "train/")
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep what validation found."""
         if trainer.state.fn == "fit":
-            self._keep(trainer, "val/")
+            self._append_entry(trainer, "val/")
 
-    def _keep(self, trainer: pl.Trainer, stage: str) -> None:
+    def _append_entry(self, trainer: pl.Trainer, stage: str) -> None:
         metrics = {key: float(value) for key, value in trainer.logged_metrics.items() if key.startswith(stage)}
         if not trainer.is_global_zero:
             return
@@ -75,5 +75,5 @@ class History(pl.Callback):
         }
         if self.performance.flops_per_unit is not None:
             entry["flops"] = self._units * self.performance.flops_per_unit
-        append(self.folder, entry | metrics)
+        append_entry(self.folder, entry | metrics)
         self._lines = (self._lines or 0) + 1

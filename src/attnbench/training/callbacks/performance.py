@@ -11,13 +11,13 @@ from typing import Any, Protocol, cast
 import pytorch_lightning as pl
 import torch
 
-from attnbench.metrics.mfu import mfu, peak_flops
+from attnbench.metrics.mfu import compute_mfu, get_peak_flops
 from attnbench.metrics.throughput import WARMUP_STEPS, ThroughputMeter
 
 _GIB = 2.0**30
 
 
-def peak_memory(device: torch.device) -> dict[str, float]:
+def get_peak_memory(device: torch.device) -> dict[str, float]:
     """The most memory used so far, in GiB: reserved on a GPU, resident in the process otherwise."""
     if device.type == "cuda":
         return {
@@ -29,15 +29,15 @@ def peak_memory(device: torch.device) -> dict[str, float]:
     return {"peak_rss_gib": rss / _GIB}
 
 
-class HasCost(Protocol):
+class HasFlopsPerUnit(Protocol):
     """What a LightningModule says of its arithmetic."""
 
-    def flops_per_unit(self) -> tuple[float, str]:
+    def estimate_flops_per_unit(self) -> tuple[float, str]:
         """Floating-point operations of training on one unit, and how they were counted."""
         ...
 
 
-class Forward:
+class ForwardTimer:
     """How long forward passes of an update take, of one of every so many: what a rank does before it waits for others.
 
     Those of its batches together, where an update is divided.
@@ -57,14 +57,14 @@ class Forward:
             self._step = step
             self._ms.append([])
             self._events.append([])
-        self._began = _mark(device) if measured else None
+        self._began = _record_time(device) if measured else None
 
     def end(self, device: torch.device) -> None:
         """Its backward pass begins."""
         if isinstance(self._began, float):
             self._ms[-1].append(1000 * (time.perf_counter() - self._began))
         elif self._began is not None:
-            self._events[-1].append((self._began, cast(torch.cuda.Event, _mark(device))))
+            self._events[-1].append((self._began, cast(torch.cuda.Event, _record_time(device))))
         self._began = None
 
     def median_ms(self) -> float | None:
@@ -80,7 +80,7 @@ class Forward:
         return median(found) if found else None
 
 
-def _mark(device: torch.device) -> float | torch.cuda.Event:
+def _record_time(device: torch.device) -> float | torch.cuda.Event:
     """Now; on a GPU, when it comes to this point of its work."""
     if device.type != "cuda":
         return time.perf_counter()
@@ -90,26 +90,26 @@ def _mark(device: torch.device) -> float | torch.cuda.Event:
 
 
 class Performance(pl.Callback):
-    """Measures training through what a batch says of itself: `unit`, `units` and `places`."""
+    """Measures training through what a batch says of itself: `unit_name`, `units` and `places`."""
 
     def __init__(self, window_steps: int = 10, warmup_steps: int = WARMUP_STEPS) -> None:
         self.window_steps = window_steps
         self.meter = ThroughputMeter(window_steps, warmup_steps)
-        self.forward = Forward(window_steps)
-        self.unit = "units"
+        self.forward = ForwardTimer(window_steps)
+        self.unit_name = "units"
         self.flops_per_unit: float | None = None
         self.flops_method: str | None = None
-        self.notes: list[str] = []  # what a reader of `summary` must know
+        self.notes: list[str] = []  # what a reader of `summarize` must know
         self._update = 0  # the last one that is counted
         self._sums = [0.0] * 3  # units and places of the batches since then
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Learn the device and what a unit costs."""
         self._update = trainer.global_step
-        self.flops_per_unit, self.flops_method = cast(HasCost, pl_module).flops_per_unit()
+        self.flops_per_unit, self.flops_method = cast(HasFlopsPerUnit, pl_module).estimate_flops_per_unit()
         if pl_module.device.type == "cuda":
             device = pl_module.device
-            self.meter.synchronise = lambda: torch.cuda.synchronize(device)
+            self.meter.synchronize = lambda: torch.cuda.synchronize(device)
             torch.cuda.reset_peak_memory_stats(device)
 
     def on_train_batch_start(
@@ -129,16 +129,16 @@ class Performance(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Count the update, once all its batches are done: it is one however it is divided."""
-        self.unit = batch.unit
-        self._sums = [a + b for a, b in zip(self._sums, (batch.units, *batch.places), strict=True)]
+        self.unit_name = batch.unit_name
+        self._sums = [a + b for a, b in zip(self._sums, (batch.num_units, *batch.token_counts), strict=True)]
         if trainer.global_step == self._update:
             return
         self._update = trainer.global_step
         self.meter.end_step(*self._sums)
         self._sums = [0.0] * 3
-        rate = self.meter.latest
+        rate = self.meter.latest_rate
         if rate is not None and trainer.global_step % self.window_steps == 0:
-            pl_module.log(f"performance/{self.unit}_per_sec_per_device", rate, batch_size=1)
+            pl_module.log(f"performance/{self.unit_name}_per_sec_per_device", rate, batch_size=1)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Validation is not training."""
@@ -150,23 +150,23 @@ class Performance(pl.Callback):
         """Neither is writing a checkpoint."""
         self.meter.pause()
 
-    def summary(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
+    def summarize(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
         """What the record says of this session's training, with the unit in the keys."""
         self.meter.close_window()
-        found = self.meter.summary()
+        found = self.meter.summarize()
         rate = found.pop("units_per_sec")
         result: dict[str, Any] = {
-            f"{self.unit}_per_sec_per_device": rate,
-            f"{self.unit}_per_sec_global": self._over_ranks(trainer, rate),
+            f"{self.unit_name}_per_sec_per_device": rate,
+            f"{self.unit_name}_per_sec_global": self._average_over_ranks(trainer, rate),
             **found,
-            **peak_memory(pl_module.device),
+            **get_peak_memory(pl_module.device),
             "warmup_steps": self.meter.warmup_steps,
             "devices": trainer.world_size,
             "threads": torch.get_num_threads(),
         }
-        return result | self._spread(trainer) | self._utilisation(pl_module, rate)
+        return result | self._compare_ranks(trainer) | self._compute_utilization(pl_module, rate)
 
-    def _spread(self, trainer: pl.Trainer) -> dict[str, Any]:
+    def _compare_ranks(self, trainer: pl.Trainer) -> dict[str, Any]:
         """Each rank's forward pass, and the slowest one over the median: a straggler, for whom all others wait."""
         if trainer.world_size == 1:
             return {}
@@ -176,19 +176,19 @@ class Performance(pl.Callback):
         slowest = max(found) / median(found) if len(found) == len(told) else None
         return {"forward_ms_p50_by_rank": told, "slowest_rank": slowest}
 
-    def _over_ranks(self, trainer: pl.Trainer, rate: float | int | None) -> float | None:
+    def _average_over_ranks(self, trainer: pl.Trainer, rate: float | int | None) -> float | None:
         if rate is None or trainer.world_size == 1:
             return rate
         total = trainer.strategy.reduce(torch.tensor(float(rate), device=trainer.strategy.root_device), reduce_op="sum")
         return float(total)
 
-    def _utilisation(self, pl_module: pl.LightningModule, rate: float | int | None) -> dict[str, Any]:
+    def _compute_utilization(self, pl_module: pl.LightningModule, rate: float | int | None) -> dict[str, Any]:
         device = pl_module.device
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-        peak = peak_flops(name, str(pl_module.trainer.precision))
+        peak = get_peak_flops(name, str(pl_module.trainer.precision))
         achieved = None if rate is None or self.flops_per_unit is None else rate * self.flops_per_unit
         try:
-            share = mfu(achieved, peak)
+            share = compute_mfu(achieved, peak)
         except ValueError as error:  # no reason to lose a run that has ended well
             share = None
             self.notes = [f"performance.mfu: left out: {error} ({name}, {self.flops_method})"]

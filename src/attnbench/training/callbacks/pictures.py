@@ -9,19 +9,19 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import pytorch_lightning as pl
 
-from attnbench.tasks.results import Picture
+from attnbench.tasks.results import Figure
 
 
 @runtime_checkable
-class HasPictures(Protocol):
+class HasFigures(Protocol):
     """What a LightningModule offers to have pictures kept."""
 
-    def pictures(self, examples: int) -> Sequence[Picture]:
+    def build_figures(self, examples: int) -> Sequence[Figure]:
         """Pictures of the first `examples` validation examples, and of the evaluation that has just ended."""
         ...
 
 
-class Pictures(pl.Callback):
+class FigureCallback(pl.Callback):
     """Keeps a module's pictures in `folder`: after the test, and every `every` validations if that is set.
 
     A folder holds `<name>.png` for each picture, and `arrays.npz` with the arrays of all as `<name>.<array>`.
@@ -39,29 +39,29 @@ class Pictures(pl.Callback):
             return
         self._validations += 1
         if self._validations % self.every == 0:
-            self.write(trainer, pl_module, f"update-{trainer.global_step:07d}")
+            self.write_figures(trainer, pl_module, f"update-{trainer.global_step:07d}")
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Draw the weights that were tested."""
-        self.write(trainer, pl_module, "final")
+        self.write_figures(trainer, pl_module, "final")
 
-    def write(self, trainer: pl.Trainer, pl_module: pl.LightningModule, name: str) -> None:
+    def write_figures(self, trainer: pl.Trainer, pl_module: pl.LightningModule, name: str) -> None:
         """Write arrays and pictures to folder/name, and the pictures to the tracker."""
-        if not trainer.is_global_zero or not isinstance(pl_module, HasPictures):
+        if not trainer.is_global_zero or not isinstance(pl_module, HasFigures):
             return
-        pictures = pl_module.pictures(self.examples)
+        pictures = pl_module.build_figures(self.examples)
         if not pictures:
             return
         folder = self.folder / name
         folder.mkdir(parents=True, exist_ok=True)
         arrays: dict[str, np.ndarray] = {}
         for picture in pictures:
-            picture.draw(folder / f"{picture.name}.png")
-            arrays |= {f"{picture.name}.{key}": array for key, array in picture.arrays().items()}
+            picture.save(folder / f"{picture.name}.png")
+            arrays |= {f"{picture.name}.{key}": array for key, array in picture.to_arrays().items()}
         np.savez_compressed(folder / "arrays.npz", allow_pickle=False, **arrays)
-        self._track(trainer, {picture.name: folder / f"{picture.name}.png" for picture in pictures})
+        self._log_figures(trainer, {picture.name: folder / f"{picture.name}.png" for picture in pictures})
 
-    def _track(self, trainer: pl.Trainer, paths: dict[str, Path]) -> None:
+    def _log_figures(self, trainer: pl.Trainer, paths: dict[str, Path]) -> None:
         from pytorch_lightning.loggers import TensorBoardLogger, WandbLogger
 
         for logger in trainer.loggers:

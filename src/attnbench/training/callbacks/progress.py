@@ -9,11 +9,11 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Timer
 from tqdm import tqdm
 
-from attnbench.process.output import is_live
+from attnbench.process.output import supports_cursor_control
 from attnbench.training.callbacks.performance import Performance
 
 
-class Progress(pl.Callback):
+class ProgressCallback(pl.Callback):
     """A bar over all of training, on a terminal; elsewhere a line a validation.
 
     What is left is estimated from the limit that comes first: updates, epochs or minutes.
@@ -25,7 +25,7 @@ class Progress(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Open the bar where training stands; a resumed run does not start at zero."""
-        if trainer.is_global_zero and is_live(sys.stderr):
+        if trainer.is_global_zero and supports_cursor_control(sys.stderr):
             steps = trainer.estimated_stepping_batches
             total = int(steps) if steps != float("inf") else None
             self.bar = tqdm(total=total, initial=trainer.global_step, unit="update", dynamic_ncols=True, leave=False)
@@ -38,7 +38,7 @@ class Progress(pl.Callback):
             return
         self.bar.update(trainer.global_step - self.bar.n)
         if trainer.global_step % 10 == 0:
-            self.bar.set_postfix_str(self._telling(trainer), refresh=False)
+            self.bar.set_postfix_str(self._format_status(trainer), refresh=False)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Say how the validation went."""
@@ -46,7 +46,7 @@ class Progress(pl.Callback):
             return
         scores = [f"{k} {v:.4g}" for k, v in sorted(trainer.callback_metrics.items()) if k.startswith("val/")]
         line = f"  update {trainer.global_step}, epoch {trainer.current_epoch + 1}: " + ", ".join(
-            [*scores, self._telling(trainer)]
+            [*scores, self._format_status(trainer)]
         )
         tqdm.write(line, file=sys.stderr)
 
@@ -60,13 +60,13 @@ class Progress(pl.Callback):
         """Leave the terminal clean."""
         self.on_train_end(trainer, pl_module)
 
-    def _telling(self, trainer: pl.Trainer) -> str:
+    def _format_status(self, trainer: pl.Trainer) -> str:
         parts = []
-        loss, rate = trainer.callback_metrics.get("train/loss"), self.performance.meter.latest
+        loss, rate = trainer.callback_metrics.get("train/loss"), self.performance.meter.latest_rate
         if loss is not None:
             parts.append(f"loss {float(loss):.3f}")
         if rate is not None:
-            parts.append(f"{rate:,.0f} {self.performance.unit}/s")
+            parts.append(f"{rate:,.0f} {self.performance.unit_name}/s")
         left = next((c.time_remaining() for c in cast(Any, trainer).callbacks if isinstance(c, Timer)), None)
         if left is not None:
             parts.append(f"at most {max(0.0, left) / 60:.0f} min left")

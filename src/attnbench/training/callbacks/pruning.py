@@ -13,14 +13,14 @@ class Pruned(Exception):
     """A search has seen enough of this run."""
 
 
-class Reporting(Protocol):
+class HasReport(Protocol):
     """What a LightningModule says: its last evaluation, and which metric decides."""
 
     report: dict[str, Any]
     monitor: str
 
 
-class Pruning(pl.Callback):
+class PruningCallback(pl.Callback):
     """Calls `report(epoch, value)` after each validation, on the first rank; where that is true, the run ends.
 
     By epoch, not update: runs of a search may differ in how many updates an epoch has. It comes after what writes the
@@ -40,7 +40,7 @@ class Pruning(pl.Callback):
         """
         if trainer.state.fn != "fit" or trainer.sanity_checking:
             return
-        module = cast(Reporting, pl_module)
+        module = cast(HasReport, pl_module)
         key = (self.metric or module.monitor).rpartition("/")[2]
         if key not in module.report:
             known = ", ".join(key for key, value in module.report.items() if isinstance(value, float))

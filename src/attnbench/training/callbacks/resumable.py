@@ -13,10 +13,10 @@ from pytorch_lightning.callbacks import Checkpoint
 from attnbench.process import interrupts
 from attnbench.process.interrupts import Interrupted
 
-__all__ = ["Interrupted", "Resumable"]
+__all__ = ["Interrupted", "ResumableCheckpoint"]
 
 
-class Resumable(Checkpoint):
+class ResumableCheckpoint(Checkpoint):
     """Writes `path` after every validation, every `minutes`, and when a signal asks to stop.
 
     While a run trains or tests, a first signal waits until an update is whole, because a checkpoint taken while weights
@@ -31,14 +31,14 @@ class Resumable(Checkpoint):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Let signals wait for whole updates, and start the clock of periodic checkpoints."""
-        interrupts.wait_for_check(True)
+        interrupts.set_waiting_for_check(True)
         self._saved = time.monotonic()
 
     on_test_start = on_train_start
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Let signals interrupt at once again; one that has waited is acted on before anything is tested."""
-        interrupts.wait_for_check(False)
+        interrupts.set_waiting_for_check(False)
 
     on_test_end = on_train_end
 
@@ -59,12 +59,12 @@ class Resumable(Checkpoint):
         over = trainer.should_stop or 0 < trainer.max_steps <= trainer.global_step
         if over or batch_idx + 1 >= trainer.num_training_batches:
             if trainer.num_training_batches <= trainer.accumulate_grad_batches:  # every update is an epoch's last
-                self._stop_if_asked(trainer)
+                self._stop_if_requested(trainer)
             return
-        due = interrupts.requested() is not None or time.monotonic() - self._saved >= self.seconds
+        due = interrupts.get_requested_signal() is not None or time.monotonic() - self._saved >= self.seconds
         if trainer.strategy.reduce_boolean_decision(due, all=False):
-            self._save(trainer)
-            self._stop_if_asked(trainer)
+            self._save_checkpoint(trainer)
+            self._stop_if_requested(trainer)
 
     def on_validation_batch_start(
         self,
@@ -75,23 +75,23 @@ class Resumable(Checkpoint):
         dataloader_idx: int = 0,
     ) -> None:
         """Validation is cheap to do again: nothing to save."""
-        self._stop_if_asked(trainer)
+        self._stop_if_requested(trainer)
 
     on_test_batch_start = on_validation_batch_start
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save what validation decided: best checkpoint, patience, learning curves."""
         if trainer.state.fn == "fit" and not trainer.sanity_checking:
-            self._save(trainer)
+            self._save_checkpoint(trainer)
 
-    def _stop_if_asked(self, trainer: pl.Trainer) -> None:
-        number = interrupts.requested() or 0
+    def _stop_if_requested(self, trainer: pl.Trainer) -> None:
+        number = interrupts.get_requested_signal() or 0
         if trainer.world_size > 1:  # all ranks stop at the same update, and each knows the signal that one of them got
             mine = torch.tensor(float(number), device=trainer.strategy.root_device)
             number = int(trainer.strategy.reduce(mine, reduce_op="max"))
         if number:
-            interrupts.interrupt(number, f"after update {trainer.global_step}")
+            interrupts.raise_interrupted(number, f"after update {trainer.global_step}")
 
-    def _save(self, trainer: pl.Trainer) -> None:
+    def _save_checkpoint(self, trainer: pl.Trainer) -> None:
         trainer.save_checkpoint(self.path)
         self._saved = time.monotonic()

@@ -10,23 +10,23 @@ from typing import Any, Protocol, cast
 
 import pytorch_lightning as pl
 
-from attnbench.records.record import Record, write, write_progress
-from attnbench.tasks.results import Tested
+from attnbench.records.record import Record, write_progress, write_record
+from attnbench.tasks.results import TestResult
 from attnbench.training.callbacks.performance import Performance
 
 _PROGRESS_SECONDS = 2.0  # between two words of it
 
 
-class Reporting(Protocol):
+class HasResults(Protocol):
     """What a LightningModule says: its last evaluation, its test sets, and which metric decides."""
 
     report: dict[str, Any]
-    tested: list[Tested]
+    test_results: list[TestResult]
     monitor: str
     monitor_mode: str
 
 
-class RunRecord(pl.Callback):
+class RecordCallback(pl.Callback):
     """Writes metrics and performance into the record after each validation and at the end.
 
     `metrics.final` is the last validation, `metrics.best` the one that the monitored metric chose, `metrics.test` the
@@ -70,13 +70,13 @@ class RunRecord(pl.Callback):
         self._started = time.monotonic()
         steps = trainer.estimated_stepping_batches
         self._steps = int(steps) if math.isfinite(steps) else None
-        self._progress(trainer)
+        self._write_progress(trainer)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Tell how far training has come."""
-        self._progress(trainer)
+        self._write_progress(trainer)
 
     def on_validation_batch_end(
         self,
@@ -88,22 +88,22 @@ class RunRecord(pl.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """The same word anew: a sign that the run goes on."""
-        self._progress(trainer)
+        self._write_progress(trainer)
 
     on_test_batch_end = on_validation_batch_end
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Stop the clock."""
         self._before, self._started = self.train_seconds, None
-        self.record.performance = self.performance.summary(trainer, pl_module)
+        self.record.performance = self.performance.summarize(trainer, pl_module)
         self.record.notes += [note for note in self.performance.notes if note not in self.record.notes]
-        self._write(trainer)
+        self._write_record(trainer)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """A validation is the last one until there is another, and the best one if it is better."""
         if trainer.state.fn != "fit":
             return
-        module = cast(Reporting, pl_module)
+        module = cast(HasResults, pl_module)
         found: dict[str, Any] = {
             "update": trainer.global_step,
             "epoch": trainer.current_epoch + 1,
@@ -116,23 +116,23 @@ class RunRecord(pl.Callback):
         if not self._best or best is None or (value != best and better(value, best) == value):
             self._best, self._best_value = dict(found), value
         self.record.metrics["best"] = self._best
-        self._write(trainer)
+        self._write_record(trainer)
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Each test set, once: what was said of it, and then its scores."""
-        for tested in cast(Reporting, pl_module).tested:
+        for tested in cast(HasResults, pl_module).test_results:
             self.record.metrics[tested.name] = dict(tested.report)
             if trainer.is_global_zero:
-                tested.write(self.folder)
-        self._write(trainer)
+                tested.write_outputs(self.folder)
+        self._write_record(trainer)
 
-    def _progress(self, trainer: pl.Trainer) -> None:
+    def _write_progress(self, trainer: pl.Trainer) -> None:
         if trainer.is_global_zero and time.monotonic() - self._told >= _PROGRESS_SECONDS:
             self._told = time.monotonic()
             with contextlib.suppress(OSError):  # no reason to end a run
                 write_progress(self.folder, trainer.global_step, self._steps)
 
-    def _write(self, trainer: pl.Trainer) -> None:
+    def _write_record(self, trainer: pl.Trainer) -> None:
         self.record.time["train_seconds"] = self.train_seconds
         if trainer.is_global_zero:
-            write(self.record, self.folder)
+            write_record(self.record, self.folder)

@@ -10,7 +10,7 @@ from typing import Protocol, runtime_checkable
 
 import pytorch_lightning as pl
 
-from attnbench.records.history import read_lines, rewind
+from attnbench.records.history import read_lines, truncate_after_update
 from attnbench.tasks.results import Sample
 
 
@@ -21,7 +21,7 @@ class HasOutputs(Protocol):
     outputs: Sequence[Sample]
 
 
-class Samples(pl.Callback):
+class SampleCallback(pl.Callback):
     """Appends the first `count` outputs of each validation to samples.jsonl and the tracker's table."""
 
     def __init__(self, folder: Path, count: int) -> None:
@@ -32,7 +32,7 @@ class Samples(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Forget what a session before this one said beyond its last checkpoint."""
         if trainer.is_global_zero:
-            rewind(self._file, trainer.global_step)
+            truncate_after_update(self._file, trainer.global_step)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep the first few."""
