@@ -66,7 +66,7 @@ def test_a_wrong_argument_is_refused(capsys: pytest.CaptureFixture[str], command
 def test_what_cannot_be_measured_is_refused_before_torch(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, command: list[str], said: list[str]
 ) -> None:
-    monkeypatch.setattr(bench, "run", lambda *_: pytest.fail("measured"))
+    monkeypatch.setattr(bench, "run_benchmark", lambda *_: pytest.fail("measured"))
     assert main(command) == 2
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == len(said)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from attnbench.records.record import RECORD_FILE, Status, read_plan, read_record
-from attnbench.sweeps.lease import Lease, take
+from attnbench.sweeps.lease import Lease, acquire_lease
 
 COMMAND = Path(__file__).parent / "sweeps" / "sweep_command.py"
 
@@ -134,7 +134,7 @@ def test_a_run_that_goes_on_elsewhere_is_left_alone(tmp_path: Path) -> None:
     assert train("-m", "seed=1", cwd=tmp_path, script=COMMAND).returncode == 0
     (record,) = tmp_path.rglob(RECORD_FILE)
     record.unlink()
-    assert isinstance(take(record.parent, 60.0), Lease)
+    assert isinstance(acquire_lease(record.parent, 60.0), Lease)
     done = train("seed=1", "logger=none", cwd=tmp_path)
     assert done.returncode == 2
     assert f"running elsewhere: host {socket.gethostname()}, pid {os.getpid()}" in done.stderr

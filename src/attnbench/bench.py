@@ -1,4 +1,4 @@
-"""The door to measurements: `python -m attnbench.bench attention` prints times and memory as ratios to a baseline."""
+"""Command for benchmarks: `python -m attnbench.bench attention` prints times and memory as ratios to a baseline."""
 
 from __future__ import annotations
 
@@ -38,60 +38,61 @@ from attnbench.records.record import RecordError
 if TYPE_CHECKING:
     from attnbench.benchmarks.measurement import Plan
 
-PEERS = "peers"
+PEER_SUITES_NAME = "peers"
 _HEAD = """# Benchmarks
 
 Made by `python -m attnbench.bench` (`--write`), not by hand. Every row took turns with its baseline in one run, so that
 ratios hold where times do not; what a table was measured on stands below it.
 """
-_OF = f"of {', '.join(SUITES)}, or {PEERS}: the last {len(CONTESTS)}"
+_OF = f"of {', '.join(SUITES)}, or {PEER_SUITES_NAME}: the last {len(CONTESTS)}"
 Configs = dict[str, dict[str, Config]]  # by suite, then by model
 
 
 @make_command(is_output_result=True)
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure, or with --render read; print the tables.
+    """Measure (or read, with --render) and print the tables.
 
-    Returns the exit status: 2 after a sentence about what is wrong with the command, 1 where a row failed.
+    Returns:
+        Exit status: 0, 2 after an error message about the command, 1 if a row failed.
     """
     given = sys.argv[1:] if argv is None else argv
     try:
         if list(given[:2]) == ["peers", "install"]:
             return peer_environments.install(given[2:])
-        arguments = vars(_parser().parse_args(given))
+        arguments = vars(_build_parser().parse_args(given))
         output, rendered, written, drawn = (arguments.pop(name) for name in ("output", "render", "write", "draw"))
         if rendered is not None:
-            _print("".join(render(read(record)) for record in rendered), written)
+            _print_tables("".join(render(read(record)) for record in rendered), written)
             for record in rendered:
-                _draw(read(record), drawn)
+                _draw_figures(read(record), drawn)
             return 0
-        asked = [name for suite in arguments["suites"] for name in (CONTESTS if suite == PEERS else [suite])]
+        asked = [name for suite in arguments["suites"] for name in (CONTESTS if suite == PEER_SUITES_NAME else [suite])]
         settings = Settings(**arguments | {"suites": list(dict.fromkeys(asked))})
         configs = {"training": trained, "decoding": decoded} | {name: partial(contested, name) for name in CONTESTS}
         composed = {name: compose(settings) for name, compose in configs.items() if name in settings.suites}
-        benchmark = run(settings, composed, output)
+        benchmark = run_benchmark(settings, composed, output)
     except ConfigError as error:
         for fault in error.faults:
-            _tell(f"attnbench: {fault}")
+            _print_progress(f"attnbench: {fault}")
         return 2
     except (DataError, RecordError, OSError) as error:
-        _tell(f"attnbench: {error}")
+        _print_progress(f"attnbench: {error}")
         return 2
     except Interrupted as error:
-        _tell(f"attnbench: {error}; suites that were done are in {output}")
+        _print_progress(f"attnbench: {error}; suites that were done are in {output}")
         return 128 + error.number
-    _print(render(benchmark), written)
-    _draw(benchmark, drawn)
+    _print_tables(render(benchmark), written)
+    _draw_figures(benchmark, drawn)
     errors = [row.error for suite in benchmark.suites for row in suite.rows if row.error is not None]
     return int(any(not error.startswith(NOT_INSTALLED) for error in errors))
 
 
-def run(settings: Settings, configs: Configs, output: Path) -> Benchmark:
-    """Measure every suite that is asked for; the record grows suite by suite.
+def run_benchmark(settings: Settings, configs: Configs, output: Path) -> Benchmark:
+    """Measure the requested suites; the record is written after each suite.
 
     Raises:
-        ConfigError: the device is not there.
-        OSError: `output` cannot be written.
+        ConfigError: if the device does not exist.
+        OSError: if `output` cannot be written.
     """
     output.parent.mkdir(parents=True, exist_ok=True)
     # The profiler that counts memory else says in five lines that it starts and stops.
@@ -107,15 +108,23 @@ def run(settings: Settings, configs: Configs, output: Path) -> Benchmark:
     where = collect_provenance({}, device=device, num_threads=torch.get_num_threads())
     benchmark = Benchmark(SCHEMA_VERSION, settings, where, [])
     for name in settings.suites:
-        _tell(f"{name} ...")
-        suite = plan(name, settings, configs.get(name, {}))
-        benchmark.suites.append(Suite(name, suite.groups, suite.notes, measure(suite, settings.repeats, _tell)))
+        _print_progress(f"{name} ...")
+        suite = plan_suite(name, settings, configs.get(name, {}))
+        benchmark.suites.append(
+            Suite(name, suite.groups, suite.notes, measure(suite, settings.repeats, _print_progress))
+        )
         write(benchmark, output)
     return benchmark
 
 
-def plan(name: str, settings: Settings, configs: dict[str, Config]) -> Plan:
-    """What the suite `name` measures; `configs` by model, of the suites that have models."""
+def plan_suite(name: str, settings: Settings, configs: dict[str, Config]) -> Plan:
+    """Plan the suite `name`.
+
+    Args:
+        name: name of the suite.
+        settings: options of the command.
+        configs: config of each model, for suites with models.
+    """
     # Each suite imports no more than it measures: Lightning alone takes seconds.
     if name in ("training", "decoding", "devices"):
         from attnbench.process import lightning_import  # noqa: F401
@@ -152,44 +161,46 @@ def plan(name: str, settings: Settings, configs: dict[str, Config]) -> Plan:
     return startup.plan(settings)
 
 
-def _print(tables: str, path: Path | None) -> None:
+def _print_tables(tables: str, path: Path | None) -> None:
     print(tables, end="", flush=True)
     if path is not None:
         write_atomically(path, f"{_HEAD}\n{tables}".encode())
 
 
-def _draw(benchmark: Benchmark, folder: Path | None) -> None:
+def _draw_figures(benchmark: Benchmark, folder: Path | None) -> None:
     if folder is not None:
         from attnbench.benchmarks.figures import draw
 
-        _tell(f"drawn: {' '.join(map(str, draw(benchmark, folder))) or 'nothing, for want of a second length'}")
+        _print_progress(
+            f"drawn: {' '.join(map(str, draw(benchmark, folder))) or 'nothing, for want of a second length'}"
+        )
 
 
-def _tell(what: str) -> None:
+def _print_progress(what: str) -> None:
     print(what, file=sys.stderr, flush=True)
 
 
-def _suite(text: str) -> str:
-    if text not in (*SUITES, PEERS):
-        raise argparse.ArgumentTypeError(f"given {text}; expected some of {', '.join((*SUITES, PEERS))}")
+def _parse_suite(text: str) -> str:
+    if text not in (*SUITES, PEER_SUITES_NAME):
+        raise argparse.ArgumentTypeError(f"given {text}; expected some of {', '.join((*SUITES, PEER_SUITES_NAME))}")
     return text
 
 
-def _count(text: str) -> int:
+def _parse_count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"given {text}; expected a whole number of at least 1")
     return int(text)
 
 
-def _counts(text: str) -> list[int]:
-    return [_count(part) for part in text.split(",")]
+def _parse_counts(text: str) -> list[int]:
+    return [_parse_count(part) for part in text.split(",")]
 
 
-def _names(text: str) -> list[str]:
+def _parse_names(text: str) -> list[str]:
     return list(dict.fromkeys(text.split(",")))
 
 
-def _parser() -> argparse.ArgumentParser:
+def _build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m attnbench.bench",
         description="Measure speed and memory; print each suite as a table, every row with its ratio to a baseline.",
@@ -199,28 +210,30 @@ def _parser() -> argparse.ArgumentParser:
         shown = " (default: %(default)s)" if how.get("default") is not None and name.startswith("--") else ""
         parser.add_argument(name, help=says + shown, **how)
 
-    add("suites", f"{_OF}; none: the first {len(OWN)}", nargs="*", metavar="SUITE", type=_suite, default=list(OWN))
+    add(
+        "suites", f"{_OF}; none: the first {len(OWN)}", nargs="*", metavar="SUITE", type=_parse_suite, default=list(OWN)
+    )
     lengths = "; ".join(f"{name}: {','.join(map(str, lengths))}" for name, lengths in LENGTHS.items())
-    add("--lengths", f"attention, growth: of sequences; none: those of the suite ({lengths})", type=_counts)
-    add("--batch", "attention, growth: sequences", type=_count, default=1)
-    add("--heads", "attention, growth: heads", type=_count, default=4)
-    add("--width", "attention, growth: of a head", type=_count, default=32)
+    add("--lengths", f"attention, growth: of sequences; none: those of the suite ({lengths})", type=_parse_counts)
+    add("--batch", "attention, growth: sequences", type=_parse_count, default=1)
+    add("--heads", "attention, growth: heads", type=_parse_count, default=4)
+    add("--width", "attention, growth: of a head", type=_parse_count, default=32)
     add("--max-gib", "attention, growth: what would hold more is left out", type=float, default=4.0)
     models = {"training": TRAINED, "decoding": DECODED, "devices": SHARED}
     of_each = "; ".join(f"{name}: {','.join(those)}" for name, those in models.items())
-    add("--models", f"{of_each}; or these", type=_names)
+    add("--models", f"{of_each}; or these", type=_parse_names)
     add("--data", "training, devices: a data set in place of the embedded one, found in $ATTNBENCH_DATA")
-    add("--updates", "training, devices: in each repeat, beyond --warmup", type=_count, default=20)
-    add("--sentences", "decoding: in one batch", type=_count, default=64)
-    add("--only", "peers: rows whose names have one of these in them, and this project's", type=_names)
+    add("--updates", "training, devices: in each repeat, beyond --warmup", type=_parse_count, default=20)
+    add("--sentences", "decoding: in one batch", type=_parse_count, default=64)
+    add("--only", "peers: rows whose names have one of these in them, and this project's", type=_parse_names)
     add("--seconds", "peers: of each turn, at least", type=float, default=3.0)
-    add("--test-sentences", "peers: to decode", type=_count, default=250)
+    add("--test-sentences", "peers: to decode", type=_parse_count, default=250)
     add("--checkpoint", "peers: the weights to decode with, of a run of transformer_multi30k; none: random")
-    add("--warmup", "repeats that do not count; training: updates of each repeat", type=_count, default=2)
-    add("--repeats", "of every row; rows take turns", type=_count, default=5)
+    add("--warmup", "repeats that do not count; training: updates of each repeat", type=_parse_count, default=2)
+    add("--repeats", "of every row; rows take turns", type=_parse_count, default=5)
     add("--dtype", "of attention; of models: mixed with float32", choices=tuple(PRECISION), default="float32")
     add("--device", "where to measure", choices=("cpu", "cuda"), default="cpu")
-    add("--threads", "that torch computes with; none: what it chooses", type=_count)
+    add("--threads", "that torch computes with; none: what it chooses", type=_parse_count)
     add("--output", "the record", type=Path, default=Path("multirun/bench.json"))
     add("--render", "print the tables of records and measure nothing", type=Path, nargs="+", metavar="RECORD")
     add("--write", "a page for the tables as well, such as BENCHMARKS.md", type=Path, metavar="PAGE")

@@ -1,4 +1,4 @@
-"""The door by which runs that W&B has become records: `python -m attnbench.import_wandb FOLDER-or-ENTITY/PROJECT`."""
+"""Command that builds records from W&B runs: `python -m attnbench.import_wandb FOLDER-or-ENTITY/PROJECT`."""
 
 from __future__ import annotations
 
@@ -9,24 +9,27 @@ from pathlib import Path
 
 from attnbench.process.output import exit_process, make_command
 from attnbench.records.record import RECORD_FILE, RecordError, write_record
-from attnbench.tracking.importing import from_folder, from_project, record_of
+from attnbench.tracking.importing import build_record, read_folder, read_project
 from attnbench.tracking.summary import JOB_TYPE
 
 
 @make_command(is_output_result=False)
 def main(argv: Sequence[str] | None = None) -> int:
-    """Write what is missing; 0, 1 if a run could not be taken, or 2 after one sentence about what is wrong."""
-    arguments = _parser().parse_args(argv)
+    """Write the missing records and return the exit status.
+
+    0, 1 if a run could not be imported, 2 after an error message.
+    """
+    arguments = _build_parser().parse_args(argv)
     source = Path(arguments.source)
     made, had, refused = 0, 0, 0
     try:
         if not source.exists() and arguments.source.count("/") != 1:
             raise RecordError(f"{source}: no such folder, and no project, which is given as entity/project")
-        for run in from_folder(source) if source.exists() else from_project(arguments.source):
+        for run in read_folder(source) if source.exists() else read_project(arguments.source):
             if run.run_id.startswith(f"{JOB_TYPE}-"):
                 continue  # of a sweep's table, which is made of records
             try:
-                record = record_of(run)
+                record = build_record(run)
             except RecordError as error:
                 refused += 1
                 print(f"error: {error}", file=sys.stderr)
@@ -44,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 1 if refused else 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def _build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m attnbench.import_wandb",
         description="Make records of attnbench's runs that W&B has and OUTPUT has not; what is there stays.",

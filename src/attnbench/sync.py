@@ -1,4 +1,4 @@
-"""The door by which offline W&B runs are uploaded: `python -m attnbench.sync multirun` sends what is missing there."""
+"""Command that uploads offline W&B runs: `python -m attnbench.sync multirun`."""
 
 from __future__ import annotations
 
@@ -9,34 +9,34 @@ from pathlib import Path
 
 from attnbench.process.output import exit_process, make_command
 from attnbench.records.record import PLAN_FILE, RecordError, read_plan
-from attnbench.tracking.sessions import is_sent, sessions
-from attnbench.tracking.upload import NoServer, refuse_unreachable, upload
+from attnbench.tracking.sessions import find_sessions, is_uploaded
+from attnbench.tracking.upload import ServerUnavailable, check_server, upload_sessions
 from attnbench.tracking.workspace import save_workspace, write_workspace
 
 
 @make_command(is_output_result=False)
 def main(argv: Sequence[str] | None = None) -> int:
-    """Upload; 0, 1 if something could not be, or 2 after one sentence about a login or a server that is missing."""
-    arguments = _parser().parse_args(argv)
+    """Upload and return the exit status: 0, 1 if something was not uploaded, 2 if login or server is missing."""
+    arguments = _build_parser().parse_args(argv)
     folder = Path(arguments.folder)
     if not folder.is_dir():
-        return _complain(f"{folder}: no such folder; runs write to multirun/, or where paths.output says")
+        return _print_error(f"{folder}: no such folder; runs write to multirun/, or where paths.output says")
     try:
         plan = read_plan(folder / PLAN_FILE) if arguments.workspace else None
         if plan is not None:
             path = write_workspace(plan, folder)
             print(f"{path}: the workspace, which this command saves at W&B where somebody is logged in")
-        found = sessions(folder)
-        missing = [path for path in found if not is_sent(path)]
+        found = find_sessions(folder)
+        missing = [path for path in found if not is_uploaded(path)]
         print(f"{folder}: {len(found)} W&B runs, {len(found) - len(missing)} uploaded before, {len(missing)} to upload")
         if plan is None and not missing:
             return 0
-        refuse_unreachable()
+        check_server()
         if plan is not None:
             print(save_workspace(plan, folder))
-    except (NoServer, RecordError) as error:
-        return _complain(error)
-    left = upload(missing, minutes=arguments.minutes)
+    except (ServerUnavailable, RecordError) as error:
+        return _print_error(error)
+    left = upload_sessions(missing, minutes=arguments.minutes)
     if missing:
         print(f"{len(missing) - len(left)} uploaded")
     for path in left:
@@ -44,12 +44,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 1 if left else 0
 
 
-def _complain(what: object) -> int:
+def _print_error(what: object) -> int:
     print(f"error: {what}", file=sys.stderr)
     return 2
 
 
-def _parser() -> argparse.ArgumentParser:
+def _build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m attnbench.sync",
         description="Upload the W&B runs below a folder that are not at the server, or not all of them.",

@@ -1,4 +1,4 @@
-"""The door to tables: `python -m attnbench.table heads` prints the table of a sweep's records."""
+"""Command that prints the table of a sweep's records: `python -m attnbench.table heads`."""
 
 from __future__ import annotations
 
@@ -16,17 +16,20 @@ from attnbench.reporting.tables import read_source, save
 
 @make_command(is_output_result=True)
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print the table, write it in every format and its figures; 0, or 2 after one sentence about what is wrong."""
-    arguments = _parser().parse_args(argv)
+    """Print the table, write it in every format with its figures, and return the exit status.
+
+    0, or 2 after an error message.
+    """
+    arguments = _build_parser().parse_args(argv)
     if arguments.all:
-        return _all(arguments)
+        return _print_all_tables(arguments)
     if arguments.sweep is None:
         print("error: expected a sweep's name, or --all", file=sys.stderr)
         return 2
-    return _one(arguments, arguments.sweep)
+    return _print_table(arguments, arguments.sweep)
 
 
-def _one(arguments: argparse.Namespace, sweep: str) -> int:
+def _print_table(arguments: argparse.Namespace, sweep: str) -> int:
     folder = Path(arguments.output, sweep)
     try:
         source = read_source(folder, Path(arguments.experiments), arguments.table)
@@ -44,8 +47,8 @@ def _one(arguments: argparse.Namespace, sweep: str) -> int:
     return 0
 
 
-def _all(arguments: argparse.Namespace) -> int:
-    """Every sweep that has a plan or a run; the worst status."""
+def _print_all_tables(arguments: argparse.Namespace) -> int:
+    """Print the table of every sweep that has a plan or a run; return the highest exit status."""
     output = Path(arguments.output)
     found = [
         path.name for path in sorted(output.glob("*")) if (path / PLAN_FILE).is_file() or any(path.glob("*/run.json"))
@@ -53,10 +56,10 @@ def _all(arguments: argparse.Namespace) -> int:
     if not found:
         print(f"error: {output}: no sweep has left records here", file=sys.stderr)
         return 2
-    return max(_one(arguments, sweep) for sweep in found)
+    return max(_print_table(arguments, sweep) for sweep in found)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m attnbench.table",
         description="Print a sweep's table; write table.md, .csv, .tex, .html, .json and figures beside its records.",

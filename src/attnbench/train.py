@@ -1,4 +1,4 @@
-"""Train one run, or with -m every combination of a sweep: python -m attnbench.train [-m] key=value ..."""
+"""Command that trains one run, or with -m every combination of a sweep: python -m attnbench.train [-m] key=value ..."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ from attnbench.records.record import (
     write_record,
 )
 from attnbench.reporting.tables import check_layout, write_tables
-from attnbench.sweeps.command_line import faults_of_arguments, parse_arguments, to_argv
-from attnbench.sweeps.compose import CONFIG_NAME, VERSION_BASE, register
-from attnbench.sweeps.display import Outcome, titles
-from attnbench.sweeps.hydra_job import place
-from attnbench.sweeps.lease import Holder, Lease, remove_void, take
-from attnbench.sweeps.plan import check_choices, expand, help_text, is_multirun, sweep_folder
+from attnbench.sweeps.command_line import build_argv, find_argument_faults, parse_arguments
+from attnbench.sweeps.compose import CONFIG_NAME, VERSION_BASE, register_schema
+from attnbench.sweeps.display import Outcome, build_run_labels
+from attnbench.sweeps.hydra_job import apply_placement
+from attnbench.sweeps.lease import Lease, LeaseHolder, acquire_lease, remove_expired_lease
+from attnbench.sweeps.plan import build_plan, check_choices, decide_multirun, format_help, get_sweep_folder
 from attnbench.sweeps.processes import Job
 from attnbench.sweeps.supervisor import supervise
 from attnbench.tracking.summary import log_summary
@@ -58,27 +58,27 @@ from attnbench.tracking.summary import log_summary
 
 @make_command(is_output_result=False)
 def main() -> int:
-    """Run the command; returns the exit status: 2 for what a user said wrongly, 1 if a run failed, 128 + signal."""
+    """Run the command and return its exit status: 2 for a refused command, 1 if a run failed, 128 + signal."""
     arguments = parse_arguments()
     app = hydra.main(version_base=VERSION_BASE, config_path=str(CONFIG_FOLDER), config_name=CONFIG_NAME)
-    register()
+    register_schema()
     try:
-        if wrong := list(faults_of_arguments(arguments)):
+        if wrong := list(find_argument_faults(arguments)):
             raise ConfigError(wrong)
         if arguments.cfg or arguments.info:
             check_choices(arguments.overrides, arguments.config_dir)
-        if _only_asks(arguments):
-            sys.argv[1:] = to_argv(arguments)
-            app(run)()
+        if _is_display_only(arguments):
+            sys.argv[1:] = build_argv(arguments)
+            app(run_task)()
             return 0
         if arguments.help:
-            print(help_text(arguments.overrides, arguments.config_dir))
+            print(format_help(arguments.overrides, arguments.config_dir))
             return 0
         os.environ["HYDRA_FULL_ERROR"] = "1"  # what goes wrong in Hydra is raised, and reported in a sentence here
-        arguments.multirun = is_multirun(arguments.overrides, arguments.multirun, arguments.config_dir)
-        sys.argv[1:] = to_argv(arguments)
-        plan = expand(arguments.overrides, multirun=arguments.multirun, config_dir=arguments.config_dir)
-        if refused := [*_placement_faults(plan, arguments), *layout_faults(plan, Path("experiments"))]:
+        arguments.multirun = decide_multirun(arguments.overrides, arguments.multirun, arguments.config_dir)
+        sys.argv[1:] = build_argv(arguments)
+        plan = build_plan(arguments.overrides, is_multirun=arguments.multirun, config_dir=arguments.config_dir)
+        if refused := [*_find_placement_faults(plan, arguments), *find_layout_faults(plan, Path("experiments"))]:
             raise ConfigError(refused)
     except ConfigError as error:
         for fault in error.faults:
@@ -87,28 +87,28 @@ def main() -> int:
     return _run_plan(app, plan, arguments)
 
 
-def _placement_faults(plan: Plan, arguments: argparse.Namespace) -> list[Fault]:
-    """Return why runs cannot have the devices that they ask for."""
+def _find_placement_faults(plan: Plan, arguments: argparse.Namespace) -> list[Fault]:
+    """Return the faults of runs that cannot get the devices that they ask for."""
     asked = {(run.config["trainer"]["devices"], run.config["trainer"]["num_nodes"]) for run in plan.runs}
     refused = [
         found
         for each in sorted(asked)
         if (found := check_rank_count(*each, is_multirun=arguments.multirun)) is not None
     ]
-    if _is_in_turn(arguments) and any(devices > 1 for devices, _ in asked):
+    if _is_sequential(arguments) and any(devices > 1 for devices, _ in asked):
         expected = "runs are in this process, and so have one device: leave it out"
         refused.append(Fault("hydra/launcher", "basic", expected))
     return refused
 
 
-def _is_in_turn(arguments: argparse.Namespace) -> bool:
-    """Return whether runs are done one after the other in this process."""
+def _is_sequential(arguments: argparse.Namespace) -> bool:
+    """Return True if runs are executed one after the other in this process."""
     return "hydra/launcher=basic" in arguments.overrides
 
 
 def _run_plan(app: Callable[[Callable[[DictConfig], None]], Callable[[], Any]], plan: Plan, arguments: Any) -> int:
-    """Run what is planned and return the exit status."""
-    folder = sweep_folder(plan.runs[0].config)
+    """Run the planned runs and return the exit status."""
+    folder = get_sweep_folder(plan.runs[0].config)
     try:
         if arguments.multirun:
             write_record(plan, folder)
@@ -119,7 +119,7 @@ def _run_plan(app: Callable[[Callable[[DictConfig], None]], Callable[[], Any]], 
         print_error(describe_folder_error(error, folder))
         return 2
     try:
-        app((run_in_turn if _is_in_turn(arguments) else run) if arguments.multirun else run_alone)()
+        app((run_sequentially if _is_sequential(arguments) else run_task) if arguments.multirun else run_single)()
     except Exception as error:  # Hydra's own, such as a log that cannot be written; a run's is in its record
         if build_exception_error(error, folder)["kind"] == FailureReason.raised:
             traceback.print_exception(error)
@@ -127,12 +127,12 @@ def _run_plan(app: Callable[[Callable[[DictConfig], None]], Callable[[], Any]], 
         print_error(build_exception_error(error, folder)["message"])
         return 2 if build_exception_error(error, folder)["kind"] == FailureReason.refused else 1
     return (
-        conclude(read_plan(folder / PLAN_FILE), folder) if arguments.multirun else 0
+        finish_sweep(read_plan(folder / PLAN_FILE), folder) if arguments.multirun else 0
     )  # a search has added to the plan
 
 
-def layout_faults(plan: Plan, experiments: Path) -> list[Fault]:
-    """Return the fault of a `sweep.table` whose layout is not there: known now, not when all runs have ended."""
+def find_layout_faults(plan: Plan, experiments: Path) -> list[Fault]:
+    """Return the fault of a `sweep.table` without a layout file, before any run starts."""
     found = []
     for name in dict.fromkeys(run.config["sweep"]["table"] for run in plan.runs):
         try:
@@ -143,41 +143,41 @@ def layout_faults(plan: Plan, experiments: Path) -> list[Fault]:
     return found
 
 
-def run(cfg: DictConfig) -> None:
-    """Hydra's task function: one run, in the folder that Hydra made for it."""
+def run_task(cfg: DictConfig) -> None:
+    """Run one job in the folder that Hydra created; Hydra's task function."""
     from attnbench.process import lightning_import  # noqa: F401  # before anything else that imports Lightning
     from attnbench.training.runner import run_training  # imports torch
 
     hydra_config = HydraConfig.get()
-    run_training(validate_config(cfg), Path(hydra_config.runtime.output_dir), _overrides(hydra_config))
+    run_training(validate_config(cfg), Path(hydra_config.runtime.output_dir), _get_typed_overrides(hydra_config))
 
 
-def _overrides(hydra: HydraConf) -> list[str]:
-    """Return a run's overrides as typed: `optim.lr=${..seed}` is text here, not an interpolation of this list."""
+def _get_typed_overrides(hydra: HydraConf) -> list[str]:
+    """Return a run's overrides as typed: `optim.lr=${..seed}` is text here, not an interpolation."""
     lines = OmegaConf.to_container(cast("Any", hydra.overrides.task), resolve=False)
     return [str(line) for line in cast("list[Any]", lines)]
 
 
-def run_alone(cfg: DictConfig) -> None:
-    """Do a single run in this process: what a person did is said in a line, not in a traceback."""
+def run_single(cfg: DictConfig) -> None:
+    """Run a single run in this process; user errors are printed as one line, without a traceback."""
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
     if validate_config(cfg).trainer.devices > 1 and get_world_size() == 1:
-        run_on_ranks(cfg, folder, _overrides(hydra_config))
+        run_on_devices(cfg, folder, _get_typed_overrides(hydra_config))
         return
     try:
         if is_finished(folder):
-            remove_void(folder)
+            remove_expired_lease(folder)
             print(f"finished before: {folder}\nTo run it anew, delete that folder.")
             return
-        with _lease(folder, validate_config(cfg).sweep.lease_seconds):
-            run(cfg)
+        with _hold_lease(folder, validate_config(cfg).sweep.lease_seconds):
+            run_task(cfg)
     except BaseException as error:
-        _explain(error, folder)
+        _exit_with_message(error, folder)
 
 
-def run_in_turn(cfg: DictConfig) -> None:
-    """Do one of several runs in this process, for Hydra's own launcher: what one does not survive, none does."""
+def run_sequentially(cfg: DictConfig) -> None:
+    """Run one of several runs in this process, for Hydra's basic launcher; a crash ends all of them."""
     folder = Path(HydraConfig.get().runtime.output_dir)
     interrupts.reset_state()
     interrupts.raise_if_requested()  # a signal that came when the run before was over
@@ -185,8 +185,8 @@ def run_in_turn(cfg: DictConfig) -> None:
         if is_finished(folder):
             print(f"{folder.name}: skipped: finished", flush=True)
             return
-        with _lease(folder, validate_config(cfg).sweep.lease_seconds):
-            run(cfg)
+        with _hold_lease(folder, validate_config(cfg).sweep.lease_seconds):
+            run_task(cfg)
     except Exception as error:  # it is in the record, and told of at the end
         said = build_exception_error(error, folder)
         if said["kind"] == FailureReason.interrupted:
@@ -194,8 +194,8 @@ def run_in_turn(cfg: DictConfig) -> None:
         print(f"{folder.name}: failed: {said['type']}: {said['message']}", flush=True)
 
 
-def run_on_ranks(cfg: DictConfig, folder: Path, overrides: list[str]) -> None:
-    """A single run on several devices: a sweep of one, whose supervisor starts a process for each."""
+def run_on_devices(cfg: DictConfig, folder: Path, overrides: list[str]) -> None:
+    """Run a single run on several devices: a sweep with one run, whose supervisor starts one process for each rank."""
     job = Job("", overrides, validate_config(cfg), folder, run_rank, (cfg, folder, overrides))
     outcomes = supervise([job], 1, preload=("attnbench.process.lightning_import", "attnbench.training.runner"))
     if outcomes == [Outcome.failed]:
@@ -209,29 +209,29 @@ def run_on_ranks(cfg: DictConfig, folder: Path, overrides: list[str]) -> None:
 
 
 def run_rank(cfg: DictConfig, folder: Path, overrides: list[str], added: list[str]) -> None:
-    """One rank of it, in a process of its own."""
+    """Run one rank in its own process."""
     from attnbench.process import lightning_import  # noqa: F401
     from attnbench.training.runner import run_training
 
-    register()
-    place(cfg, added)
+    register_schema()
+    apply_placement(cfg, added)
     run_training(validate_config(cfg), folder, [*overrides, *added])
 
 
 @contextlib.contextmanager
-def _lease(folder: Path, term: float) -> Iterator[None]:
-    """Nobody else in a run's folder meanwhile; of several ranks, the first one sees to it."""
+def _hold_lease(folder: Path, term: float) -> Iterator[None]:
+    """Hold the lease on a run's folder inside the context; of several ranks, only rank 0 does."""
     if get_rank() > 0:
         yield
         return
-    lease: Lease | Holder | None = None
+    lease: Lease | LeaseHolder | None = None
     try:
         with interrupts.delay_signals():
-            lease = take(folder, term)
-        if isinstance(lease, Holder):
+            lease = acquire_lease(folder, term)
+        if isinstance(lease, LeaseHolder):
             raise RecordError(f"{folder}: running elsewhere: {lease}")
         remove_temporary_files(folder)
-        with lease.kept():
+        with lease.keep_renewed():
             yield
     finally:
         interrupts.ignore_signals()
@@ -239,8 +239,8 @@ def _lease(folder: Path, term: float) -> Iterator[None]:
             lease.release()
 
 
-def _explain(error: BaseException, folder: Path) -> NoReturn:
-    """End the command with a sentence where one says all; other errors show where they come from."""
+def _exit_with_message(error: BaseException, folder: Path) -> NoReturn:
+    """Exit with one sentence if it explains the error, and with a traceback otherwise."""
     reason = interrupts.find_interruption(error)
     if isinstance(reason, interrupts.Interrupted):
         raise SystemExit(report_interruption(reason)) from None
@@ -252,8 +252,8 @@ def _explain(error: BaseException, folder: Path) -> NoReturn:
     raise SystemExit(status) from error
 
 
-def conclude(plan: Plan, folder: Path) -> int:
-    """Print the table of a sweep and what is missing from it; returns the exit status."""
+def finish_sweep(plan: Plan, folder: Path) -> int:
+    """Print the table of a sweep and the missing runs, and return the exit status."""
     status = 0
     try:
         print(f"\n{write_tables(folder, Path('experiments'))}", flush=True)
@@ -261,7 +261,7 @@ def conclude(plan: Plan, folder: Path) -> int:
     except (RecordError, OSError) as error:
         print_error(build_exception_error(error, folder)["message"])
         status = 2
-    for planned, title in zip(plan.runs, titles([run.overrides for run in plan.runs]), strict=True):
+    for planned, title in zip(plan.runs, build_run_labels([run.overrides for run in plan.runs]), strict=True):
         try:
             record = load_previous_record(folder / planned.run_id)
         except RecordError as error:
@@ -269,19 +269,19 @@ def conclude(plan: Plan, folder: Path) -> int:
             status = 1
             continue
         if record is None or (record.status is not Status.finished and record.status_label != FailureReason.pruned):
-            print_error(f"{_state_of(record)[0]}: {planned.run_id} {title}: {_state_of(record)[1]}")
+            print_error(f"{_describe_state(record)[0]}: {planned.run_id} {title}: {_describe_state(record)[1]}")
             status = 1
     return status
 
 
-def _only_asks(arguments: argparse.Namespace) -> bool:
-    """Whether the command asks Hydra for something instead of running."""
+def _is_display_only(arguments: argparse.Namespace) -> bool:
+    """Return True if the command only displays something (help, config) and runs nothing."""
     asked = ("hydra_help", "cfg", "info", "shell_completion", "experimental_rerun")
     return any(getattr(arguments, name) not in (None, False) for name in asked)
 
 
-def _state_of(record: Record | None) -> tuple[str, str]:
-    """What became of a run that this command has not finished, in a word and in a sentence."""
+def _describe_state(record: Record | None) -> tuple[str, str]:
+    """Return the state of an unfinished run, as one word and as a sentence."""
     if record is None:
         return "not run", "it has no record"
     if record.status is Status.running:  # here no more: all processes of this command have ended

@@ -1,4 +1,7 @@
-"""Translate stdin or a file with a trained checkpoint: python -m attnbench.translate CHECKPOINT < in > out."""
+"""Command that translates stdin or a file with a trained checkpoint.
+
+Python -m attnbench.translate CHECKPOINT < in > out.
+"""
 
 from __future__ import annotations
 
@@ -19,33 +22,39 @@ if TYPE_CHECKING:
 
 @make_command(is_output_result=True)
 def main(argv: list[str] | None = None) -> int:
-    """Run the command; returns the exit status."""
-    args = _arguments().parse_intermixed_args(argv)
+    """Run the command and return its exit status."""
+    args = _build_parser().parse_intermixed_args(argv)
     protect_output("utf-8")  # sentences are UTF-8 in files, and so in pipes, whatever the locale
     try:
         from attnbench.process import lightning_import  # noqa: F401
 
-        task = load(args.checkpoint, args.device)  # first, lest somebody types text for nothing
-        lines = _read(args.input)
-        references = None if args.references is None else _read(args.references)
+        task = load_translation(args.checkpoint, args.device)  # first, lest somebody types text for nothing
+        lines = _read_lines(args.input)
+        references = None if args.references is None else _read_lines(args.references)
         if references is not None and len(references) != len(lines):
             raise ValueError(f"{args.references}: {len(references)} lines for {len(lines)} sentences")
-        hypotheses = translate(task, lines, beam_size=args.beam_size, moses=args.moses, pictures=args.pictures)
+        hypotheses = translate_lines(task, lines, beam_size=args.beam_size, moses=args.moses, pictures=args.pictures)
     except Exception as error:
-        if not _users_fault(error):
+        if not _is_user_error(error):
             raise
         print(f"attnbench: {error}", file=sys.stderr)
         return 2
     for number, hypothesis in enumerate(hypotheses):
-        print(hypothesis if references is None else f"{hypothesis}\t{_bleu(hypothesis, references[number], args.k)}")
+        print(
+            hypothesis
+            if references is None
+            else f"{hypothesis}\t{_format_bleu(hypothesis, references[number], args.k)}"
+        )
     return 0
 
 
-def _arguments() -> argparse.ArgumentParser:
+def _build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m attnbench.translate", description=__doc__)
     parser.add_argument("checkpoint", type=Path, help="model.ckpt of a run, or the run's folder")
     parser.add_argument("input", nargs="?", default="-", help="a file of sentences, a line each; - or nothing: stdin")
-    parser.add_argument("--beam-size", type=_count(MAX_BEAM_SIZE), help="1: greedy; default: as the run was tested")
+    parser.add_argument(
+        "--beam-size", type=_build_count_type(MAX_BEAM_SIZE), help="1: greedy; default: as the run was tested"
+    )
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 (default: cpu)")
     parser.add_argument(
         "--moses",
@@ -55,11 +64,11 @@ def _arguments() -> argparse.ArgumentParser:
     )
     parser.add_argument("--pictures", type=Path, metavar="DIR", help="draw what each translation attends to, as PNG")
     parser.add_argument("--references", help="a file of references; adds a column of sentence BLEU as d2l.ai has it")
-    parser.add_argument("--k", type=_count(100), default=2, help="longest n-gram of that BLEU (default: 2)")
+    parser.add_argument("--k", type=_build_count_type(100), default=2, help="longest n-gram of that BLEU (default: 2)")
     return parser
 
 
-def _count(most: int) -> Callable[[str], int]:
+def _build_count_type(most: int) -> Callable[[str], int]:
     """Build the type of an argument that is a whole number from 1 to `most`."""
 
     def parse_count(text: str) -> int:
@@ -74,7 +83,7 @@ def _count(most: int) -> Callable[[str], int]:
     return parse_count
 
 
-def _users_fault(error: Exception) -> bool:
+def _is_user_error(error: Exception) -> bool:
     from attnbench.config import ConfigError
     from attnbench.data.errors import DataError
     from attnbench.tasks.build import CheckpointError
@@ -82,7 +91,7 @@ def _users_fault(error: Exception) -> bool:
     return isinstance(error, (OSError, UnicodeDecodeError, ValueError, ConfigError, DataError, CheckpointError))
 
 
-def _read(name: str) -> list[str]:
+def _read_lines(name: str) -> list[str]:
     """Read the lines of a file, or of stdin for `-`: UTF-8 whatever the locale, and the same line ends for both."""
     from attnbench.data.errors import DataError
     from attnbench.data.text_files import decode_utf8, read_lines, split_lines
@@ -95,14 +104,14 @@ def _read(name: str) -> list[str]:
     return split_lines(sys.stdin.read() if binary is None else decode_utf8(binary.read(), "stdin"))
 
 
-def _bleu(hypothesis: str, reference: str, k: int) -> str:
+def _format_bleu(hypothesis: str, reference: str, k: int) -> str:
     from attnbench.metrics.text import compute_bleu_k
 
     return f"{compute_bleu_k(hypothesis, reference, k):.3f}"
 
 
-def load(path: Path, device: str) -> Translation:
-    """The translation task in a checkpoint, or in the run whose folder it is, on `device`."""
+def load_translation(path: Path, device: str) -> Translation:
+    """Load the translation task from a checkpoint file or a run's folder."""
     from attnbench.tasks.build import CheckpointError, load_task
     from attnbench.tasks.translation import Translation
 
@@ -129,7 +138,7 @@ def _find_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def translate(
+def translate_lines(
     task: Translation,
     lines: list[str],
     *,
@@ -137,10 +146,15 @@ def translate(
     moses: Sequence[str] | None = None,
     pictures: Path | None = None,
 ) -> list[str]:
-    """The translation of each line, in order; an empty line stays empty.
+    """Translate lines, in order; an empty line stays empty.
 
-    `beam_size` None: what the run was tested with. `moses`: the languages of ordinary text, in and out, that is
-    tokenised before and detokenised after. `pictures`: a folder for `cross-0.png`, ..., the number being the line's.
+    Args:
+        task: trained task.
+        lines: source sentences.
+        beam_size: None: the beam size of the run's test.
+        moses: source and target language of ordinary text, which is tokenized before and detokenized after
+            translation.
+        pictures: folder for attention maps `cross-0.png`, ..., numbered by line.
     """
     import torch
 
@@ -152,7 +166,7 @@ def translate(
         lines = [line.lower() for line in tokenize(lines, moses[0])]
     found = [""] * len(lines)
     with torch.inference_mode():
-        for numbers, source_BS in batches(task, lines, beams):
+        for numbers, source_BS in build_batches(task, lines, beams):
             decoded = task.decode(source_BS.to(task.device), beams)
             for number, source, ids in zip(numbers, source_BS.tolist(), decoded, strict=True):
                 found[number] = task.codec.target.decode(ids)
@@ -163,8 +177,11 @@ def translate(
     return detokenize(found, moses[1]) if moses else found
 
 
-def batches(task: Translation, lines: list[str], beam_size: int) -> Iterator[tuple[list[int], torch.Tensor]]:
-    """Line numbers and their source_BS, lines of like length together, at most `decode_tokens` tokens x beams."""
+def build_batches(task: Translation, lines: list[str], beam_size: int) -> Iterator[tuple[list[int], torch.Tensor]]:
+    """Yield line numbers and source_BS of batches with lines of similar length.
+
+    A batch has at most `decode_tokens` tokens x beams.
+    """
     import numpy as np
     import torch
 

@@ -11,12 +11,12 @@ from attnbench.benchmarks.configs import trained
 from attnbench.benchmarks.measurement import measure
 from attnbench.benchmarks.results import Settings
 from attnbench.config import Config, ConfigError
-from attnbench.sweeps.plan import compose
+from attnbench.sweeps.plan import compose_run
 
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
-    return compose([
+    return compose_run([
         "model.depth=1", "model.d_model=16", "model.d_ff=32", "model.num_heads=2", "data.train_pairs=48",
         "data.val_pairs=3", "data.test_pairs=3", "data.batch_tokens=128", "trainer.max_steps=3",
         "trainer.max_epochs=null", "trainer.accelerator=cpu", "logger=none", "callbacks=quiet",

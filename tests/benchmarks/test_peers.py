@@ -29,7 +29,7 @@ from attnbench.config import Config, ConfigError
 from attnbench.config.root import config_from_dict
 from attnbench.models.build import build_model
 from attnbench.records.identity import config_to_dict
-from attnbench.sweeps.plan import compose
+from attnbench.sweeps.plan import compose_run
 
 Job = dict[str, Any]
 Answers = Callable[[str, Job], list[dict[str, Any]]]
@@ -37,7 +37,7 @@ Answers = Callable[[str, Job], list[dict[str, Any]]]
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
-    return compose([
+    return compose_run([
         "model.depth=1", "model.d_model=16", "model.d_ff=32", "model.num_heads=2", "model.norm_placement=post",
         "model.tie_embeddings=all",
         "data.joint_vocabulary=true", "data.train_pairs=60", "data.val_pairs=3", "data.test_pairs=5",
@@ -94,7 +94,7 @@ def test_decoding_says_what_it_found(sentences: Sentences, answers: Answers) -> 
 
 @pytest.mark.parametrize("how", ["ours", "step_by_step"])
 def test_recurrent_contenders_take_turns(answers: Answers, how: str) -> None:
-    chosen = compose(["model=bahdanau_d2l", "attention=additive", "model.d_embedding=4", "model.d_hidden=4"])
+    chosen = compose_run(["model=bahdanau_d2l", "attention=additive", "model.d_embedding=4", "model.d_hidden=4"])
     size = {"d_hidden": 4, "depth": 2, "dropout": 0.1}
     job = {
         "config": config_to_dict(chosen),
@@ -110,7 +110,7 @@ def test_recurrent_contenders_take_turns(answers: Answers, how: str) -> None:
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16_mixed"])
 def test_pictures_are_learned_from_in_turns(answers: Answers, precision: str) -> None:
-    chosen = compose(["experiment=vit_synthetic_garments", f"trainer.precision={precision}"])
+    chosen = compose_run(["experiment=vit_synthetic_garments", f"trainer.precision={precision}"])
     job = {
         "config": config_to_dict(chosen),
         "image_size": 28,
@@ -123,7 +123,7 @@ def test_pictures_are_learned_from_in_turns(answers: Answers, precision: str) ->
 
 
 def test_step_by_step_is_the_same_network() -> None:
-    chosen = compose(["model=bahdanau_d2l", "attention=additive", "model.d_embedding=6", "model.d_hidden=6"])
+    chosen = compose_run(["model=bahdanau_d2l", "attention=additive", "model.d_embedding=6", "model.d_hidden=6"])
     ours: Any = build_model(chosen, source_vocab=11, target_vocab=11).eval()
     theirs = StepByStep(11, 6, 2, 0.0).eval()
     state = theirs.state_dict()

@@ -15,7 +15,7 @@ from attnbench.config.root import COMPATIBLE_FAMILIES, SCHEMAS, config_from_dict
 from attnbench.config.task import ClassificationConfig, LengthPenalty, TranslationConfig
 from attnbench.models.build import build_classifier, build_model
 from attnbench.records.identity import compute_run_id, config_to_dict
-from attnbench.sweeps.plan import compose
+from attnbench.sweeps.plan import compose_run
 
 CONF = CONFIG_FOLDER
 NEEDS = {
@@ -39,7 +39,7 @@ CHOICES = sorted(f"{path.parent.name}={path.stem}" for path in CONF.glob("*/*.ya
 
 @pytest.mark.parametrize("choice", CHOICES)
 def test_every_choice_composes_and_survives_a_record(choice: str) -> None:
-    config = compose([choice, *[PICTURES] * on_pictures(choice), *NEEDS.get(choice, [])])
+    config = compose_run([choice, *[PICTURES] * on_pictures(choice), *NEEDS.get(choice, [])])
     again = config_from_dict(config_to_dict(config))
     assert again == config
     assert compute_run_id(again) == compute_run_id(config)
@@ -56,7 +56,7 @@ PAIRS = {
 
 @pytest.mark.parametrize(("experiment", "sweep"), sorted(PAIRS))
 def test_every_experiment_goes_into_every_sweep(experiment: str, sweep: str) -> None:
-    config = compose([f"experiment={experiment}", f"sweep={sweep}"])
+    config = compose_run([f"experiment={experiment}", f"sweep={sweep}"])
     assert config.name == experiment
     assert config.sweep.name == (experiment if sweep == "none" else sweep)
 
@@ -79,7 +79,7 @@ def test_every_family_has_a_file() -> None:
     ],
 )
 def test_presets_are_as_published(preset: str, expected: tuple[object, ...]) -> None:
-    model = compose([f"model={preset}", "data.joint_vocabulary=true"]).model
+    model = compose_run([f"model={preset}", "data.joint_vocabulary=true"]).model
     assert isinstance(model, TransformerConfig)
     assert (
         model.depth, model.d_model, model.d_ff, model.num_heads, model.dropout, model.norm_placement,
@@ -88,7 +88,7 @@ def test_presets_are_as_published(preset: str, expected: tuple[object, ...]) -> 
 
 
 def test_the_published_learning_rate_is_the_peak_of_equation_3() -> None:
-    config = compose(["experiment=transformer_wmt14"])
+    config = compose_run(["experiment=transformer_wmt14"])
     assert isinstance(config.model, TransformerConfig)
     peak = config.model.d_model**-0.5 * config.schedule.warmup_steps**-0.5
     assert config.optim.lr == pytest.approx(peak, rel=1e-3)
@@ -97,7 +97,7 @@ def test_the_published_learning_rate_is_the_peak_of_equation_3() -> None:
 
 @pytest.mark.parametrize("experiment", ["transformer_wmt14", "transformer_wmt14_big"])
 def test_the_published_search_is_that_of_section_6_1(experiment: str) -> None:
-    task = compose([f"experiment={experiment}"]).task
+    task = compose_run([f"experiment={experiment}"]).task
     assert isinstance(task, TranslationConfig)
     assert (task.beam_size, task.length_penalty, task.length_penalty_form) == (4, 0.6, LengthPenalty.wu)
     assert [int(length * task.max_ratio) + task.max_extra for length in (1, 30, 199)] == [51, 80, 249]
@@ -105,13 +105,13 @@ def test_the_published_search_is_that_of_section_6_1(experiment: str) -> None:
 
 def test_the_data_folder_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ATTNBENCH_DATA", "/somewhere")
-    assert compose([]).paths.data == "/somewhere"
+    assert compose_run([]).paths.data == "/somewhere"
     monkeypatch.delenv("ATTNBENCH_DATA")
-    assert compose([]).paths.data == "data"
+    assert compose_run([]).paths.data == "data"
 
 
 def test_the_vision_presets_are_as_published() -> None:
-    d2l = compose(["experiment=vit_d2l"])  # d2l.ai, chapter 11.8
+    d2l = compose_run(["experiment=vit_d2l"])  # d2l.ai, chapter 11.8
     assert isinstance(d2l.model, VitConfig)
     assert isinstance(d2l.data, ImagesConfig)
     model = d2l.model
@@ -149,7 +149,7 @@ def book_size(experiment: str, source: int, target: int) -> int:
 
 @pytest.mark.parametrize("experiment", ["rnn_tatoeba", "bahdanau_tatoeba", "transformer_tatoeba", "vit_d2l"])
 def test_the_books_models_differ_as_their_presets_state(experiment: str) -> None:
-    config, (source, target) = compose([f"experiment={experiment}"]), (194, 212)
+    config, (source, target) = compose_run([f"experiment={experiment}"]), (194, 212)
     if experiment == "vit_d2l":
         network = build_classifier(config, channels=1, image_size=96, classes=10)
         difference = 4096 - 512
@@ -164,6 +164,6 @@ def test_the_books_models_differ_as_their_presets_state(experiment: str) -> None
 
 
 def test_one_dropout_is_said_once() -> None:
-    model = compose(["experiment=vit_d2l", "model.dropout=0.4"]).model
+    model = compose_run(["experiment=vit_d2l", "model.dropout=0.4"]).model
     assert isinstance(model, VitConfig)
     assert model.activation_dropout == 0.4

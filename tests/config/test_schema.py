@@ -16,7 +16,7 @@ from attnbench.config.fields import Bounds, bounded_field, find_faults
 from attnbench.config.model import TransformerConfig
 from attnbench.config.root import config_from_dict
 from attnbench.records.identity import config_to_dict
-from attnbench.sweeps.plan import compose
+from attnbench.sweeps.plan import compose_run
 
 
 @dataclass
@@ -66,7 +66,7 @@ def test_null_passes_where_it_is_allowed() -> None:
     assert not list(find_faults(Outer()))
 
 
-DEFAULT = compose([])
+DEFAULT = compose_run([])
 
 
 def bounded(node: Any, prefix: str = "") -> Iterator[str]:
@@ -151,7 +151,7 @@ def test_a_fault_without_a_value_reads_well() -> None:
 )  # fmt: skip
 def test_what_does_not_go_together_is_refused(overrides: str, fault: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        compose(overrides.split())
+        compose_run(overrides.split())
     assert any(str(found).startswith(fault) for found in caught.value.faults), str(caught.value)
 
 
@@ -180,9 +180,9 @@ def test_the_defaults_of_the_dataclasses_alone_are_not_a_run() -> None:
 )  # fmt: skip
 def test_what_wandb_would_refuse_is_a_fault_of_the_config(override: str, said: str) -> None:
     with pytest.raises(ConfigError) as found:
-        compose([override])
+        compose_run([override])
     assert said in str(found.value)
-    compose([override, "logger=none"])
+    compose_run([override, "logger=none"])
 
 
 @pytest.mark.parametrize(
@@ -225,7 +225,7 @@ def test_what_wandb_would_refuse_is_a_fault_of_the_config(override: str, said: s
 )  # fmt: skip
 def test_a_value_that_a_run_would_fail_of_is_refused_in_a_sentence(override: str, expected: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        compose(override.split())
+        compose_run(override.split())
     assert all(fault.expected.startswith(expected) for fault in caught.value.faults), str(caught.value)
     assert all(len(str(fault)) < 300 for fault in caught.value.faults)
 
@@ -245,5 +245,5 @@ def test_text_that_a_terminal_acts_on_is_refused(key: str, text: str) -> None:
 
 def test_a_pair_is_judged_beside_a_number_that_is_out_of_bounds() -> None:
     with pytest.raises(ConfigError) as caught:
-        compose(["model.num_heads=0", "position=rotary", "attention.score=additive"])
+        compose_run(["model.num_heads=0", "position=rotary", "attention.score=additive"])
     assert [fault.key for fault in caught.value.faults] == ["model.num_heads", "attention.score"]

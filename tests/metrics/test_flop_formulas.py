@@ -15,7 +15,7 @@ from attnbench.config.recurrent import Bridge, Cell, DecoderContext, RecurrentCo
 from attnbench.metrics.flop_formulas import RecurrentSize, ScoreSize, TransformerSize, count_training_flops
 from attnbench.models.recurrent import Recurrent
 from attnbench.models.transformer import Transformer
-from attnbench.sweeps.plan import compose
+from attnbench.sweeps.plan import compose_run
 from attnbench.tasks.flop_estimation import build_model_size
 
 B, S, T, V = 3, 7, 5, 50
@@ -85,7 +85,7 @@ def test_the_base_model_is_about_six_per_parameter_and_token() -> None:
 
 @pytest.fixture(scope="module")
 def joint() -> Config:
-    return compose(["data.joint_vocabulary=true"])
+    return compose_run(["data.joint_vocabulary=true"])
 
 
 @pytest.mark.parametrize("score", [Score.scaled_dot, Score.general, Score.uniform, Score.concat])

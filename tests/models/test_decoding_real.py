@@ -11,7 +11,7 @@ import torch
 from attnbench.data.batching import build_evaluation_sampler, build_loader
 from attnbench.data.tokenizer import BOS, EOS, PAD
 from attnbench.models.decoding import beam_search
-from attnbench.sweeps.plan import compose
+from attnbench.sweeps.plan import compose_run
 from attnbench.tasks.build import build_task
 from attnbench.tasks.translation import Translation
 
@@ -19,7 +19,7 @@ from attnbench.tasks.translation import Translation
 @pytest.mark.slow
 def test_a_cache_changes_no_token_of_test_2016_flickr(real_data: Path, tmp_path: Path) -> None:
     overrides = ["experiment=transformer_multi30k", f"paths.data={real_data}", f"paths.cache={tmp_path}"]
-    task, data = build_task(compose([*overrides, "model.depth=2", "model.d_model=64", "model.d_ff=64"]))
+    task, data = build_task(compose_run([*overrides, "model.depth=2", "model.d_model=64", "model.d_ff=64"]))
     assert isinstance(task, Translation)
     pairs = data.pairs["test"]
     assert len(pairs) == 1000

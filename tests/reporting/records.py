@@ -14,7 +14,7 @@ from attnbench.config import Config
 from attnbench.metrics.text import compute_bleu, compute_chrf
 from attnbench.records.identity import compute_run_id, config_to_dict
 from attnbench.records.record import SCHEMA_VERSION, FailureReason, Plan, PlannedRun, Record, Status, write_record
-from attnbench.sweeps.plan import compose
+from attnbench.sweeps.plan import compose_run
 
 # Slowest first; three seeds of each setting. Learning rates are only added where more runs are asked for.
 AXES: dict[str, tuple[Any, ...]] = {
@@ -101,7 +101,7 @@ def made_up(run: PlannedRun) -> Record:
 
 
 def _planned(runs: int, seeds: int, name: str) -> Iterator[tuple[Config, str]]:
-    base = compose(["experiment=synthetic_translation", f"sweep.name={name}"])
+    base = compose_run(["experiment=synthetic_translation", f"sweep.name={name}"])
     settings = itertools.islice(itertools.product(*AXES.values()), math.ceil(runs / seeds))
     for number, (values, seed) in enumerate(itertools.product(settings, range(1, seeds + 1))):
         if number == runs:

@@ -9,7 +9,7 @@ import pytest
 from attnbench.reporting.aggregation import Table, build_table
 from attnbench.reporting.formats import FORMATS
 from attnbench.reporting.layout import read_layout
-from attnbench.sweeps.plan import expand
+from attnbench.sweeps.plan import build_plan
 
 from .records import made_up
 
@@ -18,7 +18,7 @@ EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 
 def table_of(name: str) -> tuple[Table, int]:
     """Its table from made-up records of each planned run, and how many there are."""
-    plan = expand([f"sweep={name}"], multirun=True)
+    plan = build_plan([f"sweep={name}"], is_multirun=True)
     layout, paper = read_layout(EXPERIMENTS / name)
     return build_table([made_up(run) for run in plan.runs], plan, layout, paper, title=name), len(plan.runs)
 

@@ -9,11 +9,11 @@ from hydra.core.plugins import Plugins
 
 import attnbench.train
 import hydra_plugins.attnbench_launcher as launcher
-from attnbench.sweeps.compose import register
+from attnbench.sweeps.compose import register_schema
 
 if __name__ == "__main__":
-    register()
+    register_schema()
     Plugins.instance()  # now, because it runs the plugin's module once more
     launcher.PRELOAD = ("attnbench.sweeps.preload",)
-    attnbench.train.run = sweep_fakes.hydra_run
+    attnbench.train.run_task = sweep_fakes.hydra_run
     sys.exit(attnbench.train.main())

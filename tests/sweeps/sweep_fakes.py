@@ -18,7 +18,7 @@ from attnbench.data.errors import DataError
 from attnbench.records.lifecycle import build_exception_error, create_record, load_previous_record, write_final_status
 from attnbench.records.ranks import get_rank, get_rank_context
 from attnbench.records.record import Status, write_record
-from attnbench.sweeps.plan import compose
+from attnbench.sweeps.plan import compose_run
 from attnbench.sweeps.processes import Job
 from attnbench.sweeps.supervisor import supervise
 
@@ -228,7 +228,7 @@ def hydra_run(cfg: DictConfig) -> None:
 
 
 def jobs(folder: Path, *runs: Callable[..., None], **sweep: Any) -> list[Job]:
-    config = compose([])
+    config = compose_run([])
     config.sweep = dataclasses.replace(config.sweep, **sweep)
     configs = [dataclasses.replace(config, seed=n) for n in range(len(runs))]
     return [

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from attnbench.config import ConfigError
-from attnbench.sweeps.command_line import expand_home, faults_of_arguments, parse_arguments, to_argv
-from attnbench.sweeps.plan import check_choices, expand, is_multirun
+from attnbench.sweeps.command_line import build_argv, expand_home, find_argument_faults, parse_arguments
+from attnbench.sweeps.plan import build_plan, check_choices, decide_multirun
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ from attnbench.sweeps.plan import check_choices, expand, is_multirun
     ],
 )
 def test_options_may_stand_between_overrides(command: str, argv: str) -> None:
-    assert to_argv(parse_arguments(command.split())) == argv.split()
+    assert build_argv(parse_arguments(command.split())) == argv.split()
     assert vars(parse_arguments(argv.split())) == vars(parse_arguments(command.split()))
 
 
@@ -43,20 +43,20 @@ def test_options_may_stand_between_overrides(command: str, argv: str) -> None:
     ],
 )
 def test_an_option_without_an_effect_is_refused(command: str, expected: str) -> None:
-    (fault,) = faults_of_arguments(parse_arguments(command.split()))
+    (fault,) = find_argument_faults(parse_arguments(command.split()))
     assert str(fault).startswith(expected)
 
 
 @pytest.mark.parametrize("command", ["-m seed=1,2", "--cfg job -p model --resolve", "-cd . seed=1", "-cn config"])
 def test_other_options_are_not(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert not list(faults_of_arguments(parse_arguments(command.split())))
+    assert not list(find_argument_faults(parse_arguments(command.split())))
 
 
 def test_a_saved_config_is_not_passed_over(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("seed: 7\n")
     for command in (["-cd", str(tmp_path)], ["-cd", str(tmp_path), "-cn", "config"]):
-        (fault,) = faults_of_arguments(parse_arguments(command))
+        (fault,) = find_argument_faults(parse_arguments(command))
         assert "its config.yaml would not be read" in str(fault)
         assert "give the lines of its overrides.yaml" in str(fault)
 
@@ -70,16 +70,16 @@ def test_a_home_folder_is_expanded_where_the_shell_does_not(monkeypatch: pytest.
     for other in ("name=~/x", "paths.output=a~/b", "~seed", "paths.output=~ada/x", "paths.output=~/a,~/b"):
         assert expand_home(other) == other
     assert parse_arguments(["paths.output=~/runs"]).overrides == ["paths.output=/home/ada/runs"]
-    assert expand(parse_arguments(["paths.output=~/runs"]).overrides, multirun=False)
+    assert build_plan(parse_arguments(["paths.output=~/runs"]).overrides, is_multirun=False)
 
 
 def test_hydra_mode_decides_as_the_option_does() -> None:
-    assert is_multirun(["hydra.mode=MULTIRUN", "seed=1,2"], False)
-    assert is_multirun(["seed=1,2"], True)
-    assert not is_multirun(["seed=1"], False)
-    assert not is_multirun(["hydra.mode=RUN"], False)
+    assert decide_multirun(["hydra.mode=MULTIRUN", "seed=1,2"], False)
+    assert decide_multirun(["seed=1,2"], True)
+    assert not decide_multirun(["seed=1"], False)
+    assert not decide_multirun(["hydra.mode=RUN"], False)
     with pytest.raises(ConfigError, match=r"hydra\.mode=RUN: expected MULTIRUN or nothing beside --multirun"):
-        is_multirun(["hydra.mode=RUN"], True)
+        decide_multirun(["hydra.mode=RUN"], True)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_hydra_mode_decides_as_the_option_does() -> None:
 def test_text_that_would_become_a_number_is_refused(override: str, read: str) -> None:
     for multirun in (True, "," in override):
         with pytest.raises(ConfigError) as caught:
-            expand([override], multirun=multirun)
+            build_plan([override], is_multirun=multirun)
         assert str(caught.value).startswith(f"{override}: {read} is what is read: quote what is text")
     if "," not in override:
         with pytest.raises(ConfigError):
@@ -106,4 +106,4 @@ def test_text_that_would_become_a_number_is_refused(override: str, read: str) ->
 @pytest.mark.parametrize("name", ["no", "12", "007", "1.5", '"2024_01_01"', "'1e3'", "v1.0", "null_model"])
 def test_text_stays_as_it_is_typed(name: str) -> None:
     for multirun in (True, False):
-        assert expand([f"sweep.name={name}"], multirun=multirun).sweep == name.strip("'\"")
+        assert build_plan([f"sweep.name={name}"], is_multirun=multirun).sweep == name.strip("'\"")

@@ -17,8 +17,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from attnbench.config import Config, ConfigError, validate_config
-from attnbench.sweeps.compose import CONFIG_NAME, Composer, composer_of, shared_composer, without_hydra
-from attnbench.sweeps.plan import compose, expand, run_folder
+from attnbench.sweeps.compose import CONFIG_NAME, Composer, get_composer, get_shared_composer, remove_hydra_node
+from attnbench.sweeps.plan import build_plan, compose_run, get_run_folder
 
 CHOICES = {
     "experiment": ["synthetic_translation", "luong_synthetic_translation", "transformer_multi30k", "vit_d2l", "none"],
@@ -67,9 +67,9 @@ def override_sets(count: int) -> Iterator[list[str]]:
 
 def compose_with_hydra(lines: Sequence[str]) -> Config | None:
     """Compose with nothing but Hydra; None where it, or the schema, refuses."""
-    loader = shared_composer()._loader
+    loader = get_shared_composer()._loader
     try:
-        return validate_config(without_hydra(loader.load_configuration(CONFIG_NAME, list(lines), RunMode.RUN)))
+        return validate_config(remove_hydra_node(loader.load_configuration(CONFIG_NAME, list(lines), RunMode.RUN)))
     except (HydraException, OmegaConfBaseException, ConfigError, ValueError):
         return None
 
@@ -79,7 +79,7 @@ def test_the_same_configs_and_refusals_as_of_hydra(part: int) -> None:
     composed = 0
     for lines in list(override_sets(60))[part::6]:
         try:
-            ours: Config | None = compose(lines)
+            ours: Config | None = compose_run(lines)
         except ConfigError:
             ours = None
         assert ours == compose_with_hydra(lines), lines
@@ -89,7 +89,7 @@ def test_the_same_configs_and_refusals_as_of_hydra(part: int) -> None:
 
 def master(*hydra: str) -> DictConfig:
     """Return what Hydra composes for a command of a multirun."""
-    loader = shared_composer()._loader
+    loader = get_shared_composer()._loader
     return loader.load_configuration(CONFIG_NAME, [*hydra, "hydra.mode=MULTIRUN"], RunMode.MULTIRUN)
 
 
@@ -100,26 +100,26 @@ def content(config: DictConfig) -> Any:
 @pytest.mark.parametrize("hydra", [[], ["hydra.verbose=true", "hydra/job_logging=disabled"]], ids=["plain", "settings"])
 def test_a_job_has_the_config_of_hydra_s_own_sweep(hydra: list[str]) -> None:
     command, compared = master(*hydra), 0
-    loader: ConfigLoaderImpl = shared_composer()._loader
+    loader: ConfigLoaderImpl = get_shared_composer()._loader
     for number, lines in enumerate(override_sets(25)):
         own = [line for line in lines if not line.startswith("hydra")]
         try:
-            config, job = composer_of(command).job(command, own, number)
+            config, job = get_composer(command).compose_job(command, own, number)
         except ConfigError:
             continue
         expected = loader.load_sweep_config(command, own)
         expected.hydra.job.id = expected.hydra.job.num = number
-        built = pickle.loads(pickle.dumps(job)).build()  # as in a process of its own
+        built = pickle.loads(pickle.dumps(job)).build_config()  # as in a process of its own
         assert content(built) == content(expected), own
-        assert validate_config(without_hydra(built)) == config
-        assert Path(built.hydra.sweep.dir, built.hydra.sweep.subdir) == run_folder(config)
+        assert validate_config(remove_hydra_node(built)) == config
+        assert Path(built.hydra.sweep.dir, built.hydra.sweep.subdir) == get_run_folder(config)
         compared += 1
     assert compared > 8
 
 
 def test_a_job_that_is_wrong_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"model\.depth=0: expected a number at least 1"):
-        shared_composer().job(master(), ["model.depth=0"], 0)
+        get_shared_composer().compose_job(master(), ["model.depth=0"], 0)
 
 
 def test_values_of_one_run_are_not_those_of_the_next() -> None:
@@ -136,7 +136,7 @@ def test_values_of_one_run_are_not_those_of_the_next() -> None:
 
 
 def test_an_interpolation_follows_what_it_names_in_another_group() -> None:
-    plan = expand(["seed=1,2", "model.depth=${seed}"], multirun=True)
+    plan = build_plan(["seed=1,2", "model.depth=${seed}"], is_multirun=True)
     assert [run.config["model"]["depth"] for run in plan.runs] == [1, 2]
 
 
@@ -149,19 +149,19 @@ def test_groups_are_composed_once_for_all_values(monkeypatch: pytest.MonkeyPatch
         return load(self, name, overrides, *rest, **more)
 
     monkeypatch.setattr(ConfigLoaderImpl, "load_configuration", counted)
-    shared_composer.cache_clear()
-    plan = expand(["model=toy,tiny", "seed=range(20)", "model.depth=1,2"], multirun=True)
+    get_shared_composer.cache_clear()
+    plan = build_plan(["model=toy,tiny", "seed=range(20)", "model.depth=1,2"], is_multirun=True)
     assert len(plan.runs) == 80
     assert sorted(map(str, composed)) == ["['model=tiny']", "['model=toy']", "[]"]
     command = master()
     before = len(composed)
     for number, run in enumerate(plan.runs):
-        composer_of(command).job(command, run.overrides, number)
+        get_composer(command).compose_job(command, run.overrides, number)
     assert len(composed) == before, "the launcher composes nothing that the plan has composed"
 
 
 def test_the_parts_of_a_job_can_be_compared() -> None:
     command = master()
-    first, second = (shared_composer().job(command, ["seed=3"], 1)[1] for _ in range(2))
+    first, second = (get_shared_composer().compose_job(command, ["seed=3"], 1)[1] for _ in range(2))
     assert dataclasses.replace(first, number=2) != second
-    assert first.chosen is second.chosen, "what jobs share is not copied"
+    assert first.base_config is second.base_config, "what jobs share is not copied"

@@ -15,8 +15,8 @@ from attnbench.config import ConfigError
 from attnbench.records.lifecycle import load_previous_record
 from attnbench.records.record import FailureReason, Status
 from attnbench.sweeps.display import Outcome
-from attnbench.sweeps.lease import holder_of
-from attnbench.sweeps.remote import hand_over
+from attnbench.sweeps.lease import find_holder
+from attnbench.sweeps.remote import submit_all
 from attnbench.sweeps.remote_submitit import LocalOptions, SlurmOptions, SubmititQueue
 
 HERE = Path(__file__).parent
@@ -58,12 +58,12 @@ def status(folder: Path) -> tuple[Status, int]:
 def test_records_tell_what_became_of_jobs(tmp_path: Path, fakes: ModuleType) -> None:
     told: list[str] = []
     jobs = fakes.jobs(tmp_path, fakes.finish, fakes.fail, fakes.killed_once, retries=1)
-    found = hand_over(jobs, 3, local(tmp_path), tell=told.append)
+    found = submit_all(jobs, 3, local(tmp_path), print_function=told.append)
     assert found == [Outcome.finished, Outcome.failed, Outcome.finished]
     assert [status(job.folder) for job in jobs] == [(Status.finished, 1), (Status.failed, 2), (Status.finished, 2)]
     assert any(line.startswith("[2/3] failed after") and "RuntimeError: boom" in line for line in told)
     told.clear()
-    assert hand_over(jobs[:1], 1, local(tmp_path), tell=told.append) == [Outcome.skipped]
+    assert submit_all(jobs[:1], 1, local(tmp_path), print_function=told.append) == [Outcome.skipped]
     assert told == ["[1/1] 0 seed=0: skipped: finished"]
 
 
@@ -71,14 +71,14 @@ def test_records_tell_what_became_of_jobs(tmp_path: Path, fakes: ModuleType) -> 
 def test_a_preempted_run_stops_and_goes_on(number: signal.Signals, tmp_path: Path, fakes: ModuleType) -> None:
     (tmp_path / "signal").write_text(str(int(number)))
     jobs = fakes.jobs(tmp_path, fakes.preempted)
-    assert hand_over(jobs, 1, local(tmp_path), tell=lambda _: None) == [Outcome.finished]
+    assert submit_all(jobs, 1, local(tmp_path), print_function=lambda _: None) == [Outcome.finished]
     assert status(jobs[0].folder) == (Status.finished, 2)
 
 
 def test_a_job_that_vanishes_is_said_so_and_tried_again(tmp_path: Path, fakes: ModuleType) -> None:
     told: list[str] = []
     jobs = fakes.jobs(tmp_path, fakes.bereaved_once)
-    assert hand_over(jobs, 1, local(tmp_path), tell=told.append) == [Outcome.failed]
+    assert submit_all(jobs, 1, local(tmp_path), print_function=told.append) == [Outcome.failed]
     record = load_previous_record(jobs[0].folder)
     assert record is not None
     assert record.error is not None
@@ -86,7 +86,7 @@ def test_a_job_that_vanishes_is_said_so_and_tried_again(tmp_path: Path, fakes: M
     assert "without a word; its output: " in record.error["message"]
     (jobs[0].folder / "run.json").unlink()
     jobs = fakes.jobs(tmp_path, fakes.bereaved_once, retries=1)
-    assert hand_over(jobs, 1, local(tmp_path), tell=told.append) == [Outcome.finished]
+    assert submit_all(jobs, 1, local(tmp_path), print_function=told.append) == [Outcome.finished]
 
 
 def test_a_command_that_is_stopped_stops_its_jobs_here(tmp_path: Path, fakes: ModuleType) -> None:
@@ -94,11 +94,11 @@ def test_a_command_that_is_stopped_stops_its_jobs_here(tmp_path: Path, fakes: Mo
     (tmp_path / "command").write_text(str(os.getpid()))
     jobs = fakes.jobs(tmp_path, fakes.stop_command)
     with pytest.raises(SystemExit) as stopped:
-        hand_over(jobs, 1, local(tmp_path), tell=told.append)
+        submit_all(jobs, 1, local(tmp_path), print_function=told.append)
     assert stopped.value.code == 128 + signal.SIGINT
     assert told[-1] == "stopped by SIGINT; the same command goes on from there"
     assert status(jobs[0].folder) == (Status.interrupted, 1)
-    assert holder_of(jobs[0].folder) is None
+    assert find_holder(jobs[0].folder) is None
 
 
 def test_slurm_gets_one_array_and_requeues(tmp_path: Path, slurm: Path, fakes: ModuleType) -> None:
@@ -106,9 +106,13 @@ def test_slurm_gets_one_array_and_requeues(tmp_path: Path, slurm: Path, fakes: M
     options = SlurmOptions(partition="gpu", gpus_per_node=1, mem_gb=2, array_parallelism=3, setup=["true"])
     jobs = fakes.jobs(tmp_path, fakes.finish, fakes.preempted, fakes.fail)
     queue = SubmititQueue(tmp_path, "small", options, None)
-    queue.patience = 0.2
+    queue.poll_seconds = 0.2
     told: list[str] = []
-    assert hand_over(jobs, 3, queue, tell=told.append) == [Outcome.finished, Outcome.finished, Outcome.failed]
+    assert submit_all(jobs, 3, queue, print_function=told.append) == [
+        Outcome.finished,
+        Outcome.finished,
+        Outcome.failed,
+    ]
     assert status(jobs[1].folder) == (Status.finished, 2)
     assert told[1] == "[2/3] 1 seed=1: handed over as Slurm job 77_1"
     said = (slurm / "script").read_text().splitlines()
@@ -125,9 +129,9 @@ def test_a_job_that_slurm_has_is_waited_for_and_not_submitted_again(
     told: list[str] = []
     queue = SubmititQueue(tmp_path, "small", SlurmOptions(), None)
     with pytest.raises(SystemExit):
-        hand_over(jobs, 1, queue, tell=told.append)
+        submit_all(jobs, 1, queue, print_function=told.append)
     assert "what is submitted goes on (scancel 77 ends it); the same command goes on from there" in told[-1]
-    holder = holder_of(jobs[0].folder)
+    holder = find_holder(jobs[0].folder)
     assert holder is not None
     queue = SubmititQueue(tmp_path, "small", SlurmOptions(), None)
 
@@ -137,7 +141,7 @@ def test_a_job_that_slurm_has_is_waited_for_and_not_submitted_again(
             (slurm / "state_77").write_text("CANCELLED")
             os.kill(next(iter(holder.processes)), signal.SIGTERM)
 
-    found = hand_over(jobs, 1, queue, tell=tell)
+    found = submit_all(jobs, 1, queue, print_function=tell)
     assert "[1/1] 0 seed=0: handed over before as Slurm job 77: waited for" in told
     assert found == [Outcome.interrupted]
     assert status(jobs[0].folder) == (Status.interrupted, 1)

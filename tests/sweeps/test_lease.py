@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 
 from attnbench.sweeps import lease as module
-from attnbench.sweeps.lease import Holder, Lease, holder_of, take
+from attnbench.sweeps.lease import Lease, LeaseHolder, acquire_lease, find_holder
 
 
 def taken(folder: Path, term: float = 60.0) -> Lease:
-    found = take(folder, term)
+    found = acquire_lease(folder, term)
     assert isinstance(found, Lease)
     return found
 
@@ -36,11 +36,11 @@ def left_behind(folder: Path, *, age: float = 0.0, **changes: Any) -> Path:
 
 def test_who_comes_second_is_told_who_has_it(tmp_path: Path) -> None:
     first = taken(tmp_path)
-    second = take(tmp_path, 60.0)
-    assert isinstance(second, Holder)
+    second = acquire_lease(tmp_path, 60.0)
+    assert isinstance(second, LeaseHolder)
     assert f"pid {os.getpid()}" in str(second)
     first.release()
-    assert holder_of(tmp_path) is None
+    assert find_holder(tmp_path) is None
     assert not list(tmp_path.iterdir())
     assert taken(tmp_path).renew()
 
@@ -49,30 +49,30 @@ def test_a_dead_process_of_this_machine_is_known_at_once(tmp_path: Path) -> None
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     left_behind(tmp_path, processes={dead.pid: "1"})
-    assert taken(tmp_path).held()
+    assert taken(tmp_path).is_held()
 
 
 @pytest.mark.parametrize("name", ["the command", "the run"])
 def test_a_lease_lives_as_long_as_its_command_or_its_run(tmp_path: Path, name: str) -> None:
-    me = module._started(os.getpid())
+    me = module._get_start_time(os.getpid())
     living = {os.getpid(): me, 999_999_999: "1"} if name == "the command" else {999_999_999: "1", os.getpid(): me}
     left_behind(tmp_path, processes=living, age=1000.0)
-    assert isinstance(take(tmp_path, 60.0), Holder)
+    assert isinstance(acquire_lease(tmp_path, 60.0), LeaseHolder)
 
 
 def test_another_machine_has_its_term(tmp_path: Path) -> None:
-    left_behind(tmp_path, place="there", age=50.0)
-    assert isinstance(take(tmp_path, 10.0), Holder), "the term is the holder's"
+    left_behind(tmp_path, machine_id="there", age=50.0)
+    assert isinstance(acquire_lease(tmp_path, 10.0), LeaseHolder), "the term is the holder's"
     (tmp_path / "lease.json").unlink()
-    left_behind(tmp_path, place="there", age=70.0)
-    assert taken(tmp_path).held()
+    left_behind(tmp_path, machine_id="there", age=70.0)
+    assert taken(tmp_path).is_held()
 
 
 @pytest.mark.parametrize(
     "content",
     [
         b"", b"{", b"\xff\xfe\x00", b"null", b"[]", b"[" * 100_000, b'{"processes": []}',
-        b'{"host": "a", "place": "b", "token": "../c", "term": 9, "processes": {}}',
+        b'{"host": "a", "machine_id": "b", "token": "../c", "term_seconds": 9, "processes": {}}',
     ],
     ids=["empty", "cut off", "no text", "null", "list", "deep", "no host", "path for a token"],
 )  # fmt: skip
@@ -80,7 +80,7 @@ def test_a_lease_whose_file_says_nothing_is_void(tmp_path: Path, content: bytes)
     (tmp_path / "lease.json").write_bytes(content)
     lease = taken(tmp_path)
     assert lease.renew()
-    assert isinstance(take(tmp_path, 60.0), Holder), "it counts from now on"
+    assert isinstance(acquire_lease(tmp_path, 60.0), LeaseHolder), "it counts from now on"
     lease.release()
     assert not list(tmp_path.iterdir())
 
@@ -104,13 +104,13 @@ def test_a_file_system_without_links_has_leases_too(tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(os, "link", refuse)
     first = taken(tmp_path)
-    assert isinstance(take(tmp_path, 60.0), Holder)
+    assert isinstance(acquire_lease(tmp_path, 60.0), LeaseHolder)
     first.release()
     assert not list(tmp_path.iterdir())
 
 
 def test_a_lease_without_an_end_is_renewed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_LONGEST_BEAT", 0.001)
+    monkeypatch.setattr(module, "_MAX_RENEWAL_SECONDS", 0.001)
     lease = taken(tmp_path, math.inf)
     os.utime(lease.path, (0, 0))
     renewed = threading.Event()
@@ -121,7 +121,7 @@ def test_a_lease_without_an_end_is_renewed(tmp_path: Path, monkeypatch: pytest.M
         renewed.set()
 
     monkeypatch.setattr(os, "utime", seen)
-    with lease.kept():
+    with lease.keep_renewed():
         assert renewed.wait(20)
 
 
@@ -129,11 +129,11 @@ def test_a_finished_run_keeps_no_lease_of_a_command_that_was_killed(tmp_path: Pa
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     left_behind(tmp_path, processes={dead.pid: "1"})
-    module.remove_void(tmp_path)
+    module.remove_expired_lease(tmp_path)
     assert not list(tmp_path.iterdir())
     lease = taken(tmp_path)
-    module.remove_void(tmp_path)
-    assert lease.held(), "one that somebody holds stays"
+    module.remove_expired_lease(tmp_path)
+    assert lease.is_held(), "one that somebody holds stays"
 
 
 @pytest.mark.parametrize("stale", [False, True])
@@ -141,15 +141,15 @@ def test_of_many_takers_one_wins(tmp_path: Path, stale: bool) -> None:
     for number in range(20):
         folder = tmp_path / str(number)
         if stale:
-            left_behind(folder, place="there", age=70.0)
-        found: list[Lease | Holder] = []
+            left_behind(folder, machine_id="there", age=70.0)
+        found: list[Lease | LeaseHolder] = []
         barrier = threading.Barrier(4)
 
         def one(
-            folder: Path = folder, barrier: threading.Barrier = barrier, found: list[Lease | Holder] = found
+            folder: Path = folder, barrier: threading.Barrier = barrier, found: list[Lease | LeaseHolder] = found
         ) -> None:
             barrier.wait()
-            found.append(take(folder, 60.0))
+            found.append(acquire_lease(folder, 60.0))
 
         takers = [threading.Thread(target=one) for _ in range(4)]
         for taker in takers:
@@ -165,7 +165,7 @@ def test_of_many_takers_one_wins(tmp_path: Path, stale: bool) -> None:
 
 def test_who_lost_a_lease_learns_of_it_and_leaves_the_new_one_alone(tmp_path: Path) -> None:
     slow = taken(tmp_path)
-    slow.path.write_text(slow.path.read_text().replace(slow.holder.place, "there"))
+    slow.path.write_text(slow.path.read_text().replace(slow.holder.machine_id, "there"))
     os.utime(slow.path, (0, 0))
     quick = taken(tmp_path)
     assert not slow.renew()
@@ -175,17 +175,17 @@ def test_who_lost_a_lease_learns_of_it_and_leaves_the_new_one_alone(tmp_path: Pa
 
 def test_a_taker_who_is_late_follows_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between its look and its move another one took the run over, did it, and gave it back; a third has it now."""
-    left_behind(tmp_path, place="there", age=70.0)
-    clock, third = module._clock, []
+    left_behind(tmp_path, machine_id="there", age=70.0)
+    clock, third = module._read_file_system_time, []
 
     def meanwhile(folder: Path, token: str) -> float:
-        monkeypatch.setattr(module, "_clock", clock)
+        monkeypatch.setattr(module, "_read_file_system_time", clock)
         now = clock(folder, token)
         taken(folder).release()
         third.append(taken(folder))
         return now
 
-    monkeypatch.setattr(module, "_clock", meanwhile)
-    assert isinstance(take(tmp_path, 60.0), Holder)
-    assert third[0].held()
+    monkeypatch.setattr(module, "_read_file_system_time", meanwhile)
+    assert isinstance(acquire_lease(tmp_path, 60.0), LeaseHolder)
+    assert third[0].is_held()
     assert [path.name for path in tmp_path.iterdir()] == ["lease.json"]

@@ -15,10 +15,10 @@ from attnbench.records.lifecycle import build_exception_error, create_record, lo
 from attnbench.records.record import SCHEMA_VERSION, FailureReason, Plan, Status, read_plan, write_record
 from attnbench.sweeps.compose import Composer
 from attnbench.sweeps.display import Outcome
-from attnbench.sweeps.optuna_search import Search, name_of
+from attnbench.sweeps.optuna_search import OptunaSearch, build_study_name
 from attnbench.sweeps.optuna_study import Direction, OptunaOptions, Sampler, open_study
-from attnbench.sweeps.plan import expand
-from attnbench.sweeps.search_space import Space
+from attnbench.sweeps.plan import build_plan
+from attnbench.sweeps.search_space import SearchSpace
 from attnbench.sweeps.supervisor import supervise
 from attnbench.training.optuna_trial import Pruner, build_reporter
 
@@ -38,8 +38,8 @@ def compose(lines: list[str]) -> Config:
     return config
 
 
-def space(*overrides: str) -> Space:
-    return Space(composer().parse(overrides or KEYS)[0])
+def space(*overrides: str) -> SearchSpace:
+    return SearchSpace(composer().parse(overrides or KEYS)[0])
 
 
 def finish(config: Config, folder: Path) -> None:
@@ -80,7 +80,7 @@ def search(folder: Path, options: OptunaOptions, fate: Fate = finish, *overrides
 
     if not (folder / "plan.json").exists():
         write_record(Plan(SCHEMA_VERSION, "small", KEYS, []), folder)
-    Search(folder, space(*overrides), options, at_once=1, compose=compose, launch=launch).run()
+    OptunaSearch(folder, space(*overrides), options, max_parallel=1, compose=compose, launch=launch).run()
     return launched
 
 
@@ -89,11 +89,11 @@ def test_the_plan_grows_and_the_same_command_goes_on(tmp_path: Path) -> None:
     launched = search(tmp_path, options)
     assert [line[-1] for line in launched] == [f"sweep.trial={number}" for number in range(7)]
     assert [run.overrides for run in read_plan(tmp_path / "plan.json").runs] == launched
-    drawn = expand(["hydra/sweeper=optuna", "hydra.sweeper.startup=3", *KEYS], multirun=True)
+    drawn = build_plan(["hydra/sweeper=optuna", "hydra.sweeper.startup=3", *KEYS], is_multirun=True)
     assert [run.run_id for run in drawn.runs] == [compute_run_id(compose(line)) for line in launched[:3]], (
         "known beforehand"
     )
-    study = open_study(tmp_path, name_of(space(), options), options)
+    study = open_study(tmp_path, build_study_name(space(), options), options)
     states = [trial.state.name for trial in study.trials]
     assert set(states) == {"COMPLETE", "PRUNED"}
     assert study.best_value == pytest.approx(2 * max(compose(line).optim.lr for line in launched))
@@ -112,7 +112,7 @@ def test_a_study_that_is_lost_is_made_again_from_records(tmp_path: Path) -> None
         write_record(record, path.parent)
     (tmp_path / "optuna.journal").unlink()
     assert search(tmp_path, options) == launched
-    study = open_study(tmp_path, name_of(space(), options), options)
+    study = open_study(tmp_path, build_study_name(space(), options), options)
     assert [trial.value for trial in study.trials] == [7.5] * 3
 
 
@@ -121,7 +121,7 @@ def test_what_failed_is_tried_again_and_what_cannot_be_composed_is_told(
 ) -> None:
     options = OptunaOptions(n_trials=2, startup=2)
     search(tmp_path, options, fail)
-    study = open_study(tmp_path, name_of(space(), options), options)
+    study = open_study(tmp_path, build_study_name(space(), options), options)
     assert [trial.state.name for trial in study.trials] == ["RUNNING", "RUNNING"]
     search(tmp_path, options)
     assert [trial.state.name for trial in study.trials] == ["COMPLETE", "COMPLETE"]
@@ -131,9 +131,11 @@ def test_what_failed_is_tried_again_and_what_cannot_be_composed_is_told(
 
 def test_it_is_the_same_study_whoever_watches_it() -> None:
     options = OptunaOptions()
-    assert name_of(space(*KEYS, "sweep.workers=2", "logger=csv"), options) == name_of(space(), options)
-    assert name_of(space(*KEYS, "model.norm_placement=pre"), options) != name_of(space(), options)
-    assert name_of(space(), OptunaOptions(metric="loss")) != name_of(space(), options)
+    assert build_study_name(space(*KEYS, "sweep.workers=2", "logger=csv"), options) == build_study_name(
+        space(), options
+    )
+    assert build_study_name(space(*KEYS, "model.norm_placement=pre"), options) != build_study_name(space(), options)
+    assert build_study_name(space(), OptunaOptions(metric="loss")) != build_study_name(space(), options)
 
 
 @pytest.mark.parametrize(("metric", "expected"), [("val/loss", Direction.minimize), (None, Direction.maximize)])
@@ -152,7 +154,7 @@ def test_without_a_metric_the_one_that_chooses_weights_counts(monitor: str, expe
         write_record(record, folder)
 
     search(tmp_path, options, leave_scores, *keys)
-    study = open_study(tmp_path, name_of(space(*keys), options), options)
+    study = open_study(tmp_path, build_study_name(space(*keys), options), options)
     assert study.direction.name == expected
     assert [trial.value for trial in study.trials] == [{"loss": 3.0, "chrf": 2.0}[monitor]] * 2
 
@@ -168,7 +170,7 @@ def test_without_a_metric_the_one_that_chooses_weights_counts(monitor: str, expe
 )
 def test_the_ends_of_a_search_are_checked_before_it_begins(overrides: list[str], expected: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        expand(["hydra/sweeper=optuna", *overrides], multirun=True)
+        build_plan(["hydra/sweeper=optuna", *overrides], is_multirun=True)
     assert str(caught.value).startswith(expected)
 
 
@@ -176,9 +178,11 @@ def test_a_pruned_run_is_over_for_searches_alone(tmp_path: Path, fakes: ModuleTy
     import remote_fakes
 
     told: list[str] = []
-    assert supervise(remote_fakes.jobs(tmp_path, remote_fakes.prune, trial=0), 1, tell=told.append) == [Outcome.pruned]
+    assert supervise(remote_fakes.jobs(tmp_path, remote_fakes.prune, trial=0), 1, print_function=told.append) == [
+        Outcome.pruned
+    ]
     assert told[-1].startswith("[1/1] pruned after ")
     assert told[-1].endswith(f" s: seen enough ({tmp_path / '0'})"), "and no traceback"
-    assert supervise(fakes.jobs(tmp_path, fakes.finish, trial=0), 1, tell=told.append) == [Outcome.skipped]
+    assert supervise(fakes.jobs(tmp_path, fakes.finish, trial=0), 1, print_function=told.append) == [Outcome.skipped]
     assert told[-1] == "[1/1] 0 seed=0: skipped: pruned"
-    assert supervise(fakes.jobs(tmp_path, fakes.finish), 1, tell=told.append) == [Outcome.finished]
+    assert supervise(fakes.jobs(tmp_path, fakes.finish), 1, print_function=told.append) == [Outcome.finished]

@@ -11,13 +11,13 @@ from attnbench.config.attention import Score
 from attnbench.config.root import config_from_dict
 from attnbench.data import checksums
 from attnbench.records.identity import compute_run_id
-from attnbench.sweeps.display import titles
-from attnbench.sweeps.plan import compose, expand, sweep_folder
+from attnbench.sweeps.display import build_run_labels
+from attnbench.sweeps.plan import build_plan, compose_run, get_sweep_folder
 
 
 def refused(command: str, *, multirun: bool = True) -> list[str]:
     with pytest.raises(ConfigError) as caught:
-        expand(command.split(), multirun=multirun)
+        build_plan(command.split(), is_multirun=multirun)
     return str(caught.value).splitlines()
 
 
@@ -137,7 +137,7 @@ def test_what_would_fail_later_is_refused_with_the_rest(override: str, expected:
 
 
 def test_an_interpolation_is_kept_as_typed_in_the_overrides() -> None:
-    (planned,) = expand(["optim.lr=${..seed}", "seed=2"], multirun=False).runs
+    (planned,) = build_plan(["optim.lr=${..seed}", "seed=2"], is_multirun=False).runs
     assert planned.overrides == ["optim.lr=${..seed}", "seed=2"]
     assert planned.config["optim"]["lr"] == 2.0
 
@@ -147,7 +147,7 @@ def test_a_file_that_changes_the_folder_of_the_process_is_refused(tmp_path: Path
     text = "# @package _global_\nhydra:\n  sweep:\n    subdir: x\n  job:\n    chdir: true\n"
     (tmp_path / "experiment" / "mine.yaml").write_text(text)
     with pytest.raises(ConfigError) as caught:
-        expand(["experiment=mine"], multirun=True, config_dir=str(tmp_path))
+        build_plan(["experiment=mine"], is_multirun=True, config_dir=str(tmp_path))
     assert [str(fault)[:22] for fault in caught.value.faults] == ["hydra.job.chdir=true: "]
 
 
@@ -177,36 +177,36 @@ def test_nothing_is_said_of_a_group_whose_choice_is_unknown() -> None:
 
 
 def test_a_sweep_file_gives_values_and_the_command_wins() -> None:
-    plan = expand(["sweep=heads", "model.num_heads=2,4", "seed=1,2"], multirun=True)
+    plan = build_plan(["sweep=heads", "model.num_heads=2,4", "seed=1,2"], is_multirun=True)
     assert plan.sweep == "heads"
     assert plan.command == ["sweep=heads", "model.num_heads=2,4", "seed=1,2"]
     assert [(run.config["model"]["num_heads"], run.config["seed"]) for run in plan.runs] == [
         (2, 1), (2, 2), (4, 1), (4, 2)
     ]  # fmt: skip
-    assert len(expand(["sweep=heads"], multirun=True).runs) == 4
+    assert len(build_plan(["sweep=heads"], is_multirun=True).runs) == 4
 
 
 def test_the_spine_is_planned() -> None:
-    plan = expand(["sweep=spine"], multirun=True)
+    plan = build_plan(["sweep=spine"], is_multirun=True)
     assert len({run.run_id for run in plan.runs}) == len(plan.runs) == 8
-    assert sweep_folder(plan.runs[0].config) == Path("multirun/spine")
+    assert get_sweep_folder(plan.runs[0].config) == Path("multirun/spine")
 
 
 def test_without_multirun_a_sweep_file_is_one_run() -> None:
-    assert len(expand(["sweep=heads"], multirun=False).runs) == 1
+    assert len(build_plan(["sweep=heads"], is_multirun=False).runs) == 1
 
 
 def test_a_planned_run_is_the_run_that_its_overrides_compose() -> None:
-    for run in expand(["sweep=spine", "model=tiny", "data.joint_vocabulary=true"], multirun=True).runs:
-        assert run.run_id == compute_run_id(compose(run.overrides))
+    for run in build_plan(["sweep=spine", "model=tiny", "data.joint_vocabulary=true"], is_multirun=True).runs:
+        assert run.run_id == compute_run_id(compose_run(run.overrides))
 
 
 def test_the_same_run_is_planned_once() -> None:
-    assert len(expand(["seed=1,1,2", "logger=none,csv"], multirun=True).runs) == 2
+    assert len(build_plan(["seed=1,1,2", "logger=none,csv"], is_multirun=True).runs) == 2
 
 
 def test_values_are_set_after_choices_wherever_they_stand() -> None:
-    config = compose(["model.d_model=32", "attention.score=dot", "model=tiny", "experiment=transformer_multi30k"])
+    config = compose_run(["model.d_model=32", "attention.score=dot", "model=tiny", "experiment=transformer_multi30k"])
     assert (config.model.d_model, config.model.depth) == (32, 4)  # type: ignore[attr-defined]
     assert config.attention.score is Score.dot
 
@@ -214,22 +214,22 @@ def test_values_are_set_after_choices_wherever_they_stand() -> None:
 def test_a_folder_of_ones_own_groups(tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "mine.yaml").write_text("defaults: [toy, _self_]\ndepth: 3\n")
-    plan = expand(["model=mine"], multirun=False, config_dir=str(tmp_path))
+    plan = build_plan(["model=mine"], is_multirun=False, config_dir=str(tmp_path))
     assert plan.runs[0].config["model"]["depth"] == 3
     (tmp_path / "model" / "wrong.yaml").write_text("defaults: [toy, _self_]\ndeep: 3\n")
     with pytest.raises(ConfigError, match=r"model=wrong: .*model/wrong.*deep"):
-        expand(["model=wrong"], multirun=False, config_dir=str(tmp_path))
+        build_plan(["model=wrong"], is_multirun=False, config_dir=str(tmp_path))
     (tmp_path / "model" / "broken.yaml").write_text("depth: [3\n")
     with pytest.raises(ConfigError, match=r"model=broken: .*/model/broken\.yaml:2: expected"):
-        expand(["model=broken"], multirun=False, config_dir=str(tmp_path))
+        build_plan(["model=broken"], is_multirun=False, config_dir=str(tmp_path))
     with pytest.raises(ConfigError, match="--config-dir=nowhere: expected a folder that is there"):
-        expand([], multirun=False, config_dir="nowhere")
+        build_plan([], is_multirun=False, config_dir="nowhere")
 
 
 def test_a_job_is_called_by_what_it_has_of_its_own() -> None:
-    assert titles([["seed=1", "depth=2"], ["seed=2", "depth=2"]]) == ["seed=1", "seed=2"]
-    assert titles([["seed=1", "depth=2"]]) == ["seed=1 depth=2"]
-    assert titles([]) == []
+    assert build_run_labels([["seed=1", "depth=2"], ["seed=2", "depth=2"]]) == ["seed=1", "seed=2"]
+    assert build_run_labels([["seed=1", "depth=2"]]) == ["seed=1 depth=2"]
+    assert build_run_labels([]) == []
 
 
 def test_other_text_behind_a_path_is_another_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -239,13 +239,13 @@ def test_other_text_behind_a_path_is_another_run(tmp_path: Path, monkeypatch: py
         *(f"data.{key}={tmp_path}/{key}" for key in ("train_source", "val_source")),
     ]  # fmt: skip
     with pytest.raises(ConfigError, match=r"data\.train_source=.*: expected a file that is there") as refused:
-        expand(command, multirun=True)
+        build_plan(command, is_multirun=True)
     assert len(refused.value.faults) == 2
     ids = []
     for text in ("a\tb\n", "a\tc\n", "a\tb\n"):
         for key in ("train_source", "val_source"):
             (tmp_path / key).write_text(text)
-        (run,) = expand(command, multirun=False).runs
+        (run,) = build_plan(command, is_multirun=False).runs
         assert run.config["data"]["checksum"] is not None
         assert run.run_id == compute_run_id(config_from_dict(run.config)), (
             "a checkpoint's config is not compared with files"

@@ -18,7 +18,9 @@ from attnbench.sweeps.supervisor import supervise
 def run(folder: Path, fakes: ModuleType, name: str, **sweep: object) -> list[Outcome]:
     (job,) = fakes.jobs(folder, getattr(fakes, name), **sweep)
     config = dataclasses.replace(job.config, trainer=dataclasses.replace(job.config.trainer, devices=2))
-    return supervise([dataclasses.replace(job, config=config, args=(config, *job.args[1:]))], 1, tell=lambda _: None)
+    return supervise(
+        [dataclasses.replace(job, config=config, args=(config, *job.args[1:]))], 1, print_function=lambda _: None
+    )
 
 
 def test_each_rank_knows_its_place_and_all_meet(tmp_path: Path, fakes: ModuleType) -> None:
@@ -48,7 +50,7 @@ def test_the_record_says_which_rank_drew_the_others_along(
 def test_a_rank_that_waits_for_one_that_is_gone_is_killed(
     tmp_path: Path, fakes: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(processes, "_GRACE", 0.1)
+    monkeypatch.setattr(processes, "_GRACE_SECONDS", 0.1)
     assert run(tmp_path, fakes, "first_waits_forever") == [Outcome.failed]
     error = read_record(tmp_path / "0" / RECORD_FILE).error
     assert error is not None

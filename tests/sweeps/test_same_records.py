@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from attnbench.records.record import RECORD_FILE, Record, Status, read_record
-from attnbench.sweeps.lease import holder_of
+from attnbench.sweeps.lease import find_holder
 
 pytestmark = pytest.mark.slow
 SMALL = [
@@ -62,7 +62,7 @@ def test_a_run_preempted_in_its_training_ends_with_the_same_metrics(tmp_path: Pa
     while not list(folder.glob("checkpoints/last*")):
         assert running.poll() is None, running.communicate()[0]
         time.sleep(0.01)
-    holder = holder_of(folder)
+    holder = find_holder(folder)
     assert holder is not None
     os.kill(next(iter(holder.processes)), signal.SIGUSR1)
     said, _ = running.communicate(timeout=900)

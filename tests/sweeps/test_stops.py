@@ -152,7 +152,7 @@ def test_one_rank_that_is_stopped_stops_the_run(tmp_path: Path, fakes: ModuleTyp
     (job,) = fakes.jobs(tmp_path, fakes.second_stopped)
     job.config.trainer.devices = 2
     lines: list[str] = []
-    assert attnbench.train.supervise([job], 1, tell=lines.append) == [Outcome.interrupted]
+    assert attnbench.train.supervise([job], 1, print_function=lines.append) == [Outcome.interrupted]
     record = read_record(tmp_path / "0" / RECORD_FILE)
     assert record.status_label == FailureReason.interrupted
     assert record.error is not None
@@ -167,7 +167,7 @@ def test_a_single_run_of_several_ranks_ends_with_the_status_of_the_signal(
     monkeypatch.setattr(attnbench.train, "validate_config", lambda cfg: job.config)
     monkeypatch.setattr(attnbench.train, "supervise", lambda *_, **__: [Outcome.interrupted])
     with interrupts.handle_signals(), pytest.raises(Interrupted) as stopped:
-        attnbench.train.run_on_ranks(DictConfig({}), tmp_path, [])
+        attnbench.train.run_on_devices(DictConfig({}), tmp_path, [])
     assert stopped.value.code == 128 + signal.SIGTERM
     assert capsys.readouterr().err == "attnbench: stopped by SIGTERM; the same command goes on from there\n"
 
@@ -186,8 +186,8 @@ def test_a_single_run_whose_folder_cannot_be_made_is_a_sentence(tmp_path: Path, 
 
 def test_a_record_that_could_not_be_closed_is_said_to_be_cut_off(tmp_path: Path, fakes: ModuleType) -> None:
     (job,) = fakes.jobs(tmp_path, fakes.finish)
-    assert attnbench.train._state_of(create_record(job.config, [])) == (
+    assert attnbench.train._describe_state(create_record(job.config, [])) == (
         "cut off",
         "how it ended could not be written to its record; the same command goes on",
     )
-    assert attnbench.train._state_of(None)[0] == "not run"
+    assert attnbench.train._describe_state(None)[0] == "not run"

@@ -27,7 +27,7 @@ SCRIPT = Path(__file__).with_name("sweep_fakes.py")
 def run(folder: Path, module: ModuleType, *names: str, **sweep: Any) -> tuple[list[Outcome], list[str]]:
     lines: list[str] = []
     jobs = module.jobs(folder, *(getattr(module, name) for name in names), **sweep)
-    return supervise(jobs, len(jobs), tell=lines.append), lines
+    return supervise(jobs, len(jobs), print_function=lines.append), lines
 
 
 @contextmanager
@@ -124,7 +124,7 @@ def test_nothing_is_imported_where_all_runs_are_finished(
         job.folder.mkdir()
         fakes.finish(job.config, job.folder)
     served: list[object] = []
-    monkeypatch.setattr("attnbench.sweeps.supervisor.serve", served.append)
+    monkeypatch.setattr("attnbench.sweeps.supervisor.start_fork_server", served.append)
     assert supervise(jobs, 2, preload=("torch",)) == [Outcome.skipped, Outcome.skipped]
     assert not served
 
@@ -149,7 +149,7 @@ def test_a_record_that_cannot_be_read_is_not_written_over(tmp_path: Path, fakes:
 def test_the_same_run_twice_is_done_once(tmp_path: Path, fakes: ModuleType) -> None:
     job = fakes.jobs(tmp_path, fakes.fail)[0]
     lines: list[str] = []
-    assert supervise([job, job], 2, tell=lines.append) == [Outcome.failed, Outcome.skipped]
+    assert supervise([job, job], 2, print_function=lines.append) == [Outcome.failed, Outcome.skipped]
     assert lines[-1] == "[2/2] seed=0: the same run as [1/2]"
 
 

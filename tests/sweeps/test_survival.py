@@ -26,9 +26,9 @@ from attnbench.records.record import (
     write_record,
 )
 from attnbench.sweeps import retries
-from attnbench.sweeps.display import Board, Counts, Outcome, Running, why
-from attnbench.sweeps.lease import Lease, take
-from attnbench.sweeps.status import table
+from attnbench.sweeps.display import Counts, LiveTable, Outcome, RunningRun, extract_error_lines
+from attnbench.sweeps.lease import Lease, acquire_lease
+from attnbench.sweeps.status import format_status
 
 from .test_supervisor import assert_gone, run, supervisor
 
@@ -87,13 +87,13 @@ def test_a_batch_is_halved_until_it_fits(tmp_path: Path, fakes: ModuleType) -> N
 def test_what_a_run_had_come_down_to_is_where_the_next_command_begins(tmp_path: Path, fakes: ModuleType) -> None:
     (job,) = fakes.jobs(tmp_path, fakes.finish, on_oom=OnOutOfMemory.halve_batch)
     record = create_record(job.config, [*job.overrides, "trainer.micro_batch_size=7"])
-    assert retries.halved_before(job, record) == 7
-    assert retries.halved_before(job, create_record(job.config, job.overrides)) is None
+    assert retries.find_halved_micro_batch_size(job, record) == 7
+    assert retries.find_halved_micro_batch_size(job, create_record(job.config, job.overrides)) is None
     record.status, record.error = Status.failed, {"kind": FailureReason.memory}
-    task, tried = retries.Task(1, "", job, micro_batch=7), []
-    while (again := retries.once_more(task, record)) is not None:
-        tried.append(again.micro_batch)
-        task.micro_batch = again.micro_batch
+    task, tried = retries.RunAttempt(1, "", job, micro_batch_size=7), []
+    while (again := retries.decide_retry(task, record)) is not None:
+        tried.append(again.micro_batch_size)
+        task.micro_batch_size = again.micro_batch_size
     assert tried == [4, 2, 1]
 
 
@@ -116,7 +116,7 @@ def test_cores_are_divided_unless_somebody_has_said_how_many(
     if set_by is not None:
         monkeypatch.setenv("OMP_NUM_THREADS", set_by)
     (job,) = fakes.jobs(tmp_path, fakes.finish, workers=2)
-    assert retries.added(retries.Task(1, "", job), cores=7) == given
+    assert retries.build_placement_overrides(retries.RunAttempt(1, "", job), num_cores=7) == given
 
 
 def test_a_signal_reaches_every_run_once(tmp_path: Path) -> None:
@@ -223,7 +223,7 @@ def test_a_sentence_that_says_all_has_no_traceback_below_it() -> None:
     for kind in FailureReason:
         error = {"kind": kind.value, "message": "said", "traceback": "one\ntwo"}
         says_all = kind in (FailureReason.disk_full, FailureReason.not_writable, FailureReason.refused)
-        assert why(error) == ([] if says_all else ["    one", "    two"])
+        assert extract_error_lines(error) == ([] if says_all else ["    one", "    two"])
 
 
 def test_a_full_disk_is_found_behind_what_it_led_to() -> None:
@@ -248,9 +248,9 @@ def test_status_tells_what_became_of_each_run(tmp_path: Path, fakes: ModuleType)
     write_record(cut_off, tmp_path / "2")
     runs = [PlannedRun(str(n), [f"seed={n}"], {}) for n in range(5)]
     write_record(Plan(2, "small", [], runs), tmp_path)
-    assert isinstance(take(tmp_path / "3", 60.0), Lease)
+    assert isinstance(acquire_lease(tmp_path / "3", 60.0), Lease)
     write_progress(tmp_path / "3", 30, 120)
-    said = table(tmp_path).splitlines()
+    said = format_status(tmp_path).splitlines()
     assert said[0].split() == ["1", "0", "finished", "seed=0", "trained", "0", "s"]
     assert said[1].split()[2:4] == ["killed", "seed=1"]
     assert said[1].endswith("killed by signal 9 (Killed); 2 attempts")
@@ -274,11 +274,11 @@ def test_a_live_table_is_drawn_over_and_goes(
 ) -> None:
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
     monkeypatch.setenv("COLUMNS", "60")
-    board, counts = Board(), Counts(5, {1: Outcome.pruned, 2: Outcome.failed}, [10.0, 20.0])
+    board, counts = LiveTable(), Counts(5, {1: Outcome.pruned, 2: Outcome.failed}, [10.0, 20.0])
     write_progress(tmp_path, 3, 4)
-    board.draw(counts.line([5.0], workers=2), [Running("[2/5]", "seed=2", tmp_path, 5.0)])
-    board.line("said")
-    board.draw()
+    board.update(counts.format_totals([5.0], workers=2), [RunningRun("[2/5]", "seed=2", tmp_path, 5.0)])
+    board.print_line("said")
+    board.update()
     totals = "5 runs: 1 done, 1 running, 1 failed, 2 left; about 20 s to "  # cut to the width
     rows = f"{totals[:59]}\n[2/5]  seed=2  update 3 of 4 (75%)  5 s\n"
     assert capsys.readouterr().out == f"{rows}\x1b[2F\x1b[Jsaid\n{rows}\x1b[2F\x1b[J"

@@ -12,21 +12,21 @@ import pytest
 from attnbench.config import ConfigError
 from attnbench.records.record import RECORD_FILE, Status, read_plan, read_record
 from attnbench.sweeps.compose import Composer
-from attnbench.sweeps.plan import expand
-from attnbench.sweeps.search_space import Space
+from attnbench.sweeps.plan import build_plan
+from attnbench.sweeps.search_space import SearchSpace
 
 DOOR = Path(__file__).parent / "sweep_command.py"
 SEARCH = ["hydra/sweeper=random", "hydra.sweeper.n_trials=5"]
 
 
-def space(*overrides: str) -> Space:
+def space(*overrides: str) -> SearchSpace:
     parsed, faults = Composer().parse(overrides)
     assert not faults
-    return Space(parsed)
+    return SearchSpace(parsed)
 
 
 def drawn(override: str, count: int) -> list[str]:
-    return [values["k"] for values in space(override).draws(count, 1)]
+    return [values["k"] for values in space(override).draw_values(count, 1)]
 
 
 @pytest.mark.parametrize(
@@ -58,10 +58,10 @@ def test_an_interval_is_drawn_evenly_or_by_its_logarithm_and_shown_as_it_is_run(
 
 def test_more_draws_begin_with_the_same_and_the_command_wins() -> None:
     one = space("optim.lr=interval(1,2)", "seed=1,2", "model.depth=2", "optim.lr=interval(3,4)")
-    assert one.draws(3, 7) == one.draws(9, 7)[:3] != one.draws(3, 8)
-    assert 3 <= float(one.draws(1, 7)[0]["optim.lr"]) <= 4
-    assert one.lines({"optim.lr": "3.5", "seed": "2"}) == ["optim.lr=3.5", "seed=2", "model.depth=2"]
-    assert one.fixed == ["model.depth=2"]
+    assert one.draw_values(3, 7) == one.draw_values(9, 7)[:3] != one.draw_values(3, 8)
+    assert 3 <= float(one.draw_values(1, 7)[0]["optim.lr"]) <= 4
+    assert one.build_overrides({"optim.lr": "3.5", "seed": "2"}) == ["optim.lr=3.5", "seed=2", "model.depth=2"]
+    assert one.fixed_overrides == ["model.depth=2"]
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_more_draws_begin_with_the_same_and_the_command_wins() -> None:
 )
 def test_a_search_is_refused_before_it_begins(overrides: list[str], expected: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        expand([*SEARCH, *overrides], multirun=True)
+        build_plan([*SEARCH, *overrides], is_multirun=True)
     assert str(caught.value).startswith(expected)
 
 
@@ -92,7 +92,7 @@ def test_a_launcher_that_a_file_brings_in_vain_is_refused(
     (tmp_path / "experiment" / "mine.yaml").write_text(f"# @package _global_\n{text}")
     (tmp_path / "experiment" / "tiny.yaml").write_text("# @package _global_\nname: tiny\n")
     with pytest.raises(ConfigError, match=f"{who} brings another one, which would not be used: give it on the command"):
-        expand([*command, "sweep.name=x"], multirun=True, config_dir=str(tmp_path))
+        build_plan([*command, "sweep.name=x"], is_multirun=True, config_dir=str(tmp_path))
 
 
 def test_a_random_search_from_plan_to_table(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from attnbench.config import ConfigError
-from attnbench.sweeps.plan import expand
+from attnbench.sweeps.plan import build_plan
 
 HEAD = "# @package _global_\n"
 
@@ -46,7 +46,7 @@ def write(folder: Path, group: str, text: str) -> Path:
 def test_file_line_and_key_are_named(group: str, text: str, expected: str, tmp_path: Path) -> None:
     file = write(tmp_path, group, text)
     with pytest.raises(ConfigError) as caught:
-        expand([f"{group}=mine"], multirun=False, config_dir=str(tmp_path))
+        build_plan([f"{group}=mine"], is_multirun=False, config_dir=str(tmp_path))
     (fault,) = caught.value.faults
     assert str(fault).startswith(f"{group}=mine: {file}{expected}") or f"{file}{expected}" in fault.expected
 
@@ -64,7 +64,7 @@ def test_file_line_and_key_are_named(group: str, text: str, expected: str, tmp_p
 )
 def test_nothing_is_found_in_a_file_that_is_right(group: str, text: str, tmp_path: Path) -> None:
     write(tmp_path, group, text)
-    assert expand([f"{group}=mine"], multirun=False, config_dir=str(tmp_path)).runs
+    assert build_plan([f"{group}=mine"], is_multirun=False, config_dir=str(tmp_path)).runs
 
 
 def test_the_files_of_the_package_are_right(tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ from wandb.apis.public import sweeps
 from attnbench.records.identity import compute_run_id
 from attnbench.records.record import read_plan
 from attnbench.sweeps import __main__ as door
-from attnbench.sweeps.plan import compose, expand
-from attnbench.sweeps.wandb_agents import sweep_of
+from attnbench.sweeps.plan import build_plan, compose_run
+from attnbench.sweeps.wandb_agents import build_sweep_config
 
 
 def typed_by_an_agent(
@@ -54,15 +54,15 @@ def typed_by_an_agent(
 def test_an_agent_starts_the_runs_of_the_plan(
     overrides: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan = expand(overrides, multirun=True)
-    config = yaml.safe_load(yaml.safe_dump(sweep_of(plan)))
+    plan = build_plan(overrides, is_multirun=True)
+    config = yaml.safe_load(yaml.safe_dump(build_sweep_config(plan)))
     assert sweeps._validate_config_and_fill_distribution(config) == config
     grid = {key: parameter["values"] for key, parameter in config["parameters"].items()}
     found = set()
     for values in itertools.product(*grid.values()):
         command = typed_by_an_agent(config, dict(zip(grid, values, strict=True)), tmp_path, monkeypatch)
         assert command[:4] == ["/usr/bin/env", "python", "-m", "attnbench.train"]
-        composed = compose(command[4:])
+        composed = compose_run(command[4:])
         assert (composed.logger.mode.name, composed.sweep.name) == ("online", plan.sweep)
         found.add(compute_run_id(composed))
     assert found == {run.run_id for run in plan.runs}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from attnbench.sweeps.plan import compose
+from attnbench.sweeps.plan import compose_run
 from attnbench.training.runner import run_training
 
 RUN = ["experiment=vit_synthetic_garments", "trainer.accelerator=cpu", "trainer.num_threads=1", "logger=none",
@@ -14,7 +14,7 @@ RUN = ["experiment=vit_synthetic_garments", "trainer.accelerator=cpu", "trainer.
 
 def test_a_small_vision_transformer_is_far_ahead_of_a_linear_model(tmp_path: Path) -> None:
     run = [*RUN, f"paths.cache={tmp_path}/cache"]
-    linear = run_training(compose([*run, "model=linear"]), tmp_path / "linear", []).metrics["test"]["accuracy"]
-    vit = run_training(compose([*run, "model.patch_size=7"]), tmp_path / "vit", []).metrics["test"]["accuracy"]
+    linear = run_training(compose_run([*run, "model=linear"]), tmp_path / "linear", []).metrics["test"]["accuracy"]
+    vit = run_training(compose_run([*run, "model.patch_size=7"]), tmp_path / "vit", []).metrics["test"]["accuracy"]
     assert 50 < linear < 85
     assert vit > linear + 8

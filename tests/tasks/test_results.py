@@ -64,7 +64,7 @@ def test_each_test_set_has_its_scores_and_the_text_they_are_of(tmp_path: Path) -
 
 def test_a_test_set_is_tested_once() -> None:
     with pytest.raises(ConfigError, match=r"data.extra_test_sets=\[test_2016_flickr\]: expected test_2016_flickr once"):
-        plan.compose(["data=multi30k", "data.extra_test_sets=[test_2016_flickr]"])
+        plan.compose_run(["data=multi30k", "data.extra_test_sets=[test_2016_flickr]"])
 
 
 @pytest.mark.parametrize("meant", [2, 5])

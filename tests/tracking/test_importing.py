@@ -14,7 +14,7 @@ from attnbench import import_wandb
 from attnbench.records.identity import config_to_dict
 from attnbench.records.record import Record, Status, read_record, read_records
 from attnbench.reporting.tables import write_tables
-from attnbench.sweeps.plan import compose
+from attnbench.sweeps.plan import compose_run
 from attnbench.tracking import importing
 
 # W&B keeps 0.0 as 0.
@@ -30,7 +30,7 @@ VALIDATIONS = [
 
 @cache
 def config() -> dict[str, Any]:
-    return config_to_dict(compose(["seed=3", "sweep.name=far"]))
+    return config_to_dict(compose_run(["seed=3", "sweep.name=far"]))
 
 
 def logged(run_id: str, exit_code: int | None = 0, **other: Any) -> list[dict[str, Any]]:
@@ -55,7 +55,7 @@ def test_offline_runs_become_records_that_are_tabulated(
 ) -> None:
     files = {"aa": logged("aa"), "bb": logged("bb", 1), "cc": logged("cc", None), "dd": logged("dd", model="small")}
     leave(tmp_path / "theirs", [*files, "summary-0"])
-    monkeypatch.setattr(importing, "lines", lambda path: files.get(path.parent.parent.name, logged("summary-0")))
+    monkeypatch.setattr(importing, "read_lines", lambda path: files.get(path.parent.parent.name, logged("summary-0")))
     command = [str(tmp_path / "theirs"), "--output", str(tmp_path / "ours")]
     assert import_wandb.main(command) == 1
     said = capsys.readouterr()

@@ -11,7 +11,7 @@ import pytest
 import wandb
 
 from attnbench import sync
-from attnbench.tracking.sessions import SessionError, is_sent, lines, sessions
+from attnbench.tracking.sessions import SessionError, find_sessions, is_uploaded, read_lines
 
 
 def session(folder: Path, name: str, *, sent: bool = False) -> Path:
@@ -31,17 +31,17 @@ def test_the_newest_session_of_each_run_counts(tmp_path: Path) -> None:
     other = session(second, "offline-run-20260101_110000-bb", sent=True)
     (first / "latest-run").symlink_to(newest.parent)
     (second / "run-20260103_110000-cc").mkdir()  # W&B did not come to write into it
-    assert sessions(tmp_path) == [newest, other]
-    assert [is_sent(path) for path in (other, newest)] == [True, False]
+    assert find_sessions(tmp_path) == [newest, other]
+    assert [is_uploaded(path) for path in (other, newest)] == [True, False]
     os.utime(other, (2e9, 2e9))  # written on after it was uploaded
-    assert not is_sent(other)
+    assert not is_uploaded(other)
 
 
 def test_a_file_that_wandb_cannot_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said = subprocess.CompletedProcess([], 1, "", "Usage\nError: not a W&B file\n")
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: said)
     with pytest.raises(SessionError, match=r"run-a\.wandb: W&B cannot read this: Error: not a W&B file$"):
-        lines(tmp_path / "run-a.wandb")
+        read_lines(tmp_path / "run-a.wandb")
 
 
 def test_sync_sends_what_is_missing_and_names_what_is_left(

@@ -9,18 +9,20 @@ import pytest
 
 from attnbench import sync
 from attnbench.records.record import write_record
-from attnbench.sweeps.plan import expand
-from attnbench.tracking.workspace import FILE, build, varying
+from attnbench.sweeps.plan import build_plan
+from attnbench.tracking.workspace import WORKSPACE_FILE, build_workspace, find_varying_keys
 
 ws = pytest.importorskip("wandb_workspaces.workspaces")
 
 
 def test_the_definition_is_one_that_wandb_reads(tmp_path: Path) -> None:
-    plan = expand(["model.num_heads=1,2", "attention.score=dot,additive", "seed=1,2", "sweep.name=many"], multirun=True)
+    plan = build_plan(
+        ["model.num_heads=1,2", "attention.score=dot,additive", "seed=1,2", "sweep.name=many"], is_multirun=True
+    )
     (tmp_path / "aa" / "pictures" / "final").mkdir(parents=True)
     (tmp_path / "aa" / "pictures" / "final" / "cross-0.png").touch()
-    assert {"seed", "model.num_heads", "attention.score"} <= set(varying(plan))
-    text = build(plan, tmp_path, "us")._to_model().model_dump_json(by_alias=True)
+    assert {"seed", "model.num_heads", "attention.score"} <= set(find_varying_keys(plan))
+    text = build_workspace(plan, tmp_path, "us")._to_model().model_dump_json(by_alias=True)
     found = ws.Workspace._from_model(ws.internal.View.model_validate_json(text))
     assert (found.entity, found.project, found.name) == ("us", "attnbench", "attnbench many")
     curves, parameters, attention = found.sections
@@ -40,18 +42,18 @@ def test_the_door_leaves_the_definition_where_nobody_is_logged_in(
     monkeypatch.setattr("wandb.login", lambda **_: False)
     assert sync.main([str(tmp_path), "--workspace"]) == 2
     assert "plan.json: cannot be read" in capsys.readouterr().err
-    write_record(expand(["seed=1,2"], multirun=True), tmp_path)
+    write_record(build_plan(["seed=1,2"], is_multirun=True), tmp_path)
     assert sync.main([str(tmp_path), "--workspace"]) == 2
     said = capsys.readouterr()
-    assert said.out.startswith(f"{tmp_path / FILE}: the workspace, which this command saves at W&B where")
+    assert said.out.startswith(f"{tmp_path / WORKSPACE_FILE}: the workspace, which this command saves at W&B where")
     assert said.err.startswith("error: nobody is logged in to W&B: ")
-    assert (tmp_path / FILE).is_file()
+    assert (tmp_path / WORKSPACE_FILE).is_file()
 
 
 def test_the_door_saves_it_where_somebody_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_record(expand(["seed=1,2", "logger.entity=us"], multirun=True), tmp_path)
+    write_record(build_plan(["seed=1,2", "logger.entity=us"], is_multirun=True), tmp_path)
     monkeypatch.setattr("wandb.login", lambda **_: True)
     saved: list[Any] = []
     monkeypatch.setattr(ws.Workspace, "save", lambda self: saved.append(self) or self)

@@ -16,8 +16,8 @@ from attnbench.records.lifecycle import create_record
 from attnbench.records.record import RECORD_FILE, Status, read_record
 from attnbench.tasks.translation import Translation
 from attnbench.tracking import runs
-from attnbench.tracking.sessions import lines, sessions
-from attnbench.tracking.summary import artifact_name
+from attnbench.tracking.sessions import find_sessions, read_lines
+from attnbench.tracking.summary import build_artifact_name
 from attnbench.training.loggers import build_logger, close_logger
 from attnbench.training.runner import run_training
 
@@ -58,15 +58,15 @@ def test_a_failed_run_and_the_session_that_ends_it_as_wandb_reads_them(
     monkeypatch.setattr(Translation, "training_step", failing)
     with pytest.raises(RuntimeError, match="bad luck"):
         run_training(config, tmp_path, [])
-    (session,) = sessions(tmp_path)
-    failed = list(lines(session))
+    (session,) = find_sessions(tmp_path)
+    failed = list(read_lines(session))
     assert of_kind(failed, "exit")[0]["exit_code"] == 1
     assert curve(failed, "val/loss") == told(tmp_path, "val/loss")
     record = run_training(config, tmp_path, [])
-    (session,) = sessions(tmp_path)  # the newest, which is whole by itself
+    (session,) = find_sessions(tmp_path)  # the newest, which is whole by itself
     assert record.tracker is not None
     assert tmp_path / record.tracker["folder"] == session.parent
-    found = list(lines(session))
+    found = list(read_lines(session))
     assert of_kind(found, "exit")[0]["exit_code"] == 0
     for key in ("train/loss", "val/loss", "val/bleu"):
         assert curve(found, key) == told(tmp_path, key)
@@ -176,9 +176,9 @@ def test_a_variable_that_wandb_does_not_take_costs_the_mirror_and_not_the_run(
 def test_seconds_that_are_no_number_are_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     for value in ("soon", "inf", "-1", ""):
         monkeypatch.setenv("WANDB_INIT_TIMEOUT", value)
-        assert runs._patience("WANDB_INIT_TIMEOUT") == 20.0
+        assert runs._get_timeout("WANDB_INIT_TIMEOUT") == 20.0
     monkeypatch.setenv("WANDB_INIT_TIMEOUT", "7.5")
-    assert runs._patience("WANDB_INIT_TIMEOUT") == 7.5
+    assert runs._get_timeout("WANDB_INIT_TIMEOUT") == 7.5
 
 
 def test_a_mirror_that_breaks_at_the_end_costs_the_run_nothing(
@@ -232,6 +232,6 @@ def test_ranks_of_which_this_one_is_unknown_are_a_fault(
 
 def test_the_artifact_of_a_sweep_has_a_name_that_wandb_takes() -> None:
     for sweep in ("heads", "a&b%_$#x", "x" * 300, "größe"):
-        name = artifact_name(sweep)
+        name = build_artifact_name(sweep)
         assert wandb.Artifact(name, "results").name == name
-    assert artifact_name("a&b%_$#x") == "a-b-_--x-results"
+    assert build_artifact_name("a&b%_$#x") == "a-b-_--x-results"

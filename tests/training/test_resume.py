@@ -481,19 +481,19 @@ def test_a_batch_that_is_halved_until_it_fits_ends_with_the_result_of_the_whole(
         return step(self, batch, number)
 
     monkeypatch.setattr(task_type, "training_step", hungry)
-    attempt = retries.Task(1, "", Job("", [], config, tmp_path / "b", run_training))
+    attempt = retries.RunAttempt(1, "", Job("", [], config, tmp_path / "b", run_training))
     tried: list[int | None] = []
     while True:
-        tried.append(attempt.micro_batch)
-        config.trainer.micro_batch_size = attempt.micro_batch
+        tried.append(attempt.micro_batch_size)
+        config.trainer.micro_batch_size = attempt.micro_batch_size
         try:
-            found = run_training(config, tmp_path / "b", retries.added(attempt, 1))
+            found = run_training(config, tmp_path / "b", retries.build_placement_overrides(attempt, 1))
             break
         except torch.OutOfMemoryError:
             config.trainer.micro_batch_size = None
-            again = retries.once_more(attempt, read_record(tmp_path / "b" / "run.json"))
+            again = retries.decide_retry(attempt, read_record(tmp_path / "b" / "run.json"))
             assert again is not None, tried
-            attempt.micro_batch = again.micro_batch
+            attempt.micro_batch_size = again.micro_batch_size
     assert len(tried) > 2
     assert tried[-1] is not None
     assert tried[-1] <= most

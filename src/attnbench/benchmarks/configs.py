@@ -91,7 +91,10 @@ def _given(
     given = {}
     for model in models:
         chosen, _ = composer.parse([f"model={model}"])
-        classifies = composer.choose(chosen).bare.model.family in COMPATIBLE_FAMILIES[ClassificationConfig]["model"]
+        classifies = (
+            composer.compose_choices(chosen).run_config.model.family
+            in COMPATIBLE_FAMILIES[ClassificationConfig]["model"]
+        )
         experiment = pictures if classifies else _PAIRS
         given[model] = [
             f"model={model}", f"experiment={experiment}", "logger=none", "callbacks=quiet", *overrides,

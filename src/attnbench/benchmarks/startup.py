@@ -14,7 +14,7 @@ from attnbench.benchmarks.measurement import Numbers, Plan, Subject
 from attnbench.benchmarks.results import Settings
 from attnbench.records.lifecycle import create_record
 from attnbench.records.record import PROGRESS_FILE, write_record
-from attnbench.sweeps.plan import compose
+from attnbench.sweeps.plan import compose_run
 
 _BASELINE = "python -c pass"
 _PATIENCE = 600.0  # seconds after which a command is taken to hang
@@ -59,7 +59,7 @@ def answer(arguments: Sequence[str], status: int = 0) -> Numbers:
 def table() -> Numbers:
     """Seconds of the door to tables, which finds the record of a run that has begun."""
     with tempfile.TemporaryDirectory() as folder:
-        config = compose(["sweep.name=bench"])
+        config = compose_run(["sweep.name=bench"])
         write_record(create_record(config, []), Path(folder, "bench", "run"))
         return answer(["-m", "attnbench.table", "bench", "--output", folder, "--experiments", folder])
 

@@ -1,1 +1,1 @@
-"""Many runs: planned whole before the first begins, then supervised, a process each."""
+"""Sweeps: all runs are checked before the first one starts; each run is supervised in its own process."""

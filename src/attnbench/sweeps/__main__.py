@@ -1,4 +1,4 @@
-"""The door to a sweep as a whole: `python -m attnbench.sweeps status multirun/heads` tells how it stands."""
+"""Command for a whole sweep: `python -m attnbench.sweeps status multirun/heads` prints the state of its runs."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path
 
 from attnbench.process.output import exit_process, make_command
 from attnbench.records.record import RecordError
-from attnbench.sweeps.status import table
+from attnbench.sweeps.status import format_status
 
 
 @make_command(is_output_result=True)
 def main(argv: Sequence[str] | None = None) -> int:
-    """Do what is asked; 0, or 2 after a sentence a fault about what is wrong."""
+    """Run the command and return its exit status: 0, or 2 after an error message."""
     parser = argparse.ArgumentParser(
         prog="python -m attnbench.sweeps", description="Tell how a sweep stands, or hand it to W&B."
     )
@@ -25,23 +25,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     wandb.add_argument("overrides", nargs="+", help="as for attnbench.train -m: sweep=heads, key=value, key=1,2,3")
     arguments = parser.parse_args(argv)
     if arguments.command == "wandb":
-        return _hand_over(arguments.overrides)
+        return _write_wandb_sweep(arguments.overrides)
     try:
-        print(table(arguments.folder))
+        print(format_status(arguments.folder))
     except RecordError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
 
 
-def _hand_over(overrides: list[str]) -> int:
+def _write_wandb_sweep(overrides: list[str]) -> int:
+    """Write the sweep file for W&B agents and print the next command."""
     from attnbench.config import ConfigError  # and Hydra with it, for which a status has no time
-    from attnbench.sweeps.plan import expand
-    from attnbench.sweeps.wandb_agents import write_sweep
+    from attnbench.sweeps.plan import build_plan
+    from attnbench.sweeps.wandb_agents import write_sweep_file
 
     try:
-        plan = expand(overrides, multirun=True)
-        path = write_sweep(plan)
+        plan = build_plan(overrides, is_multirun=True)
+        path = write_sweep_file(plan)
     except ConfigError as error:
         for fault in error.faults:
             print(f"error: {fault}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""The command line of `attnbench.train`: Hydra's own options, read so that each of them does what it says."""
+"""Command line of `attnbench.train`: reads Hydra's options, and refuses those that would have no effect."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ from attnbench.config.tracking import PathsConfig
 from attnbench.sweeps.compose import CONFIG_NAME
 
 _GROUPS = (("paths", PathsConfig), ("data", FilesConfig), ("data", ImageFolderConfig))
-_PATHS = {
+_PATH_KEYS = {
     f"{group}.{field.name}" for group, kind in _GROUPS for field in dataclasses.fields(kind) if is_path_field(field)
 }
-_SHOWS = ("cfg", "info", "hydra_help", "shell_completion")
-_SAFE = re.compile(r"[\w/.+-]+")  # text that Hydra reads without quotes
+_DISPLAY_OPTIONS = ("cfg", "info", "hydra_help", "shell_completion")
+_SAFE_PATH_PATTERN = re.compile(r"[\w/.+-]+")  # text that Hydra reads without quotes
 
 
 def parse_arguments(command: Sequence[str] | None = None) -> argparse.Namespace:
-    """Parse a command line; options may stand before, between and behind overrides.
+    """Parse a command line; options may stand before, between and after overrides.
 
     Args:
-        command: what follows the program's name; None: that of this process.
+        command: arguments after the program's name; None: those of this process.
 
     Returns:
-        The namespace that Hydra's parser gives, `~` expanded in overrides of paths.
+        The namespace that Hydra's parser returns, with `~` expanded in overrides of paths.
     """
     arguments = get_args_parser().parse_intermixed_args(command)
     arguments.overrides = [expand_home(override) for override in arguments.overrides]
     return arguments
 
 
-def to_argv(arguments: argparse.Namespace) -> list[str]:
-    """Return a command line that means `arguments`, in the order that Hydra's parser takes: overrides last."""
+def build_argv(arguments: argparse.Namespace) -> list[str]:
+    """Build a command line from parsed arguments, in the order that Hydra's parser needs: overrides last."""
     options: list[str] = []
     for action in get_args_parser()._actions:
         value = getattr(arguments, action.dest, None)
@@ -50,8 +50,8 @@ def to_argv(arguments: argparse.Namespace) -> list[str]:
     return [*options, *arguments.overrides]
 
 
-def faults_of_arguments(arguments: argparse.Namespace) -> Iterator[Fault]:
-    """Yield the options that would do nothing, or something else than they say."""
+def find_argument_faults(arguments: argparse.Namespace) -> Iterator[Fault]:
+    """Yield a fault for each option that would have no effect, or another effect than its name says."""
     again = "to run a saved config again, give the lines of its overrides.yaml"
     name, folder = arguments.config_name, arguments.config_dir
     if name not in (None, CONFIG_NAME):
@@ -63,7 +63,7 @@ def faults_of_arguments(arguments: argparse.Namespace) -> Iterator[Fault]:
     if folder is not None and (Path(folder) / f"{CONFIG_NAME}.yaml").exists():
         expected = f"its {CONFIG_NAME}.yaml would not be read: attnbench has a config of that name; {again}"
         yield Fault("--config-dir", folder, expected)
-    shown = [option for option in _SHOWS if getattr(arguments, option) not in (None, False)]
+    shown = [option for option in _DISPLAY_OPTIONS if getattr(arguments, option) not in (None, False)]
     if shown and (arguments.multirun or arguments.run):
         mode = "--multirun" if arguments.multirun else "--run"
         option = f"--{shown[0].replace('_', '-')}"
@@ -79,12 +79,12 @@ def faults_of_arguments(arguments: argparse.Namespace) -> Iterator[Fault]:
 
 
 def expand_home(override: str) -> str:
-    """Return an override of a path with `~` expanded: a shell expands it only at the beginning of a word."""
+    """Return an override of a path with `~` expanded; shells expand it only at the start of a word."""
     key, equals, given = override.partition("=")
     quote = given[:1] if given[:1] in ("'", '"') and given[-1:] == given[:1] and len(given) > 1 else ""
     text = given[1:-1] if quote else given
-    if not equals or key not in _PATHS or "," in text or not (text == "~" or text.startswith("~/")):
+    if not equals or key not in _PATH_KEYS or "," in text or not (text == "~" or text.startswith("~/")):
         return override
     path = f"{Path.home()}{text[1:]}"
-    quote = quote or ("" if _SAFE.fullmatch(path) else "'")
+    quote = quote or ("" if _SAFE_PATH_PATTERN.fullmatch(path) else "'")
     return f"{key}={quote}{path}{quote}"

@@ -1,4 +1,4 @@
-"""Composition by Hydra without running anything: groups are composed once per choice, values are set afterwards."""
+"""Composition of configs without running Hydra: group choices are composed once each, then values are set."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ CONFIG_NAME = "config"
 VERSION_BASE = "1.3"
 # What composing may raise: besides what they document, Hydra and OmegaConf let errors of Python through where a value
 # has another shape than they expect.
-_REFUSALS = (
+_COMPOSITION_ERRORS = (
     HydraException,
     OmegaConfBaseException,
     yaml.YAMLError,
@@ -55,74 +55,76 @@ _REFUSALS = (
 
 
 @functools.cache
-def register() -> None:
-    """Make the schema and our resolvers known to Hydra, in this process; a second time changes nothing."""
+def register_schema() -> None:
+    """Register the schema and the resolvers with Hydra, once for each process."""
     version.setbase(VERSION_BASE)
     setup_globals()
     schema.register_schema()
-    OmegaConf.register_new_resolver("run_id", _run_id, replace=True)
+    OmegaConf.register_new_resolver("run_id", _resolve_run_id, replace=True)
 
 
-def without_hydra(composed: DictConfig) -> DictConfig:
-    """A copy that holds the run's config alone."""
+def remove_hydra_node(composed: DictConfig) -> DictConfig:
+    """Return a copy of a composed config without the node `hydra`."""
     bare = copy.deepcopy(composed)
     with read_write(bare), open_dict(bare):
         bare.pop("hydra", None)
     return bare
 
 
-def _run_id(*, _root_: DictConfig) -> str:
-    """`${run_id:}`: the folder that a run has, whatever it is started by."""
-    return compute_run_id(validate_config(without_hydra(_root_)))
+def _resolve_run_id(*, _root_: DictConfig) -> str:
+    """Resolve `${run_id:}`, the name of a run's folder."""
+    return compute_run_id(validate_config(remove_hydra_node(_root_)))
 
 
 @dataclass(frozen=True)
-class Chosen:
-    """The config that a set of group choices gives, before any value is set."""
+class ComposedChoices:
+    """Config that a set of group choices gives, before any value is set."""
 
     composed: DictConfig  # with the node `hydra`
-    values: Values  # without it
+    values: ConfigValues  # without it
     faults: tuple[Fault, ...]  # choices that had to be left out
-    unsure: frozenset[str]  # groups that cannot be judged without those
+    uncertain_keys: frozenset[str]  # groups that cannot be judged without those
 
     @property
-    def bare(self) -> DictConfig:
-        """The config without the node `hydra` and without values."""
+    def run_config(self) -> DictConfig:
+        """Config without the node `hydra` and without values."""
         return self.values.config
 
 
-class Values:
-    """A composed config, on which overrides of values are set and taken back again.
+class ConfigValues:
+    """A composed config on which overrides of values are set and reset.
 
-    Copying a config and turning it into dataclasses takes most of the time of planning a large sweep. So only
-    the groups that an override names are copied, and the other groups are turned into dataclasses once. Groups with
-    interpolations are turned anew each time, since an override elsewhere may change them.
+    Copying a config and converting it to dataclasses takes most of the time of planning a large sweep. So only the
+    groups that an
+    override changes are copied, and the other groups are converted once. Groups with interpolations are converted
+    each time, because
+    an override of another group may change them.
     """
 
     def __init__(self, config: DictConfig) -> None:
         self.config = config
-        self._unset = {str(name): _unset_keys(config, str(name)) for name in config}
+        self._unset = {str(name): _find_unset_keys(config, str(name)) for name in config}
         self._constant: dict[str, Any] = {}
         for name in config:
             node = config._get_node(name)
-            if not self._unset[str(name)] and not any(below._is_interpolation() for below in _nodes(node)):
-                self._constant[str(name)] = _plain(config, str(name))
+            if not self._unset[str(name)] and not any(below._is_interpolation() for below in _iterate_nodes(node)):
+                self._constant[str(name)] = _convert_to_plain_data(config, str(name))
 
-    def check(self, overrides: Sequence[Override]) -> tuple[Config | None, list[Fault]]:
-        """Set values and check the config that results.
+    def set_and_check(self, overrides: Sequence[Override]) -> tuple[Config | None, list[Fault]]:
+        """Set values and check the resulting config.
 
         Args:
-            overrides: values in the order in which Hydra applies them; none is a choice of a group or a sweep.
+            overrides: values in the order in which Hydra applies them; no group choices and no sweeps.
 
         Returns:
-            The config (None if something is wrong with it), and every fault.
+            The config (None if there are faults), and all faults.
         """
         content: dict[Any, Any] = self.config.__dict__["_content"]
         before, wrong = dict(content), []
         touched: set[str] = set()
         try:
             for override in overrides:
-                fault = override_errors.of_key(override, self.config)
+                fault = override_errors.find_key_fault(override, self.config)
                 if fault is not None:
                     wrong.append(fault)
                     continue
@@ -130,33 +132,34 @@ class Values:
                 if name not in touched:
                     touched.add(name)
                     content[name] = copy.deepcopy(before[name])
-                fault = apply(override, self.config)
+                fault = apply_override(override, self.config)
                 if fault is not None:
                     wrong.append(fault)
-            checked, more = self._judge(touched)
+            checked, more = self._check_groups(touched)
         finally:
             content.clear()
             content.update(before)
         return checked, [*wrong, *more]
 
-    def _judge(self, touched: set[str]) -> tuple[Config | None, list[Fault]]:
+    def _check_groups(self, changed_groups: set[str]) -> tuple[Config | None, list[Fault]]:
+        """Convert and check the config; only the changed groups are converted again."""
         unset = [
             key
             for name in self._unset
-            for key in (_unset_keys(self.config, name) if name in touched else self._unset[name])
+            for key in (_find_unset_keys(self.config, name) if name in changed_groups else self._unset[name])
         ]
         if unset:
-            return None, [override_errors.of_unset(key) for key in sorted(unset)]
+            return None, [override_errors.build_unset_fault(key) for key in sorted(unset)]
         parts: dict[str, Any] = {}
         wrong = []
         for name in self._unset:
-            if name in self._constant and name not in touched:
+            if name in self._constant and name not in changed_groups:
                 parts[name] = copy.deepcopy(self._constant[name])  # a caller may change what it gets
                 continue
             try:
-                parts[name] = _plain(self.config, name)
-            except _REFUSALS as error:
-                wrong.append(override_errors.of_interpolation(error, name))
+                parts[name] = _convert_to_plain_data(self.config, name)
+            except _COMPOSITION_ERRORS as error:
+                wrong.append(override_errors.build_interpolation_fault(error, name))
         if wrong:
             return None, wrong
         try:
@@ -165,40 +168,40 @@ class Values:
             return None, error.faults
 
 
-def apply(override: Override, config: DictConfig) -> Fault | None:
+def apply_override(override: Override, config: DictConfig) -> Fault | None:
     """Set one value with Hydra's own function.
 
     Returns:
-        The fault if the key does not take the value.
+        A fault if the key does not accept the value, else None.
     """
     try:
         ConfigLoaderImpl._apply_overrides_to_config([override], config)
-    except _REFUSALS as error:
-        return override_errors.of_value(override, error, config)
+    except _COMPOSITION_ERRORS as error:
+        return override_errors.build_value_fault(override, error, config)
     return None
 
 
 @dataclass(frozen=True)
 class JobConfig:
-    """The config of one Hydra job as parts that many jobs share; `build` is called where the job runs."""
+    """Config of one Hydra job, in parts that many jobs share; `build_config` is called in the job's process."""
 
-    chosen: DictConfig  # what the groups give, the node `hydra` included; never changed
+    base_config: DictConfig  # what the groups give, the node `hydra` included; never changed
     values: tuple[str, ...]  # overrides of values
-    lines: tuple[str, ...]  # every override of the job
+    overrides: tuple[str, ...]  # every override of the job
     number: int
     hydra: dict[str, Any]  # values of the node `hydra` that are the same for each job of a command
     cache: dict[str, Any]  # what resolvers such as `now` have returned before
 
-    def build(self) -> DictConfig:
-        """Return what `ConfigLoader.load_sweep_config` returns for the job's overrides, with the job's number."""
-        config = copy.deepcopy(self.chosen)
+    def build_config(self) -> DictConfig:
+        """Return the config that `ConfigLoader.load_sweep_config` returns for the job's overrides and number."""
+        config = copy.deepcopy(self.base_config)
         OmegaConf.set_cache(config, self.cache)
         ConfigLoaderImpl._apply_overrides_to_config(OverridesParser.create().parse_overrides(list(self.values)), config)
-        parsed = OverridesParser.create().parse_overrides(list(self.lines))
+        parsed = OverridesParser.create().parse_overrides(list(self.overrides))
         with read_write(config.hydra), open_dict(config.hydra):
             for key, value in self.hydra.items():
                 OmegaConf.update(config, f"hydra.{key}", value, merge=False)
-            config.hydra.overrides.task = list(self.lines)
+            config.hydra.overrides.task = list(self.overrides)
             names = config.hydra.job.config.override_dirname
             config.hydra.job.override_dirname = get_overrides_dirname(
                 overrides=parsed, kv_sep=names.kv_sep, item_sep=names.item_sep, exclude_keys=names.exclude_keys
@@ -208,32 +211,34 @@ class JobConfig:
 
 
 @functools.cache
-def shared_composer(config_dir: str | None = None) -> Composer:
-    """Return the composer of this process for a folder of the user's own groups: planner and launcher share it."""
+def get_shared_composer(config_dir: str | None = None) -> Composer:
+    """Return this process's composer for a folder of user config groups; planner and launcher share it."""
     return Composer(config_dir)
 
 
-def composer_of(master: DictConfig) -> Composer:
-    """Return the shared composer for the folder of groups that Hydra was started with.
+def get_composer(master: DictConfig) -> Composer:
+    """Return the shared composer for the config folder that Hydra was started with.
 
     Args:
-        master: the config that Hydra composed for the command, with the node `hydra`.
+        master: config that Hydra composed for the command, with the node `hydra`.
     """
     sources = master.hydra.runtime.config_sources
     own = [source.path for source in sources if source.provider == "command-line"]
-    return shared_composer(own[0] if own else None)
+    return get_shared_composer(own[0] if own else None)
 
 
 class Composer:
-    """Turns overrides into a Config, or into everything that is wrong with them.
+    """Composes overrides to a Config, or returns all their faults.
 
-    Hydra stops at the first error, and takes a quarter of a second for each composition. So the choices
-    (`model=tiny`) of a combination are composed once, and looked at one by one only if together they fail;
-    values (`model.depth=2`) are set with Hydra's own function, in Hydra's own order.
+    Hydra stops at the first error and takes a quarter of a second for each composition. So the group choices
+    (`model=tiny`) of a
+    combination are composed once, and examined one by one only if they fail together. Values (`model.depth=2`) are
+    set with Hydra's
+    own function, in Hydra's order.
     """
 
     def __init__(self, config_dir: str | None = None) -> None:
-        register()
+        register_schema()
         path = create_config_search_path(str(CONFIG_FOLDER))
         if config_dir is not None:
             folder = Path(config_dir).resolve()
@@ -244,11 +249,11 @@ class Composer:
         self._loader = ConfigLoaderImpl(config_search_path=path)
         self._parser = OverridesParser.create(config_loader=self._loader)
         self._parsed: dict[str, Override | Fault] = {}
-        self._chosen: dict[tuple[str, ...], Chosen] = {}
+        self._chosen: dict[tuple[str, ...], ComposedChoices] = {}
         self._groups: dict[str, bool] = {}
 
     def parse(self, tokens: Iterable[str]) -> tuple[list[Override], list[Fault]]:
-        """The overrides that can be read, and the faults of those that cannot."""
+        """Parse overrides; return those that are valid, and the faults of the others."""
         found, wrong = [], []
         for token in tokens:
             parsed = self._parse(token)
@@ -262,44 +267,57 @@ class Composer:
         if token not in self._parsed:
             try:
                 (self._parsed[token],) = self._parser.parse_overrides([token])
-            except _REFUSALS:
-                self._parsed[token] = override_errors.of_syntax(token)
+            except _COMPOSITION_ERRORS:
+                self._parsed[token] = override_errors.build_syntax_fault(token)
             if token.startswith("="):
-                self._parsed[token] = override_errors.of_syntax(token)
+                self._parsed[token] = override_errors.build_syntax_fault(token)
         return self._parsed[token]
 
     def compose(self, overrides: Sequence[Override]) -> tuple[Config | None, list[Fault]]:
-        """The config of one run (None if there are faults) and every fault; no override is a sweep."""
-        chosen = self.choose(overrides)
-        checked, wrong = chosen.values.check([override for override in overrides if not self._is_choice(override)])
-        given = {override.key_or_group: override_errors.typed(override) for override in overrides} if wrong else {}
+        """Compose the config of one run.
+
+        Args:
+            overrides: group choices and values, without sweeps.
+
+        Returns:
+            The config (None if there are faults), and all faults.
+        """
+        chosen = self.compose_choices(overrides)
+        checked, wrong = chosen.values.set_and_check(
+            [override for override in overrides if not self._is_choice(override)]
+        )
+        given = (
+            {override.key_or_group: override_errors.format_typed_value(override) for override in overrides}
+            if wrong
+            else {}
+        )
         wrong = [
             dataclasses.replace(fault, given=given.get(fault.key, fault.given))
             for fault in wrong
-            if fault.key.partition(".")[0] not in chosen.unsure
+            if fault.key.partition(".")[0] not in chosen.uncertain_keys
         ]
         if chosen.faults or wrong:
             checked = None
         return checked, [*chosen.faults, *wrong]
 
-    def choose(self, overrides: Sequence[Override]) -> Chosen:
-        """What the group choices and Hydra settings among `overrides` give."""
+    def compose_choices(self, overrides: Sequence[Override]) -> ComposedChoices:
+        """Compose the group choices and Hydra settings among `overrides`."""
         choices = [override for override in overrides if self._is_choice(override)]
         key = tuple(str(choice.input_line) for choice in choices)
         if key not in self._chosen:
-            self._chosen[key] = self._choose(choices)
+            self._chosen[key] = self._compose_choices(choices)
         return self._chosen[key]
 
-    def job(self, master: DictConfig, lines: Sequence[str], number: int) -> tuple[Config, JobConfig]:
+    def compose_job(self, master: DictConfig, lines: Sequence[str], number: int) -> tuple[Config, JobConfig]:
         """Compose one job of a multirun, as Hydra's `load_sweep_config` does.
 
         Args:
-            master: the config that Hydra composed for the command.
-            lines: the job's overrides, Hydra's own settings not among them.
-            number: the job's number within the command.
+            master: config that Hydra composed for the command.
+            lines: the job's overrides, without Hydra's own settings.
+            number: number of the job within the command.
 
         Raises:
-            ConfigError: with every fault of the overrides.
+            ConfigError: with all faults of the overrides.
         """
         hydra = OmegaConf.to_container(master.hydra.overrides.hydra, resolve=False)
         assert isinstance(hydra, list)
@@ -316,83 +334,87 @@ class Composer:
             "runtime.cwd": master.hydra.runtime.cwd,
         }
         values = tuple(str(override.input_line) for override in overrides if not self._is_choice(override))
-        chosen = self.choose([*settings, *overrides])
-        cache = OmegaConf.get_cache(chosen.bare)
+        chosen = self.compose_choices([*settings, *overrides])
+        cache = OmegaConf.get_cache(chosen.run_config)
         return config, JobConfig(chosen.composed, values, tuple(lines), number, same, cache)
 
-    def help(self, overrides: Sequence[Override]) -> str:
-        """`hydra.help.template` with every group, what is chosen in it and what there is.
+    def format_help(self, overrides: Sequence[Override]) -> str:
+        """Return `hydra.help.template`, filled with all groups, their options and the chosen ones.
 
-        Hydra's own `--help` copies its whole store of configs for each group that it lists, which takes seconds.
+        Hydra's own `--help` copies its whole config store for each group, which takes seconds.
 
         Raises:
-            ConfigError: a choice that cannot be made.
+            ConfigError: if a choice is not valid.
         """
-        chosen = self.choose(overrides)
+        chosen = self.compose_choices(overrides)
         if chosen.faults:
             raise ConfigError(list(chosen.faults))
         hydra = chosen.composed.hydra
         rows = [("GROUP", "CHOSEN", "CHOICES")]
         for group in self._loader.repository.get_group_options("", ObjectType.GROUP):
-            options = self._options(group)
+            options = self._list_options(group)
             if options and group != "hydra":
                 rows.append((group, str(hydra.runtime.choices.get(group, "")), ", ".join(options)))
-        return Template(hydra.help.template).safe_substitute(APP_CONFIG_GROUPS=_columns(rows))
+        return Template(hydra.help.template).safe_substitute(APP_CONFIG_GROUPS=_format_columns(rows))
 
-    def overridden(self, file: str) -> set[str]:
-        """Hydra's own groups, such as launcher, that a config file chooses anew."""
+    def find_overridden_groups(self, file: str) -> set[str]:
+        """Return Hydra's own groups, such as launcher, that a config file overrides."""
         found = self._loader.repository.load_config(file)
         listed = found.defaults_list if found is not None else None
         groups = [getattr(item, "group", None) or "" for item in listed or []]
         return {group.rpartition("/")[2] for group in groups if group.lstrip("/").startswith("hydra/")}
 
-    def _choose(self, choices: list[Override]) -> Chosen:
+    def _compose_choices(self, choices: list[Override]) -> ComposedChoices:
         accepted: list[Override] = []
         refused: list[Override] = []
         wrong: list[Fault] = []
         for choice in choices:
-            fault = override_errors.of_shape(choice, self._options(choice.key_or_group))
+            fault = override_errors.find_choice_fault(choice, self._list_options(choice.key_or_group))
             (accepted if fault is None else refused).append(choice)
             wrong += [] if fault is None else [fault]
         try:
-            composed = self._compose(accepted)
-        except _REFUSALS:
+            composed = self._compose_and_check(accepted)
+        except _COMPOSITION_ERRORS:
             tried, accepted = accepted, []
             for choice in tried:
                 try:
-                    self._compose([*accepted, choice])
+                    self._compose_and_check([*accepted, choice])
                     accepted.append(choice)
-                except _REFUSALS as error:
+                except _COMPOSITION_ERRORS as error:
                     refused.append(choice)
-                    fault = override_errors.of_choice(choice, error, self._options(choice.key_or_group))
-                    wrong.append(self._fault_of_file(choice, override_errors.key_of(error)) or fault)
-            composed = self._compose(accepted)
+                    fault = override_errors.build_choice_fault(choice, error, self._list_options(choice.key_or_group))
+                    wrong.append(self._find_file_fault(choice, override_errors.find_error_key(error)) or fault)
+            composed = self._compose_and_check(accepted)
         for choice in accepted:
-            fault = self._fault_of_file(choice)
+            fault = self._find_file_fault(choice)
             wrong += [] if fault is None else [fault]
         unsure: set[str] = set()
         for choice in refused:
             group = choice.key_or_group
             unsure |= set(schema.SCHEMAS) if group == "experiment" else {group}
-        return Chosen(composed, Values(without_hydra(composed)), tuple(wrong), frozenset(unsure))
+        return ComposedChoices(composed, ConfigValues(remove_hydra_node(composed)), tuple(wrong), frozenset(unsure))
 
-    def _fault_of_file(self, choice: Override, key: str | None = None) -> Fault | None:
-        """Return the fault of the file that a choice names, if it is one of the user's own."""
+    def _find_file_fault(self, choice: Override, key: str | None = None) -> Fault | None:
+        """Return the fault in the file that a choice names, if the file is the user's."""
         if self._folder is None or choice.key_or_group.startswith("hydra"):
             return None
         file = self._folder / choice.key_or_group / f"{choice.value()}.yaml"
         sentence = find_fault(file, choice.key_or_group, key) if file.is_file() else None
-        return None if sentence is None else Fault(choice.key_or_group, override_errors.typed(choice), sentence)
+        return (
+            None
+            if sentence is None
+            else Fault(choice.key_or_group, override_errors.format_typed_value(choice), sentence)
+        )
 
-    def _compose(self, choices: list[Override]) -> DictConfig:
-        """Compose, and look at the settings of Hydra's own, which nothing checks before they are used."""
-        composed = self._load(choices)
+    def _compose_and_check(self, choices: list[Override]) -> DictConfig:
+        """Compose group choices, and check Hydra's own settings, which Hydra checks only when it uses them."""
+        composed = self._load_config(choices)
         settings = [choice for choice in choices if choice.key_or_group.startswith("hydra.")]
         if settings:
             override_errors.check_settings(composed, settings)
         return composed
 
-    def _load(self, choices: list[Override]) -> DictConfig:
+    def _load_config(self, choices: list[Override]) -> DictConfig:
         lines = [str(choice.input_line) for choice in choices]
         return self._loader.load_configuration(CONFIG_NAME, lines, RunMode.RUN)
 
@@ -404,12 +426,12 @@ class Composer:
             self._groups[group] = self._loader.repository.group_exists(group)
         return self._groups[group] and not override.is_delete() and not isinstance(override.value(), dict)
 
-    def _options(self, group: str) -> list[str]:
+    def _list_options(self, group: str) -> list[str]:
         return self._loader.repository.get_group_options(group, ObjectType.CONFIG) if "." not in group else []
 
 
-def _columns(rows: Sequence[tuple[str, str, str]]) -> str:
-    """Three columns, the last of which goes on below itself."""
+def _format_columns(rows: Sequence[tuple[str, str, str]]) -> str:
+    """Format rows of three columns; long text in the last column continues below itself."""
     first, second = (max(len(row[column]) for row in rows) + 2 for column in (0, 1))
     indent = " " * (2 + first + second)
     return "\n".join(
@@ -418,20 +440,20 @@ def _columns(rows: Sequence[tuple[str, str, str]]) -> str:
     )
 
 
-def _unset_keys(config: DictConfig, name: str) -> list[str]:
-    """The full keys of a top-level key, and of what it holds, that have no value."""
-    return [node._get_full_key(None) for node in _nodes(config._get_node(name)) if node._is_missing()]
+def _find_unset_keys(config: DictConfig, name: str) -> list[str]:
+    """Return the full keys without a value at and below a top-level key."""
+    return [node._get_full_key(None) for node in _iterate_nodes(config._get_node(name)) if node._is_missing()]
 
 
-def _nodes(node: Any) -> Iterator[Any]:
-    """A node of a config and every node below it, interpolations not followed."""
+def _iterate_nodes(node: Any) -> Iterator[Any]:
+    """Yield a node of a config and all nodes below it; interpolations are not followed."""
     yield node
     content = node.__dict__["_content"] if OmegaConf.is_config(node) else None
     for child in content.values() if isinstance(content, dict) else content if isinstance(content, list) else ():
-        yield from _nodes(child)
+        yield from _iterate_nodes(child)
 
 
-def _plain(config: DictConfig, name: str) -> Any:
-    """The value of a top-level key: a dataclass for a group, with interpolations resolved."""
+def _convert_to_plain_data(config: DictConfig, name: str) -> Any:
+    """Return the value of a top-level key, with interpolations resolved; a dataclass for a group."""
     value = config[name]
     return OmegaConf.to_object(value) if OmegaConf.is_config(value) else value

@@ -1,4 +1,4 @@
-"""A Hydra job in a process of its own: what a launcher hands over, and what is done with it there."""
+"""Runs a Hydra job in its own process."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from attnbench.records.ranks import get_rank
-from attnbench.sweeps.compose import JobConfig, register
+from attnbench.sweeps.compose import JobConfig, register_schema
 
 
-def place(config: DictConfig, added: list[str]) -> None:
-    """Set what a supervisor adds to a run's own overrides: whole numbers, all."""
+def apply_placement(config: DictConfig, added: list[str]) -> None:
+    """Set the placement overrides that a supervisor adds to a run (all whole numbers)."""
     for override in added:
         key, _, value = override.partition("=")
         OmegaConf.update(config, key, int(value))
 
 
 def run_hydra_job(context: HydraContext, task_function: TaskFunction, job: JobConfig, added: list[str]) -> None:
-    """Call the task function as Hydra does (its folder, `.hydra`, logging), and raise what it raises.
+    """Call the task function as Hydra does (folder, `.hydra`, logging), and raise what it raises.
 
     Args:
-        context: of the command that the job is one of.
-        task_function: what Hydra calls with the job's config.
+        context: Hydra context of the command.
+        task_function: function that Hydra calls with the job's config.
         job: builds the config.
-        added: overrides of the run's placement, which do not change its folder.
+        added: placement overrides, which do not change the run's folder.
     """
-    register()  # a new process knows neither schema nor resolvers
-    config = job.build()
-    place(config, added)
+    register_schema()  # a new process knows neither schema nor resolvers
+    config = job.build_config()
+    apply_placement(config, added)
     with open_dict(config):
         config.hydra.overrides.task.extend(added)
         if get_rank() > 0:  # what Hydra says of a run, the first rank does

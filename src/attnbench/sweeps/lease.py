@@ -1,9 +1,10 @@
-"""Who may work in a run's folder: one command at a time, over machines and file systems (NFS) alike.
+"""Leases: only one command at a time works in a run's folder, across machines and network file systems.
 
-A lease is a file that only one can create (`O_EXCL`). Who holds it touches it while the run lives; who finds one that
-was not touched for its whole term, or whose processes are dead on this very machine, creates its successor, a file
-named after the token of the lease it follows: of two takers one succeeds. So leases form a chain, the last one counts,
-and none is ever written over by another than its holder. Ages are told by the file system's clock alone.
+A lease is a file that only one process can create (`O_EXCL`). The holder touches the file while the run lives. A
+process that finds a lease which was not touched for its whole term, or whose processes have ended on this machine,
+creates a successor: a file named after the token of the lease before it, so only one of two processes succeeds. Leases
+form a chain, the last one counts, and no lease is overwritten by another process than its holder. All times come from
+the clock of the file system.
 """
 
 from __future__ import annotations
@@ -22,84 +23,95 @@ from pathlib import Path
 
 from attnbench.process.output import write_unbuffered
 
-_FIRST = "lease.json"
-_BEATS = 4  # signs of life in a lease's term
-_LONGEST_BEAT = 60.0  # seconds between two of them, however long the term is
+_FIRST_LEASE_FILE = "lease.json"
+_RENEWALS_PER_TERM = 4  # signs of life in a lease's term
+_MAX_RENEWAL_SECONDS = 60.0  # seconds between two of them, however long the term is
 _UNREADABLE = "unreadable"  # the host of a lease whose file says nothing
-_BEING_WRITTEN = 0.1  # seconds after which a file that says nothing is not one that is just being written
+_WRITE_SECONDS = 0.1  # seconds after which a file that says nothing is not one that is just being written
 
 
 @dataclass(frozen=True)
-class Holder:
-    """Who has a run, as its lease says."""
+class LeaseHolder:
+    """Holder of a lease."""
 
     host: str
-    place: str  # where a process id means the same: boot and process namespace
+    machine_id: str  # where a process id means the same: boot and process namespace
     processes: dict[int, str]  # process ids, the command's first, with when each started
     token: str
-    term: float  # seconds without a sign of life after which the lease is void
-    touched: float = 0.0  # the last sign of life, by the file system's clock
+    term_seconds: float  # seconds without a sign of life after which the lease is void
+    renewed_at: float = 0.0  # the last sign of life, by the file system's clock
 
     def __str__(self) -> str:
         return f"host {self.host}, pid {next(iter(self.processes), '?')}"
 
-    def gone(self, now: float) -> bool:
-        """Whether nobody is there any more; `now` by the file system's clock."""
+    def is_gone(self, now: float) -> bool:
+        """Return True if the holder has ended or stopped renewing.
+
+        Args:
+            now: time of the file system's clock.
+        """
         if self.host == _UNREADABLE:
             return True
-        if self.place == _place() and self.processes:
-            return not any(when and _started(pid) == when for pid, when in self.processes.items())
-        return now - self.touched > self.term
+        if self.machine_id == _get_machine_id() and self.processes:
+            return not any(when and _get_start_time(pid) == when for pid, when in self.processes.items())
+        return now - self.renewed_at > self.term_seconds
 
 
-_SOMEBODY = Holder("unknown", "", {}, "", 0.0)  # who came first, and is already gone
+_UNKNOWN_HOLDER = LeaseHolder("unknown", "", {}, "", 0.0)  # who came first, and is already gone
 
 
 @dataclass(frozen=True)
 class Lease:
-    """The right to work in `folder`, for as long as it is renewed."""
+    """Right to work in `folder` while the lease is renewed."""
 
     folder: Path
     path: Path
-    holder: Holder
+    holder: LeaseHolder
 
-    def held(self) -> bool:
-        """Whether it is still ours."""
-        chain = _chain(self.folder)
+    def is_held(self) -> bool:
+        """Return True if this process still holds the lease."""
+        chain = _read_chain(self.folder)
         return bool(chain) and chain[-1].token == self.holder.token
 
     def renew(self) -> bool:
-        """Give a sign of life; False if the lease has been lost. A file system that is away is no loss."""
+        """Renew the lease.
+
+        Returns:
+            False if the lease is lost. A file system that does not answer does not count as a loss.
+        """
         try:
-            if not self.held():
+            if not self.is_held():
                 return False
             os.utime(self.path)
         except OSError:
             pass
         return True
 
-    def name(self, *pids: int) -> None:
-        """Let these processes be known as those that work: the lease is not void while one lives."""
-        named = replace(self.holder, processes=self.holder.processes | {pid: _started(pid) for pid in pids})
+    def register_processes(self, *pids: int) -> None:
+        """Store the ids of the processes that work under the lease.
+
+        It does not expire while one of them lives on this machine.
+        """
+        named = replace(self.holder, processes=self.holder.processes | {pid: _get_start_time(pid) for pid in pids})
         draft = self.folder / f".{self.path.name}.{os.getpid()}.tmp"
-        draft.write_text(_text(named), encoding="utf-8")
+        draft.write_text(_serialize_holder(named), encoding="utf-8")
         os.replace(draft, self.path)
 
     def release(self) -> None:
-        """Let others in. The first of the chain goes first: with it, all of them are void."""
+        """Release the lease. The first file of the chain is removed first, which makes the others invalid."""
         with contextlib.suppress(OSError):
-            if self.held():
-                (self.folder / _FIRST).unlink()
+            if self.is_held():
+                (self.folder / _FIRST_LEASE_FILE).unlink()
                 for path in self.folder.glob("lease.*.json"):
                     path.unlink(missing_ok=True)
 
     @contextlib.contextmanager
-    def kept(self) -> Iterator[None]:
-        """Renew from a thread meanwhile; if the lease is lost, this process ends at once."""
+    def keep_renewed(self) -> Iterator[None]:
+        """Renew the lease from a thread inside the context; if it is lost, this process ends at once."""
         over = threading.Event()
 
         def beat() -> None:
-            while not over.wait(min(self.holder.term / _BEATS, _LONGEST_BEAT)):
+            while not over.wait(min(self.holder.term_seconds / _RENEWALS_PER_TERM, _MAX_RENEWAL_SECONDS)):
                 if not self.renew():
                     write_unbuffered(f"attnbench: {self.folder} now belongs to another command\n")
                     os.kill(os.getpid(), signal.SIGKILL)
@@ -111,46 +123,53 @@ class Lease:
             over.set()
 
 
-def take(folder: Path, term: float) -> Lease | Holder:
-    """The lease on `folder`, or who has it.
+def acquire_lease(folder: Path, term: float) -> Lease | LeaseHolder:
+    """Acquire the lease on `folder`.
+
+    Args:
+        folder: folder of a run.
+        term: seconds without renewal after which others may take over.
+
+    Returns:
+        The lease, or its current holder.
 
     Raises:
-        OSError: the folder cannot be written to.
+        OSError: if the folder cannot be written to.
     """
     folder.mkdir(parents=True, exist_ok=True)
     me, token = os.getpid(), secrets.token_hex(8)
-    chain = _chain(folder)
+    chain = _read_chain(folder)
     if chain and chain[-1].host == _UNREADABLE:
-        time.sleep(_BEING_WRITTEN)
-        chain = _chain(folder)
-    if chain and not chain[-1].gone(_clock(folder, token)):
+        time.sleep(_WRITE_SECONDS)
+        chain = _read_chain(folder)
+    if chain and not chain[-1].is_gone(_read_file_system_time(folder, token)):
         return chain[-1]
-    holder = Holder(socket.gethostname(), _place(), {me: _started(me)}, token, term)
-    lease = Lease(folder, _after(folder, chain), holder)
+    holder = LeaseHolder(socket.gethostname(), _get_machine_id(), {me: _get_start_time(me)}, token, term)
+    lease = Lease(folder, _get_successor_path(folder, chain), holder)
     try:
-        _create(lease.path, _text(holder))
+        _create_file(lease.path, _serialize_holder(holder))
     except FileExistsError:
-        return (_chain(folder) or [_SOMEBODY])[-1]
-    if lease.held():
+        return (_read_chain(folder) or [_UNKNOWN_HOLDER])[-1]
+    if lease.is_held():
         return lease
     lease.path.unlink(missing_ok=True)  # it followed one that was given back meanwhile
-    return (_chain(folder) or [_SOMEBODY])[-1]
+    return (_read_chain(folder) or [_UNKNOWN_HOLDER])[-1]
 
 
-def remove_void(folder: Path) -> None:
-    """Remove the lease on `folder` if nobody holds it any more: one that a command left which was killed."""
-    if (folder / _FIRST).exists():
+def remove_expired_lease(folder: Path) -> None:
+    """Remove the lease on `folder` if its holder is gone."""
+    if (folder / _FIRST_LEASE_FILE).exists():
         with contextlib.suppress(OSError):
-            found = take(folder, 60.0)
+            found = acquire_lease(folder, 60.0)
             if isinstance(found, Lease):
                 found.release()
 
 
-def _create(path: Path, text: str) -> None:
-    """Create a file with its content at once, so that no other command sees it empty.
+def _create_file(path: Path, text: str) -> None:
+    """Create a file together with its content, so that no other process sees it empty.
 
     Raises:
-        FileExistsError: there is one already.
+        FileExistsError: if the file exists.
     """
     draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     try:
@@ -166,25 +185,25 @@ def _create(path: Path, text: str) -> None:
         draft.unlink(missing_ok=True)
 
 
-def holder_of(folder: Path) -> Holder | None:
-    """Who has the lease on `folder`, if anybody."""
-    chain = _chain(folder)
+def find_holder(folder: Path) -> LeaseHolder | None:
+    """Return the holder of the lease on `folder`; None if there is none."""
+    chain = _read_chain(folder)
     return chain[-1] if chain else None
 
 
-def _chain(folder: Path) -> list[Holder]:
-    """The leases on a folder, each the successor of the one before."""
-    found: list[Holder] = []
-    while (held := _read(_after(folder, found))) is not None:
+def _read_chain(folder: Path) -> list[LeaseHolder]:
+    """Return the leases on a folder, from the first to its last successor."""
+    found: list[LeaseHolder] = []
+    while (held := _read_lease(_get_successor_path(folder, found))) is not None:
         found.append(held)
     return found
 
 
-def _after(folder: Path, chain: list[Holder]) -> Path:
-    return folder / (f"lease.{chain[-1].token}.json" if chain else _FIRST)
+def _get_successor_path(folder: Path, chain: list[LeaseHolder]) -> Path:
+    return folder / (f"lease.{chain[-1].token}.json" if chain else _FIRST_LEASE_FILE)
 
 
-def _read(path: Path) -> Holder | None:
+def _read_lease(path: Path) -> LeaseHolder | None:
     try:
         with path.open("rb") as file:  # opening asks an NFS server anew
             text, status = file.read(), os.fstat(file.fileno())
@@ -192,21 +211,21 @@ def _read(path: Path) -> Holder | None:
         return None
     try:
         content = json.loads(text)
-        host, place, token = (str(content[key]) for key in ("host", "place", "token"))
+        host, machine_id, token = (str(content[key]) for key in ("host", "machine_id", "token"))
         if not token.isalnum():  # it names a file
             raise ValueError(token)
         processes = {int(pid): str(when) for pid, when in content["processes"].items()}
-        return Holder(host, place, processes, token, float(content["term"]), status.st_mtime)
+        return LeaseHolder(host, machine_id, processes, token, float(content["term_seconds"]), status.st_mtime)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):  # cut off by a power loss, say
-        return replace(_SOMEBODY, host=_UNREADABLE, token=f"{status.st_ino:x}", touched=status.st_mtime)
+        return replace(_UNKNOWN_HOLDER, host=_UNREADABLE, token=f"{status.st_ino:x}", renewed_at=status.st_mtime)
 
 
-def _text(holder: Holder) -> str:
+def _serialize_holder(holder: LeaseHolder) -> str:
     return json.dumps(asdict(holder))
 
 
-def _clock(folder: Path, token: str) -> float:
-    """What time it is, by the clock that the file system of `folder` stamps files with."""
+def _read_file_system_time(folder: Path, token: str) -> float:
+    """Return the current time of the clock that the file system of `folder` uses."""
     probe = folder / f".clock.{token}.tmp"
     try:
         probe.touch()
@@ -215,7 +234,7 @@ def _clock(folder: Path, token: str) -> float:
         probe.unlink(missing_ok=True)
 
 
-def _place() -> str:
+def _get_machine_id() -> str:
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         return f"{boot} {os.readlink('/proc/self/ns/pid')}"
@@ -223,19 +242,19 @@ def _place() -> str:
         return socket.gethostname()
 
 
-def _started(pid: int) -> str:
-    """When a process started, in the kernel's ticks, so that a number given anew is not taken for it; "" if none."""
+def _get_start_time(pid: int) -> str:
+    """Return the start time of a process in kernel ticks ("" if there is none), to detect reused process ids."""
     try:
         status = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
     except FileNotFoundError:
-        return "" if Path("/proc/self").exists() else _started_elsewhere(pid)
+        return "" if Path("/proc/self").exists() else _get_start_time_without_proc(pid)
     except OSError:
         return ""
     return "" if status[0] == "Z" else status[19]
 
 
-def _started_elsewhere(pid: int) -> str:
-    """The same where there is no /proc: whether there is such a process is all that is known."""
+def _get_start_time_without_proc(pid: int) -> str:
+    """Return "" if there is no such process, on systems without /proc."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

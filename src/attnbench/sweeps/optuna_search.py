@@ -1,4 +1,4 @@
-"""A search by Optuna: asks for trials, has them run, and tells what became of them; the plan grows as they come."""
+"""Search with Optuna: asks the study for trials, runs them and reports their values. The plan grows with the trials."""
 
 from __future__ import annotations
 
@@ -22,72 +22,80 @@ from attnbench.records.record import (
     read_plan,
     write_record,
 )
-from attnbench.sweeps.optuna_study import OptunaOptions, distribution, end, open_study, parameters, value_of, values
-from attnbench.sweeps.search_space import Space
+from attnbench.sweeps.optuna_study import (
+    OptunaOptions,
+    build_distribution,
+    end_trial,
+    get_trial_value,
+    open_study,
+    to_optuna_parameters,
+    to_override_values,
+)
+from attnbench.sweeps.search_space import SearchSpace
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
-_NO_SEARCH = ("name", "paths", "logger", "callbacks", "sweep")  # groups that do not make it another one
+_NOT_PART_OF_STUDY = ("name", "paths", "logger", "callbacks", "sweep")  # groups that do not make it another one
 
 
-class Search:
-    """The trials of one study, of this command and of earlier ones."""
+class OptunaSearch:
+    """Trials of one study, from this command and earlier ones."""
 
     def __init__(
         self,
         folder: Path,
-        space: Space,
+        space: SearchSpace,
         options: OptunaOptions,
         *,
-        at_once: int,
+        max_parallel: int,
         compose: Callable[[list[str]], Config],
         launch: Callable[[list[list[str]], int], object],
     ) -> None:
-        """Open the study; where it is new, it begins with the same random draws as the plan.
+        """Open the study; a new study starts with the random draws that the plan has checked.
 
         Args:
-            folder: of the sweep.
-            space: what is searched, and the overrides that all trials share.
+            folder: folder of the sweep.
+            space: search space, and the overrides that all trials share.
             options: `hydra.sweeper`.
-            at_once: how many trials are asked for at once.
-            compose: gives the config of a run's overrides, or raises ConfigError.
-            launch: runs jobs by their overrides, the first of which has this index.
+            max_parallel: number of trials to request at once.
+            compose: returns the config of a run's overrides, or raises ConfigError.
+            launch: runs jobs given by their overrides and the index of the first.
         """
         self._folder, self._space, self._options = folder, space, options
-        self._at_once, self._compose, self._launch = at_once, compose, launch
-        self._name = name_of(space, options)
-        drawn = space.draws(options.beforehand, options.seed)
-        self._study = open_study(folder, self._name, options, self._monitor(drawn))
-        self._distributions = {key: distribution(one) for key, one in space.dimensions.items()}
+        self._at_once, self._compose, self._launch = max_parallel, compose, launch
+        self._name = build_study_name(space, options)
+        drawn = space.draw_values(options.num_random_trials, options.seed)
+        self._study = open_study(folder, self._name, options, self._find_monitor(drawn))
+        self._distributions = {key: build_distribution(one) for key, one in space.dimensions.items()}
         for one in drawn[len(self._study.trials) :]:
-            self._study.enqueue_trial(parameters(space.dimensions, one))
+            self._study.enqueue_trial(to_optuna_parameters(space.dimensions, one))
         self._runs: dict[int, PlannedRun] = {}  # by number of trial
 
-    def _monitor(self, drawn: Sequence[Mapping[str, str]]) -> str | None:
+    def _find_monitor(self, drawn: Sequence[Mapping[str, str]]) -> str | None:
         """Return the task.monitor of the first trial that can be composed."""
         for one in drawn:
             with suppress(ConfigError):
-                monitor = getattr(self._compose(self._space.lines(one)).task, "monitor", None)
+                monitor = getattr(self._compose(self._space.build_overrides(one)).task, "monitor", None)
                 return None if monitor is None else str(monitor.name)
         return None
 
     def run(self) -> None:
-        """Take up the trials of earlier commands, and ask for further ones until there are enough."""
+        """Resume the trials of earlier commands, then request trials until there are enough."""
         begun = [trial for trial in self._study.trials if trial.state.name not in ("WAITING", "FAIL")]
-        self._do([trial for trial in begun if self._plan(trial.number)])
-        while (count := self._asked()) < self._options.n_trials:
+        self._run_trials([trial for trial in begun if self._add_to_plan(trial.number)])
+        while (count := self._count_trials()) < self._options.n_trials:
             batch = min(self._at_once, self._options.n_trials - count)
             asked = [self._study.ask(self._distributions).number for _ in range(batch)]
-            self._do([self._study.trials[number] for number in asked if self._plan(number)])
+            self._run_trials([self._study.trials[number] for number in asked if self._add_to_plan(number)])
 
-    def _asked(self) -> int:
+    def _count_trials(self) -> int:
         return sum(trial.state.name != "WAITING" for trial in self._study.trials)
 
-    def _plan(self, number: int) -> bool:
-        """Make a trial part of the plan; one that cannot be composed is told so, and is none."""
+    def _add_to_plan(self, number: int) -> bool:
+        """Add a trial to the plan, and return True; a trial that cannot be composed is reported as failed."""
         trial = self._study.trials[number]
-        own = self._space.lines(values(self._space.dimensions, trial.params))
+        own = self._space.build_overrides(to_override_values(self._space.dimensions, trial.params))
         lines = [*own, f"sweep.study={self._name}", f"sweep.trial={number}"]
         try:
             config = self._compose(lines)
@@ -95,13 +103,13 @@ class Search:
             said = "; ".join(str(error).splitlines())
             print(f"attnbench: trial {number} is refused: {said}", flush=True)
             if not trial.state.is_finished():
-                end(self._study, number, "FAIL")
+                end_trial(self._study, number, "FAIL")
             return False
         self._runs[number] = PlannedRun(compute_run_id(config), lines, config_to_dict(config))
         return True
 
-    def _do(self, trials: Sequence[FrozenTrial]) -> None:
-        """Run trials, and tell the study what their records say."""
+    def _run_trials(self, trials: Sequence[FrozenTrial]) -> None:
+        """Run trials, and report their values from the records to the study."""
         if not trials:
             return
         plan = read_plan(self._folder / PLAN_FILE)
@@ -113,15 +121,17 @@ class Search:
             if trial.state.is_finished() or record is None:
                 continue
             if record.status is Status.finished:
-                self._study.tell(trial.number, value_of(self._study, trial.number, record))
+                self._study.tell(trial.number, get_trial_value(self._study, trial.number, record))
             elif record.status_label == FailureReason.pruned:
-                end(self._study, trial.number, "PRUNED")
+                end_trial(self._study, trial.number, "PRUNED")
             # What failed stays open: the same command tries it again.
 
 
-def name_of(space: Space, options: OptunaOptions) -> str:
-    """Which study this is: the same for the same search, whoever watches it and where."""
-    fixed = [line for line in space.fixed if line.partition("=")[0].partition(".")[0] not in _NO_SEARCH]
+def build_study_name(space: SearchSpace, options: OptunaOptions) -> str:
+    """Return the name of the study: equal for equal searches."""
+    fixed = [
+        line for line in space.fixed_overrides if line.partition("=")[0].partition(".")[0] not in _NOT_PART_OF_STUDY
+    ]
     searched = {key: repr(one) for key, one in space.dimensions.items()}
     direction = options.direction.name if options.direction is not None else None
     text = json.dumps([sorted(fixed), searched, options.metric, direction], sort_keys=True)

@@ -1,4 +1,4 @@
-"""A study of Optuna's beside the records of a sweep: a journal file that the command and each of its runs write to.
+"""Optuna study of a sweep, in a journal file that the command and its runs write to.
 
 Akiba et al., "Optuna: a next-generation hyperparameter optimization framework", KDD 2019. The journal's lock is a
 symbolic link, which is safe on NFS.
@@ -24,14 +24,14 @@ _SMALLER_IS_BETTER = ("loss", "perplexity")
 
 
 class Sampler(Enum):
-    """How further trials are chosen."""
+    """Algorithms that choose further trials."""
 
     tpe = "tpe"  # tree-structured Parzen estimator (Bergstra et al., 2011)
     random = "random"
 
 
 class Direction(Enum):
-    """Which values are better."""
+    """Direction of optimization."""
 
     minimize = "minimize"
     maximize = "maximize"
@@ -55,18 +55,22 @@ class OptunaOptions:
     batch: int | None = None  # trials that are chosen at once; null: sweep.workers
 
     @property
-    def beforehand(self) -> int:
-        """How many trials are drawn at random."""
+    def num_random_trials(self) -> int:
+        """Number of trials that are drawn at random."""
         return self.n_trials if self.sampler is Sampler.random else min(self.startup, self.n_trials)
 
 
 def open_study(folder: Path, name: str, options: OptunaOptions, monitor: str | None = None) -> Study:
-    """The study `name` of the sweep in `folder`, begun if it is not there.
+    """Open the study `name` of the sweep in `folder`, or create it.
 
-    `monitor` is the runs' task.monitor, whose better end counts where `options` name no metric and no direction.
+    Args:
+        folder: folder of the sweep.
+        name: name of the study.
+        options: `hydra.sweeper`.
+        monitor: task.monitor of the runs, whose direction is used if `options` names no metric and no direction.
 
     Raises:
-        ConfigError: Optuna is not installed.
+        ConfigError: if Optuna is not installed.
     """
     optuna = import_optuna()
     direction = options.direction
@@ -99,35 +103,40 @@ def open_study(folder: Path, name: str, options: OptunaOptions, monitor: str | N
     return study
 
 
-def distribution(one: Dimension) -> BaseDistribution:
-    """What Optuna calls a dimension."""
+def build_distribution(dimension: Dimension) -> BaseDistribution:
+    """Build the Optuna distribution of a dimension."""
     distributions = import_optuna().distributions
     found: BaseDistribution
-    if one.listed:
-        found = distributions.CategoricalDistribution(one.listed)
-    elif one.whole:
-        low, high, step = int(one.low), int(one.high), 1 if one.log else one.step
-        found = distributions.IntDistribution(low, high, log=one.log, step=step)
+    if dimension.choices:
+        found = distributions.CategoricalDistribution(dimension.choices)
+    elif dimension.is_integer:
+        low, high, step = int(dimension.low), int(dimension.high), 1 if dimension.is_log else dimension.step
+        found = distributions.IntDistribution(low, high, log=dimension.is_log, step=step)
     else:
-        found = distributions.FloatDistribution(one.low, one.high, log=one.log)
+        found = distributions.FloatDistribution(dimension.low, dimension.high, log=dimension.is_log)
     return found
 
 
-def parameters(dimensions: Mapping[str, Dimension], values: Mapping[str, str]) -> dict[str, Any]:
-    """Values as Optuna has them."""
+def to_optuna_parameters(dimensions: Mapping[str, Dimension], values: Mapping[str, str]) -> dict[str, Any]:
+    """Convert override values to Optuna parameters."""
     found: dict[str, Any] = {}
     for key, one in dimensions.items():
-        found[key] = values[key] if one.listed else int(values[key]) if one.whole else float(values[key])
+        found[key] = values[key] if one.choices else int(values[key]) if one.is_integer else float(values[key])
     return found
 
 
-def values(dimensions: Mapping[str, Dimension], parameters: Mapping[str, Any]) -> dict[str, str]:
-    """Optuna's parameters as overrides have them."""
-    return {key: parameters[key] if one.listed else one.text(parameters[key]) for key, one in dimensions.items()}
+def to_override_values(dimensions: Mapping[str, Dimension], parameters: Mapping[str, Any]) -> dict[str, str]:
+    """Convert Optuna parameters to override values."""
+    return {
+        key: parameters[key] if one.choices else one.format_value(parameters[key]) for key, one in dimensions.items()
+    }
 
 
-def value_of(study: Study, number: int, record: Record) -> float:
-    """What a finished trial is worth: its best validation or, if the study saw none, the one that chose its weights."""
+def get_trial_value(study: Study, number: int, record: Record) -> float:
+    """Return the value of a finished trial.
+
+    Its best validation or, if the study got none, the one that chose its weights.
+    """
     seen = study.trials[number].intermediate_values.values()
     if seen:
         return max(seen) if study.direction.name == "MAXIMIZE" else min(seen)
@@ -139,6 +148,6 @@ def value_of(study: Study, number: int, record: Record) -> float:
     return float(found[metric.rpartition("/")[2]])
 
 
-def end(study: Study, number: int, state: str) -> None:
-    """Tell of a trial that has no value: it is PRUNED, or FAIL."""
+def end_trial(study: Study, number: int, state: str) -> None:
+    """End a trial without a value, as PRUNED or FAIL."""
     study.tell(number, state=import_optuna().trial.TrialState[state])

@@ -1,4 +1,4 @@
-"""What Hydra and OmegaConf say about an override, as one sentence: key, what was given, what was expected."""
+"""Turns errors of Hydra and OmegaConf about overrides into one sentence: key, given value, expected value."""
 
 from __future__ import annotations
 
@@ -20,35 +20,35 @@ from attnbench.config.fields import describe_type, get_type_hints
 from attnbench.config.tracking import MAX_NAME_LENGTH
 
 
-def typed(override: Override) -> str:
-    """The value as it was typed."""
+def format_typed_value(override: Override) -> str:
+    """Return the value as it was typed."""
     return str(override.input_line).partition("=")[2]
 
 
-def of_syntax(token: str) -> Fault:
-    """An override that Hydra's grammar does not know."""
+def build_syntax_fault(token: str) -> Fault:
+    """Build the fault of an override that Hydra's grammar cannot parse."""
     key, equals, given = token.partition("=")
     if not equals or not key:
         return Fault(token, "", "expected key=value")
     return Fault(key, given, "cannot be read: quote what holds spaces or brackets, as in 'key=\"a (b)\"'")
 
 
-def of_shape(override: Override, options: Sequence[str]) -> Fault | None:
-    """Return the fault of a choice that Hydra would take, and that is not one of the options."""
+def find_choice_fault(override: Override, options: Sequence[str]) -> Fault | None:
+    """Return the fault of a group choice that Hydra accepts but that is not one of the options."""
     key, value = override.key_or_group, override.value()
     if override.is_delete():
         return Fault(f"~{key}", "", f"cannot be taken away: choose another one with {key}=<name>")
     if options and (value is None or isinstance(value, list)):
-        return Fault(key, typed(override), f"expected one of {', '.join(options)}")
+        return Fault(key, format_typed_value(override), f"expected one of {', '.join(options)}")
     return None
 
 
 def check_settings(composed: DictConfig, settings: Sequence[Override]) -> None:
-    """Read settings of Hydra's own as Hydra will: with values in them that come to be known with a run.
+    """Check Hydra's own settings, with placeholders for values that are known only in a run.
 
     Raises:
-        ValueError: a setting of another type or out of bounds.
-        OmegaConfBaseException: a setting that has no value, or leads nowhere.
+        ValueError: for a setting of a wrong type or out of bounds.
+        OmegaConfBaseException: for a setting without a value, or with an interpolation that cannot be resolved.
     """
     config = copy.deepcopy(composed)
     with read_write(config), open_dict(config):
@@ -59,8 +59,8 @@ def check_settings(composed: DictConfig, settings: Sequence[Override]) -> None:
             if OmegaConf.is_config(value):
                 OmegaConf.to_container(value, resolve=True, throw_on_missing=True)
             _check_levels(key, value)
-            if key in _SETTINGS:
-                _SETTINGS[key](value)
+            if key in _SETTING_CHECKS:
+                _SETTING_CHECKS[key](value)
 
 
 def _check_verbose(value: Any) -> None:
@@ -70,7 +70,7 @@ def _check_verbose(value: Any) -> None:
 
 
 def _check_levels(key: str, value: Any) -> None:
-    """Check levels of logging, which Python knows by name."""
+    """Check names of logging levels."""
     if not key.startswith(("hydra.job_logging", "hydra.hydra_logging")):
         return
     if OmegaConf.is_config(value):
@@ -91,8 +91,8 @@ def _check_chdir(value: Any) -> None:
 
 
 def _check_count(value: Any) -> None:
-    if value is not None and not (isinstance(value, int) and 1 <= value <= MOST_RUNS):
-        raise ValueError(f"expected a whole number at least 1 and at most {MOST_RUNS}")
+    if value is not None and not (isinstance(value, int) and 1 <= value <= MAX_RUNS):
+        raise ValueError(f"expected a whole number at least 1 and at most {MAX_RUNS}")
 
 
 def _check_name(value: Any) -> None:
@@ -107,8 +107,8 @@ def _check_name(value: Any) -> None:
 
 
 # A sweep's combinations are all planned, and checked, before the first run.
-MOST_RUNS = 100_000
-_SETTINGS: dict[str, Callable[[Any], None]] = {
+MAX_RUNS = 100_000
+_SETTING_CHECKS: dict[str, Callable[[Any], None]] = {
     "hydra.verbose": _check_verbose,
     "hydra.launcher": _check_node,
     "hydra.sweeper": _check_node,
@@ -119,39 +119,39 @@ _SETTINGS: dict[str, Callable[[Any], None]] = {
 }
 
 
-def of_choice(override: Override, error: Exception, options: Sequence[str]) -> Fault:
-    """A group's choice, or a setting of Hydra's own, that does not compose."""
-    key, given = override.key_or_group, typed(override)
+def build_choice_fault(override: Override, error: Exception, options: Sequence[str]) -> Fault:
+    """Build the fault of a group choice, or of a Hydra setting, that cannot be composed."""
+    key, given = override.key_or_group, format_typed_value(override)
     if options and str(override.value()) not in options:
         return Fault(key, given, f"expected one of {', '.join(options)}")
-    return Fault(key, given, _first_line(error))
+    return Fault(key, given, _get_first_line(error))
 
 
-def of_key(override: Override, config: DictConfig) -> Fault | None:
-    """A key that is not there, or would not be: Hydra takes `+key=value` and `~key` against any schema."""
+def find_key_fault(override: Override, config: DictConfig) -> Fault | None:
+    """Return the fault of a key that does not exist in the schema; Hydra would accept `+key=value` and `~key`."""
     key = override.key_or_group
     if override.is_delete():
         return Fault(f"~{key}", "", "a key cannot be taken away: give it another value")
-    parent, node, leaf = _place(key, config)
+    parent, node, leaf = _locate_key(key, config)
     if isinstance(node, DictConfig) and leaf in list(node):  # `in node` alone is false for one that is unset
         return None
-    return Fault(key, typed(override), _no_such_key(key, parent, node, config))
+    return Fault(key, format_typed_value(override), _describe_unknown_key(key, parent, node, config))
 
 
-def of_value(override: Override, error: Exception, config: DictConfig) -> Fault:
-    """A value that its key does not take."""
-    key, given = override.key_or_group, typed(override)
-    _, node, leaf = _place(key, config)
+def build_value_fault(override: Override, error: Exception, config: DictConfig) -> Fault:
+    """Build the fault of a value that its key does not accept."""
+    key, given = override.key_or_group, format_typed_value(override)
+    _, node, leaf = _locate_key(key, config)
     if isinstance(error.__cause__, ValidationError):
-        return Fault(key, given, f"expected {describe_type(_hint(node, leaf))}")
-    return Fault(key, given, _first_line(error))
+        return Fault(key, given, f"expected {describe_type(_get_type_hint(node, leaf))}")
+    return Fault(key, given, _get_first_line(error))
 
 
-def of_text(override: Override, config: DictConfig) -> Fault | None:
-    """Return the fault of a value for text that is read as a number, or as true or false, and written otherwise."""
-    key, value, given = override.key_or_group, override.value(), typed(override)
-    _, node, leaf = _place(key, config)
-    hint = _hint(node, leaf) if isinstance(node, DictConfig) else Any
+def find_text_fault(override: Override, config: DictConfig) -> Fault | None:
+    """Return the fault of a text value that is read as a number or a boolean and would be written differently."""
+    key, value, given = override.key_or_group, override.value(), format_typed_value(override)
+    _, node, leaf = _locate_key(key, config)
+    hint = _get_type_hint(node, leaf) if isinstance(node, DictConfig) else Any
     if str not in (hint, *typing.get_args(hint)):
         return None
     listed = value.list if isinstance(value, ChoiceSweep) else value if isinstance(value, list) else [value]
@@ -162,25 +162,25 @@ def of_text(override: Override, config: DictConfig) -> Fault | None:
     return None
 
 
-def of_unset(key: str) -> Fault:
-    """A value that only the user can know."""
+def build_unset_fault(key: str) -> Fault:
+    """Build the fault of a key without a value that only the user can give."""
     return Fault(key, "", f"not set, and there is no default: add {key}=<value>")
 
 
-def of_interpolation(error: Exception, group: str) -> Fault:
-    """Return the fault of a `${...}` in `group` that cannot be resolved."""
-    return Fault(str(getattr(error, "full_key", None) or group), "", _first_line(error))
+def build_interpolation_fault(error: Exception, group: str) -> Fault:
+    """Build the fault of a `${...}` in `group` that cannot be resolved."""
+    return Fault(str(getattr(error, "full_key", None) or group), "", _get_first_line(error))
 
 
-def _place(key: str, config: DictConfig) -> tuple[str, Any, str]:
-    """What holds a key, by name and as it is, and the key's own last part."""
+def _locate_key(key: str, config: DictConfig) -> tuple[str, Any, str]:
+    """Return the name and the node of the parent of a key, and the last part of the key."""
     parent, _, leaf = key.rpartition(".")
     return parent, OmegaConf.select(config, parent) if parent else config, leaf
 
 
-def _no_such_key(key: str, parent: str, node: Any, config: DictConfig) -> str:
+def _describe_unknown_key(key: str, parent: str, node: Any, config: DictConfig) -> str:
     text = "no such key"
-    near = _nearest(key, list(_keys(OmegaConf.to_container(config, resolve=False))))
+    near = _find_similar_keys(key, list(_iterate_keys(OmegaConf.to_container(config, resolve=False))))
     if near:
         text += f"; did you mean {' or '.join(near)}?"
     if isinstance(node, DictConfig):
@@ -189,8 +189,8 @@ def _no_such_key(key: str, parent: str, node: Any, config: DictConfig) -> str:
     return text
 
 
-def _nearest(key: str, known: list[str]) -> list[str]:
-    """The keys whose last part is most like that of `key`: in the same place if there are any."""
+def _find_similar_keys(key: str, known: list[str]) -> list[str]:
+    """Return the keys whose last part is most similar to that of `key`, from the same group if possible."""
     parent, _, leaf = key.rpartition(".")
     leaves = {other: other.rpartition(".")[2] for other in known}
     siblings = [other for other in known if other.rpartition(".")[0] == parent]
@@ -201,21 +201,21 @@ def _nearest(key: str, known: list[str]) -> list[str]:
     return []
 
 
-def _keys(node: Any, prefix: str = "") -> Iterator[str]:
-    """Every dotted key, of groups and of what they hold."""
+def _iterate_keys(node: Any, prefix: str = "") -> Iterator[str]:
+    """Yield every dotted key of groups and of their contents."""
     if isinstance(node, Mapping):
         for name, value in node.items():
             yield f"{prefix}{name}"
-            yield from _keys(value, f"{prefix}{name}.")
+            yield from _iterate_keys(value, f"{prefix}{name}.")
 
 
-def _hint(node: DictConfig, leaf: str) -> Any:
+def _get_type_hint(node: DictConfig, leaf: str) -> Any:
     kind = OmegaConf.get_type(node)
     return get_type_hints(kind).get(leaf, Any) if kind is not None and dataclasses.is_dataclass(kind) else Any
 
 
-def key_of(error: BaseException) -> str | None:
-    """Return the key that an error of composing, or the one that it hides, is about."""
+def find_error_key(error: BaseException) -> str | None:
+    """Return the key that a composition error, or its cause, is about."""
     for cause in (error, error.__cause__, error.__context__):
         key = getattr(cause, "full_key", None) or getattr(cause, "key", None)
         if key:
@@ -223,8 +223,8 @@ def key_of(error: BaseException) -> str | None:
     return None
 
 
-def _first_line(error: BaseException) -> str:
-    """The first sentence of a library's message, and of the one that it hides."""
+def _get_first_line(error: BaseException) -> str:
+    """Return the first sentence of a library's message, and of its cause."""
     if isinstance(error, AssertionError | AttributeError | LookupError | RecursionError | TypeError):
         return "not what this key takes"  # their text is about code
     said = []

@@ -1,4 +1,4 @@
-"""Every run of a command, composed and checked before any begins; all that is wrong is refused at once."""
+"""Plan of a command: all runs are composed and checked before the first starts; all faults are reported."""
 
 from __future__ import annotations
 
@@ -17,131 +17,148 @@ from attnbench.data.checksums import find_missing_files
 from attnbench.records.identity import compute_run_id, config_to_dict
 from attnbench.records.record import SCHEMA_VERSION, Plan, PlannedRun
 from attnbench.sweeps import override_errors, search_space
-from attnbench.sweeps.compose import Composer, shared_composer
-from attnbench.sweeps.override_errors import MOST_RUNS, typed
+from attnbench.sweeps.compose import Composer, get_shared_composer
+from attnbench.sweeps.override_errors import MAX_RUNS, format_typed_value
 
-_FOLDERS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
-_TOO_MANY = f"expected at most {MOST_RUNS}"  # all are planned and checked before the first run
+_FOLDER_KEYS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
+_TOO_MANY_RUNS = f"expected at most {MAX_RUNS}"  # all are planned and checked before the first run
 _SET_BY_HYDRA = ("hydra.runtime", "hydra.overrides", "hydra.job.id", "hydra.job.num", "hydra.job.override_dirname")
 
 
-def compose(overrides: Sequence[str]) -> Config:
-    """The config of one run.
+def compose_run(overrides: Sequence[str]) -> Config:
+    """Compose the config of one run.
 
     Raises:
-        ConfigError: with every fault of the overrides.
+        ConfigError: with all faults of the overrides.
     """
-    composer = shared_composer()
+    composer = get_shared_composer()
     parsed, wrong = composer.parse(overrides)
     config, more = composer.compose(parsed)
-    _refuse([*wrong, *more])
+    _raise_faults([*wrong, *more])
     assert config is not None
     return config
 
 
-def expand(command: Sequence[str], *, multirun: bool, config_dir: str | None = None) -> Plan:
-    """The plan of a command line: its overrides, with the sweeps in them expanded if it is a multirun.
+def build_plan(command: Sequence[str], *, is_multirun: bool, config_dir: str | None = None) -> Plan:
+    """Build the plan of a command line.
 
-    Values to sweep come from the command and from `hydra.sweeper.params` of a `sweep=<name>` file; the
-    command wins. Two combinations that come to the same run are planned once.
+    Values to sweep come from the command and from `hydra.sweeper.params` of a `sweep=<name>` file; the command has
+    priority.
+    Combinations with equal run ids are planned once.
+
+    Args:
+        command: overrides.
+        is_multirun: expand sweeps in the overrides.
+        config_dir: folder of the user's own config groups.
 
     Raises:
-        ConfigError: with every fault of every combination, each once.
+        ConfigError: with all faults of all combinations, each once.
     """
-    composer = shared_composer(config_dir)
+    composer = get_shared_composer(config_dir)
     overrides, wrong = composer.parse(command)
-    overrides, misplaced = _sort_out(overrides, multirun)
-    wrong += [*misplaced, *_numbers_for_text(composer, overrides)]
+    overrides, misplaced = _separate_faults(overrides, is_multirun)
+    wrong += [*misplaced, *_find_numbers_for_text(composer, overrides)]
     hydra = [override for override in overrides if override.is_hydra_override()]
-    combinations, probes, misread = _combinations(composer, overrides) if multirun else ([_lines(overrides)], [], [])
-    wrong += [*misread, *_settings_of_files(composer.choose(_fixed(overrides)).composed)]
-    unused = _Unused(composer, overrides)
+    combinations, probes, misread = (
+        _list_combinations(composer, overrides) if is_multirun else ([_list_typed_overrides(overrides)], [], [])
+    )
+    wrong += [*misread, *_find_file_setting_faults(composer.compose_choices(_select_fixed(overrides)).composed)]
+    unused = _UnusedSettings(composer, overrides)
     runs: dict[str, PlannedRun] = {}
     for number, lines in enumerate([*combinations, *probes]):
         parsed = [*hydra, *composer.parse(lines)[0]]
         config, found = composer.compose(parsed)
-        wrong += [*found, *unused.faults(parsed)]
+        wrong += [*found, *unused.find_faults(parsed)]
         if config is not None:
             wrong += find_missing_files(config.data)
         if config is not None and number < len(combinations):
             planned = PlannedRun(compute_run_id(config), lines, config_to_dict(config))
             runs.setdefault(planned.run_id, planned)
-    wrong += _folders(runs.values())
-    _refuse(wrong)
+    wrong += _check_single_folder(runs.values())
+    _raise_faults(wrong)
     planned = next(iter(runs.values()))
     return Plan(SCHEMA_VERSION, planned.config["sweep"]["name"], list(command), list(runs.values()))
 
 
-def is_multirun(command: Sequence[str], is_asked: bool, config_dir: str | None = None) -> bool:
-    """Decide whether a command is a sweep: by --multirun, or by `hydra.mode` of an override or a file.
+def decide_multirun(command: Sequence[str], is_requested: bool, config_dir: str | None = None) -> bool:
+    """Return True if a command is a sweep, by --multirun or by `hydra.mode` in an override or a file.
 
     Args:
         command: overrides.
-        is_asked: whether --multirun was given.
-        config_dir: a folder of the user's own groups.
+        is_requested: True if --multirun was given.
+        config_dir: folder of the user's own config groups.
 
     Raises:
-        ConfigError: --multirun beside hydra.mode=RUN.
+        ConfigError: for --multirun together with hydra.mode=RUN.
     """
-    composer = shared_composer(config_dir)
+    composer = get_shared_composer(config_dir)
     overrides, _ = composer.parse(command)
-    mode = composer.choose(_fixed(overrides)).composed.hydra.mode
-    if is_asked and mode is RunMode.RUN:
+    mode = composer.compose_choices(_select_fixed(overrides)).composed.hydra.mode
+    if is_requested and mode is RunMode.RUN:
         raise ConfigError([Fault("hydra.mode", "RUN", "expected MULTIRUN or nothing beside --multirun")])
-    return is_asked or mode is RunMode.MULTIRUN
+    return is_requested or mode is RunMode.MULTIRUN
 
 
 def check_choices(command: Sequence[str], config_dir: str | None = None) -> None:
-    """Check what a config cannot be shown without: overrides that can be read, and choices that can be made.
+    """Check the overrides that are needed to show a config: their syntax, and the group choices.
 
     Raises:
-        ConfigError: with every fault of those.
+        ConfigError: with all their faults.
     """
-    composer = shared_composer(config_dir)
+    composer = get_shared_composer(config_dir)
     overrides, wrong = composer.parse(command)
-    _refuse([*wrong, *composer.choose(_fixed(overrides)).faults, *_numbers_for_text(composer, overrides)])
+    _raise_faults(
+        [
+            *wrong,
+            *composer.compose_choices(_select_fixed(overrides)).faults,
+            *_find_numbers_for_text(composer, overrides),
+        ]
+    )
 
 
-def help_text(command: Sequence[str], config_dir: str | None = None) -> str:
-    """What `--help` says, with what the choices of a command line choose.
+def format_help(command: Sequence[str], config_dir: str | None = None) -> str:
+    """Return the text of `--help` for the group choices of a command line.
 
     Raises:
-        ConfigError: a choice that cannot be made, or an override that cannot be read.
+        ConfigError: for a choice that is not valid, or an override that cannot be parsed.
     """
-    composer = shared_composer(config_dir)
+    composer = get_shared_composer(config_dir)
     overrides, wrong = composer.parse(command)
-    _refuse(wrong)
-    return composer.help(overrides)
+    _raise_faults(wrong)
+    return composer.format_help(overrides)
 
 
-def sweep_folder(config: Mapping[str, Any]) -> Path:
-    """Where the runs of a resolved config's sweep lie, each in a folder that its run_id names."""
+def get_sweep_folder(config: Mapping[str, Any]) -> Path:
+    """Return the folder of the sweep that a config (as a dict) belongs to.
+
+    Each run has a subfolder named by its run_id.
+    """
     return Path(config["paths"]["output"], config["sweep"]["name"])
 
 
-def run_folder(config: Config) -> Path:
-    """Return the folder of one run, `hydra.run.dir` of config.yaml."""
+def get_run_folder(config: Config) -> Path:
+    """Return the folder of one run: `hydra.run.dir` of config.yaml."""
     return Path(config.paths.output, config.sweep.name, compute_run_id(config))
 
 
-def _refuse(found: Iterable[Fault]) -> None:
+def _raise_faults(found: Iterable[Fault]) -> None:
     once = list(dict.fromkeys(found))
     if once:
         raise ConfigError(once)
 
 
-def _lines(overrides: Iterable[Override]) -> list[str]:
-    """As they were typed, without Hydra's own."""
+def _list_typed_overrides(overrides: Iterable[Override]) -> list[str]:
+    """Return overrides as they were typed, without Hydra's own settings."""
     return [str(override.input_line) for override in overrides if not override.is_hydra_override()]
 
 
-def _sort_out(overrides: Iterable[Override], multirun: bool) -> tuple[list[Override], list[Fault]]:
-    """The overrides that stand where they may, and the faults of the others."""
+def _separate_faults(overrides: Iterable[Override], multirun: bool) -> tuple[list[Override], list[Fault]]:
+    """Return the overrides that are allowed here, and the faults of the others."""
     kept, wrong = [], []
     for override in overrides:
         key, swept = override.key_or_group, override.is_sweep_override()
-        given = typed(override)
-        if key in _FOLDERS:
+        given = format_typed_value(override)
+        if key in _FOLDER_KEYS:
             wrong.append(Fault(key, given, "a run lies in <paths.output>/<sweep.name>/<run_id>: set those"))
         elif key.startswith(_SET_BY_HYDRA):
             wrong.append(Fault(key, given, "set by Hydra itself: leave it out"))
@@ -149,8 +166,8 @@ def _sort_out(overrides: Iterable[Override], multirun: bool) -> tuple[list[Overr
             wrong.append(Fault(key, given, "expected one value: Hydra's own settings are not swept"))
         elif swept and not multirun:
             wrong.append(Fault(key, given, "several values are a sweep: add -m, or write a list as [a,b]"))
-        elif swept and override.is_discrete_sweep() and not 1 <= _count_values(override) <= MOST_RUNS:
-            expected = "expected at least one value" if _count_values(override) < 1 else f"{_TOO_MANY} values"
+        elif swept and override.is_discrete_sweep() and not 1 <= _count_values(override) <= MAX_RUNS:
+            expected = "expected at least one value" if _count_values(override) < 1 else f"{_TOO_MANY_RUNS} values"
             wrong.append(Fault(key, given, expected))
         else:
             kept.append(override)
@@ -158,7 +175,7 @@ def _sort_out(overrides: Iterable[Override], multirun: bool) -> tuple[list[Overr
 
 
 def _count_values(override: Override) -> float:
-    """Return how many values are swept, without listing a range; 0 for a range that cannot be counted."""
+    """Return the number of swept values without expanding a range; 0 for a range that cannot be counted."""
     value = override.value()
     if not isinstance(value, RangeSweep):
         return len(list(override.sweep_string_iterator()))
@@ -168,81 +185,86 @@ def _count_values(override: Override) -> float:
     return max(0, math.ceil((stop - start) / step))
 
 
-def _combinations(
+def _list_combinations(
     composer: Composer, overrides: list[Override]
 ) -> tuple[list[list[str]], list[list[str]], list[Fault]]:
-    """Each job's overrides, exactly as the sweeper will hand them to the launcher; others to check; what is wrong.
+    """List the overrides of each job, as the sweeper passes them to the launcher.
 
-    A search that learns from what it has run knows only its first runs; whether it may go to its ends is checked.
+    Returns:
+        Overrides of each job; of further combinations to check (a search knows only its first runs, so its extremes
+        are checked);
+        and faults.
     """
-    sweeper = composer.choose(_fixed(overrides)).composed.hydra.sweeper
+    sweeper = composer.compose_choices(_select_fixed(overrides)).composed.hydra.sweeper
     chosen = sweeper.get("params") or {}
     listed, wrong = composer.parse([f"{key}={value}" for key, value in chosen.items()])
-    listed, misplaced = _sort_out(listed, multirun=True)
+    listed, misplaced = _separate_faults(listed, multirun=True)
     wrong += misplaced
     own = [*listed, *(override for override in overrides if not override.is_hydra_override())]
     drawn = [override for override in own if override.is_interval_sweep()]
-    searched = search_space.of(sweeper, own)
+    searched = search_space.plan_search(sweeper, own)
     if searched is not None:
         first, probes, undrawable = searched
         return first, probes, [*wrong, *undrawable]
     expected = "expected values to list: a grid draws none from an interval (hydra/sweeper=random does)"
-    wrong += [Fault(override.key_or_group, typed(override), expected) for override in drawn]
+    wrong += [Fault(override.key_or_group, format_typed_value(override), expected) for override in drawn]
     gridded = [override for override in own if override not in drawn]
     last = {override.get_key_element(): override for override in gridded}.values()
     count = math.prod(_count_values(one) for one in last if one.is_sweep_override())
-    if count > MOST_RUNS:
-        return [], [], [*wrong, Fault("--multirun", "", f"{_TOO_MANY} combinations, not {count}")]
+    if count > MAX_RUNS:
+        return [], [], [*wrong, Fault("--multirun", "", f"{_TOO_MANY_RUNS} combinations, not {count}")]
     return BasicSweeper.split_arguments(gridded, None)[0], [], wrong
 
 
-def _fixed(overrides: Iterable[Override]) -> list[Override]:
+def _select_fixed(overrides: Iterable[Override]) -> list[Override]:
     return [override for override in overrides if not override.is_sweep_override()]
 
 
-def _numbers_for_text(composer: Composer, overrides: Sequence[Override]) -> Iterator[Fault]:
-    """Yield the overrides that Hydra reads as numbers where text is wanted: 2024_01_01 would become 20240101."""
-    config = composer.choose(_fixed(overrides)).bare
+def _find_numbers_for_text(composer: Composer, overrides: Sequence[Override]) -> Iterator[Fault]:
+    """Yield the overrides that Hydra reads as numbers where text is expected: 2024_01_01 would become 20240101."""
+    config = composer.compose_choices(_select_fixed(overrides)).run_config
     for override in overrides:
-        fault = None if override.is_hydra_override() else override_errors.of_text(override, config)
+        fault = None if override.is_hydra_override() else override_errors.find_text_fault(override, config)
         if fault is not None:
             yield fault
 
 
-def _settings_of_files(composed: DictConfig) -> Iterator[Fault]:
-    """Yield settings of Hydra's own that a user's file sets as no override may; config.yaml itself sets the folders."""
+def _find_file_setting_faults(composed: DictConfig) -> Iterator[Fault]:
+    """Yield the faults of Hydra settings that a user's file sets and that no override may set."""
     if composed.hydra.job.chdir:
         yield Fault("hydra.job.chdir", "true", "expected false: paths are relative to the folder of the command")
 
 
-class _Unused:
-    """Settings of Hydra's own that a file brings along, and that Hydra or config.yaml has decided before."""
+class _UnusedSettings:
+    """Hydra settings in files that have no effect, because Hydra or config.yaml has set them before."""
 
     def __init__(self, composer: Composer, overrides: list[Override]) -> None:
         self._composer = composer
-        self._master = composer.choose(_fixed(overrides)).composed.hydra
+        self._master = composer.compose_choices(_select_fixed(overrides)).composed.hydra
         self._known: dict[int, list[Fault]] = {}  # by what is chosen: many runs of a sweep choose the same
 
-    def faults(self, job: list[Override]) -> list[Fault]:
-        """Return what the choices of one run bring along in vain."""
-        chosen = self._composer.choose(job)
+    def find_faults(self, job: list[Override]) -> list[Fault]:
+        """Return the faults of the files that one run chooses."""
+        chosen = self._composer.compose_choices(job)
         if id(chosen) not in self._known:
-            self._known[id(chosen)] = list(self._find(chosen.composed.hydra))
+            self._known[id(chosen)] = list(self._find_unused(chosen.composed.hydra))
         return self._known[id(chosen)]
 
-    def _find(self, hydra: DictConfig) -> Iterator[Fault]:
+    def _find_unused(self, hydra: DictConfig) -> Iterator[Fault]:
         brought = {key: "a swept choice" for key in ("launcher", "sweeper") if hydra[key] != self._master[key]}
         for group in ("experiment", "sweep"):
             file = f"{group}/{hydra.runtime.choices.get(group)}"
-            brought |= {key: file for key in self._composer.overridden(file) if key in ("launcher", "sweeper")}
+            brought |= {
+                key: file for key in self._composer.find_overridden_groups(file) if key in ("launcher", "sweeper")
+            }
         expected = "brings another one, which would not be used: give it on the command line"
         for key, who in brought.items():
             yield Fault(f"hydra/{key}", "", f"{who} {expected}")
 
 
-def _folders(runs: Iterable[PlannedRun]) -> list[Fault]:
-    """One command has one folder, because it has one plan and one table."""
-    names = list(dict.fromkeys(str(sweep_folder(run.config)) for run in runs))
+def _check_single_folder(runs: Iterable[PlannedRun]) -> list[Fault]:
+    """Return a fault if the runs belong to several sweep folders: one command has one plan and one table."""
+    names = list(dict.fromkeys(str(get_sweep_folder(run.config)) for run in runs))
     if len(names) < 2:
         return []
     return [Fault("sweep.name", ", ".join(names), "expected one folder for the whole sweep: add sweep.name=<name>")]

@@ -1,4 +1,4 @@
-"""A job's processes, a rank each: out of a fork server, asked to stop once a signal, dead with their parent."""
+"""Processes of a job, one per rank: started by a fork server, stopped by signals, ended with their supervisor."""
 
 from __future__ import annotations
 
@@ -29,21 +29,26 @@ from attnbench.records.lifecycle import build_exception_error, count_oom_kills, 
 from attnbench.records.ranks import RankContext, get_world_size, set_rank_context
 from attnbench.records.record import PROGRESS_FILE, RECORD_FILE
 from attnbench.sweeps.lease import Lease
-from attnbench.sweeps.stop_signals import blocked
+from attnbench.sweeps.stop_signals import block_signals
 
-_PATIENCE = 2  # signals that a run may take its time over; the next one kills it
-_LONGEST_FOLDER = 70  # bytes of a temporary folder's path that leave room for "/pymp-xxxxxxxx/listener-xxxxxxxx"
-_TAIL = 10  # lines of a run's output that are kept
-_GRACE = 10.0  # seconds that other ranks have to end after one has failed; some library may wait for it forever
-_SERVER_GONE = 255  # what multiprocessing says where the fork server, which alone would know, is dead: the run may live
+_MAX_SIGNALS = 2  # signals that a run may take its time over; the next one kills it
+_MAX_SOCKET_FOLDER_LENGTH = (
+    70  # bytes of a temporary folder's path that leave room for "/pymp-xxxxxxxx/listener-xxxxxxxx"
+)
+_NUM_TAIL_LINES = 10  # lines of a run's output that are kept
+_GRACE_SECONDS = 10.0  # seconds that other ranks have to end after one has failed; some library may wait for it forever
+_EXITCODE_WITHOUT_SERVER = (
+    255  # what multiprocessing says where the fork server, which alone would know, is dead: the run may live
+)
 
 
 @dataclass(frozen=True)
 class Job:
-    """One run: where its record goes, and what to call (picklable) in a process of its own.
+    """One run: its folder, and the function to call (picklable) in its own process.
 
-    `target` is called with `args` and a list of overrides that the supervisor adds to the run's own, such as
-    `trainer.num_threads=2`: placement, which is no part of a run's identity.
+    `target` is called with `args` and a list of placement overrides that the supervisor adds, such as
+    `trainer.num_threads=2`; they are
+    not part of a run's identity.
     """
 
     title: str  # what tells it from the others
@@ -55,18 +60,18 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Ended:
-    """How a job's processes ended; of several ranks, how the one did that drew the others along."""
+class JobExit:
+    """End of a job's processes; of several ranks, the end of the rank that made the others end."""
 
     exitcode: int  # as multiprocessing has it
-    said: dict[str, str] | None  # the error of an exception that ended it
+    error: dict[str, str] | None  # the error of an exception that ended it
     rank: int
-    short: bool  # whether the kernel killed some process for want of memory meanwhile
-    hung: bool  # whether it was killed since it went nowhere
+    is_out_of_memory: bool  # whether the kernel killed some process for want of memory meanwhile
+    is_hung: bool  # whether it was killed since it went nowhere
 
 
-def serve(preload: Sequence[str]) -> None:
-    """Start the fork server, which imports `preload` once for all; where there is one already, nothing is done."""
+def start_fork_server(preload: Sequence[str]) -> None:
+    """Start the fork server, which imports `preload` once; do nothing if it runs already."""
     forkserver.set_forkserver_preload([parent_watch.__name__, *preload])
     _shorten_socket_folder()
     # The fork server inherits the mask and keeps it, so that a signal to the whole process group does not
@@ -75,16 +80,16 @@ def serve(preload: Sequence[str]) -> None:
     if threading.current_thread() is threading.main_thread():  # the kernel would take a thread's end for ours
         os.environ[parent_watch.SUPERVISOR_VARIABLE] = str(os.getpid())
     try:
-        with blocked():
+        with block_signals():
             forkserver.ensure_running()
     finally:
         os.environ.pop(parent_watch.SUPERVISOR_VARIABLE, None)
 
 
 def _shorten_socket_folder() -> None:
-    """Have multiprocessing's sockets lie in /tmp where TMPDIR is too long for the address of one (108 bytes)."""
+    """Put multiprocessing's sockets in /tmp if TMPDIR is too long for a socket address (108 bytes)."""
     config = multiprocessing.current_process()._config  # type: ignore[attr-defined]
-    if config.get("tempdir") is not None or len(os.fsencode(tempfile.gettempdir())) <= _LONGEST_FOLDER:
+    if config.get("tempdir") is not None or len(os.fsencode(tempfile.gettempdir())) <= _MAX_SOCKET_FOLDER_LENGTH:
         return
     for folder in ("/tmp", "/var/tmp", "/dev/shm"):
         with contextlib.suppress(OSError):
@@ -94,30 +99,30 @@ def _shorten_socket_folder() -> None:
             return
 
 
-class Child:
-    """A job's processes, seen from their supervisor."""
+class JobProcesses:
+    """Processes of a job, as their supervisor sees them."""
 
-    def __init__(self, job: Job, added: Sequence[str], lease: Lease) -> None:
+    def __init__(self, job: Job, placement: Sequence[str], lease: Lease) -> None:
         context = multiprocessing.get_context("forkserver")
         self.output, output = context.Pipe(duplex=False)
         self._processes: list[BaseProcess] = []
-        self._said: list[Connection] = []
-        self._codes: dict[int, int] = {}  # exit codes by rank, in the order in which they ended
-        self._failed: float | None = None  # when the first rank did
+        self._error_pipes: list[Connection] = []
+        self._exit_codes: dict[int, int] = {}  # exit codes by rank, in the order in which they ended
+        self._failed_at: float | None = None  # when the first rank did
         self._asked = 0
         self._kills = count_oom_kills()
         self._rest = b""
-        self.tail: deque[str] = deque(maxlen=_TAIL)
+        self.tail: deque[str] = deque(maxlen=_NUM_TAIL_LINES)
         self.silent = False  # it has closed its output
-        self._folder, self._hung_minutes = job.folder, job.config.sweep.hang_timeout_minutes
+        self._folder, self._hang_timeout_minutes = job.folder, job.config.sweep.hang_timeout_minutes
         self._hung = False
-        self._signs: list[int] = []
-        self._moved = time.monotonic()
+        self._progress_signs: list[int] = []
+        self._progressed_at = time.monotonic()
         with output:
-            places = _places(context, job.config.trainer.devices if get_world_size() == 1 else 1)
+            places = _build_rank_contexts(context, job.config.trainer.devices if get_world_size() == 1 else 1)
             try:
                 for place in places:
-                    self._start(context, (output, lease, job, list(added), place))
+                    self._start_processes(context, (output, lease, job, list(placement), place))
             except BaseException:  # the fork server has just died, say: nobody would look after those that live
                 self.kill()
                 raise
@@ -126,51 +131,55 @@ class Child:
                     for pipe in place.pipes if place is not None else ():
                         pipe.close()
         with contextlib.suppress(OSError):  # a run may end before it is named
-            lease.name(*(process.pid for process in self._processes if process.pid is not None))
+            lease.register_processes(*(process.pid for process in self._processes if process.pid is not None))
         os.set_blocking(self.output.fileno(), False)
 
-    def _start(self, context: ForkServerContext, given: tuple[Any, ...]) -> None:
+    def _start_processes(self, context: ForkServerContext, given: tuple[Any, ...]) -> None:
         said, say = context.Pipe(duplex=False)
-        process = context.Process(target=_child, args=(say, *given))
+        process = context.Process(target=_run_job_process, args=(say, *given))
         with say:
             process.start()
         self._processes.append(process)
-        self._said.append(said)
+        self._error_pipes.append(said)
 
     @property
     def sentinels(self) -> list[int]:
-        """Those that are not known to have ended; each is ready when its process has."""
-        return [process.sentinel for rank, process in enumerate(self._processes) if rank not in self._codes]
+        """File descriptors of the processes that have not ended; each becomes readable when its process ends."""
+        return [process.sentinel for rank, process in enumerate(self._processes) if rank not in self._exit_codes]
 
     @property
-    def patience(self) -> float | None:
-        """Seconds after which to ask again whether it is over, if no process ends before."""
-        looks = [] if self._hung_minutes is None else [min(10.0, 6 * self._hung_minutes)]
-        if self._failed is not None:
-            looks.append(max(0.0, self._failed + _GRACE - time.monotonic()))
+    def poll_seconds(self) -> float | None:
+        """Seconds after which to call `is_over` again if no process ends before."""
+        looks = [] if self._hang_timeout_minutes is None else [min(10.0, 6 * self._hang_timeout_minutes)]
+        if self._failed_at is not None:
+            looks.append(max(0.0, self._failed_at + _GRACE_SECONDS - time.monotonic()))
         return min(looks, default=None)
 
     def is_over(self) -> bool:
-        """Whether every process has ended; they are killed where they go nowhere, or one has failed for some time."""
+        """Return True if all processes have ended; hung processes, and those left after a failed rank, are killed."""
         for rank, process in enumerate(self._processes):
-            if rank not in self._codes and process.exitcode is not None:
-                self._codes[rank] = process.exitcode
-                if process.exitcode and self._failed is None:
-                    self._failed = time.monotonic()
-        if self._failed is not None and time.monotonic() >= self._failed + _GRACE:
+            if rank not in self._exit_codes and process.exitcode is not None:
+                self._exit_codes[rank] = process.exitcode
+                if process.exitcode and self._failed_at is None:
+                    self._failed_at = time.monotonic()
+        if self._failed_at is not None and time.monotonic() >= self._failed_at + _GRACE_SECONDS:
             self.kill()
-        over = len(self._codes) == len(self._processes)
+        over = len(self._exit_codes) == len(self._processes)
         if not over:
             self._kill_if_stuck()
         return over
 
-    def ask(self, number: int) -> None:
-        """Pass a signal on; the third one kills."""
+    def send_signal(self, number: int) -> None:
+        """Send a signal to all processes; the third call kills them."""
         self._asked += 1
-        self._send(number if self._asked <= _PATIENCE else signal.SIGKILL)
+        self._send_to_all(number if self._asked <= _MAX_SIGNALS else signal.SIGKILL)
 
-    def lines(self, last: bool = False) -> list[str]:
-        """What it has printed since, line by line; with `last`, what there is of a line that it has not ended."""
+    def read_lines(self, is_last: bool = False) -> list[str]:
+        """Return the lines printed since the last call.
+
+        Args:
+            is_last: also return an unfinished line.
+        """
         try:
             while not self.silent:
                 piece = os.read(self.output.fileno(), 1 << 16)
@@ -179,7 +188,7 @@ class Child:
         except OSError:  # nothing more for now
             pass
         *whole, self._rest = self._rest.split(b"\n")
-        if last and self._rest:
+        if is_last and self._rest:
             whole, self._rest = [*whole, self._rest], b""
         # Of a line that was written over and over, what was seen last.
         found = [line.decode(errors="replace").rstrip("\r").rpartition("\r")[2] for line in whole]
@@ -187,54 +196,54 @@ class Child:
         return found
 
     def kill(self) -> None:
-        """End it at once."""
-        self._send(signal.SIGKILL)
+        """Kill all processes."""
+        self._send_to_all(signal.SIGKILL)
 
-    def end(self) -> Ended:
-        """How it ended, once it is over."""
+    def collect_exit(self) -> JobExit:
+        """Return how the job ended; only after `is_over`."""
         words: dict[int, dict[str, str] | None] = {}
-        for rank, said in enumerate(self._said):
+        for rank, said in enumerate(self._error_pipes):
             try:
                 words[rank] = said.recv() if said.poll() else None
             except EOFError:
                 words[rank] = None
             said.close()
         self.output.close()
-        if _SERVER_GONE in self._codes.values():
+        if _EXITCODE_WITHOUT_SERVER in self._exit_codes.values():
             self.kill()
-        failed = [rank for rank, code in self._codes.items() if code]
+        failed = [rank for rank, code in self._exit_codes.items() if code]
         drawn = [rank for rank in failed if is_caused_by_other_rank(words[rank])]
         cause = next((rank for rank in failed if rank not in drawn), failed[0] if failed else 0)
         for process in self._processes:
             process.close()
         short = count_oom_kills() > self._kills
-        return Ended(self._codes[cause], words[cause], cause, short, self._hung)
+        return JobExit(self._exit_codes[cause], words[cause], cause, short, self._hung)
 
     def _kill_if_stuck(self) -> None:
-        """Kill it where neither record nor progress has changed for so long, by this process's clock."""
-        if self._hung_minutes is None:
+        """Kill the processes if neither record nor progress has changed within the hang timeout."""
+        if self._hang_timeout_minutes is None:
             return
         signs = []
         for name in (RECORD_FILE, PROGRESS_FILE):
             with contextlib.suppress(OSError):
                 signs.append((self._folder / name).stat().st_mtime_ns)
-        if signs != self._signs:
-            self._signs, self._moved = signs, time.monotonic()
-        elif time.monotonic() - self._moved > 60 * self._hung_minutes:
+        if signs != self._progress_signs:
+            self._progress_signs, self._progressed_at = signs, time.monotonic()
+        elif time.monotonic() - self._progressed_at > 60 * self._hang_timeout_minutes:
             self._hung = True
             self.kill()
 
-    def _send(self, number: int) -> None:
+    def _send_to_all(self, number: int) -> None:
         for rank, process in enumerate(self._processes):
-            if self._codes.get(rank, _SERVER_GONE) != _SERVER_GONE:
+            if self._exit_codes.get(rank, _EXITCODE_WITHOUT_SERVER) != _EXITCODE_WITHOUT_SERVER:
                 continue  # it has ended, and its number may be another process's by now
             with contextlib.suppress(ProcessLookupError):
                 if process.pid is not None:
                     os.kill(process.pid, number)
 
 
-def _places(context: ForkServerContext, count: int) -> list[RankContext | None]:
-    """For each rank its place, with a pipe from the first to each other; none where it is alone."""
+def _build_rank_contexts(context: ForkServerContext, count: int) -> list[RankContext | None]:
+    """Build the rank context of each process, with pipes from rank 0 to the others; [None] for a single process."""
     if count == 1:
         return [None]
     pipes = [context.Pipe(duplex=False) for _ in range(1, count)]
@@ -242,30 +251,35 @@ def _places(context: ForkServerContext, count: int) -> list[RankContext | None]:
     return [first, *(RankContext(rank, count, (receive,)) for rank, (receive, _) in enumerate(pipes, 1))]
 
 
-def _child(
-    said: Connection, output: Connection, lease: Lease, job: Job, added: list[str], place: RankContext | None
+def _run_job_process(
+    error_pipe: Connection,
+    output: Connection,
+    lease: Lease,
+    job: Job,
+    placement: list[str],
+    context: RankContext | None,
 ) -> None:
-    """A job's process, from its first line to its last."""
+    """Run a job in this process, from the first line to the last."""
     if parent_watch.server is not None:
         parent_watch.end_with_parent(parent_watch.server)
     os.setpgid(0, 0)  # out of reach of the terminal's Ctrl-C: the supervisor passes it on
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    threading.Thread(target=_end_with_supervisor, daemon=True).start()
     for descriptor in (1, 2):
         os.dup2(output.fileno(), descriptor)
     output.close()
     write_to_descriptors()
-    for override in added:
+    for override in placement:
         key, _, value = override.partition("=")
         if key == "trainer.num_threads":  # for what reads the environment: libraries loaded later, and other programs
             os.environ["OMP_NUM_THREADS"] = value
-    if place is not None:
-        set_rank_context(place)
+    if context is not None:
+        set_rank_context(context)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup too: what reaches a run, its supervisor decides
     interrupts.install_handlers()
-    with said, lease.kept():
+    with error_pipe, lease.keep_renewed():
         try:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # one that waited is raised here
-            job.target(*job.args, added)
+            job.target(*job.args, placement)
         except BaseException as error:
             interrupts.ignore_signals()
             found = build_exception_error(error, job.folder)
@@ -275,14 +289,14 @@ def _child(
             if isinstance(error, SystemExit):
                 raise
             # Short enough for a pipe to hold it unread.
-            said.send(found | {"message": found["message"][:2_000], "traceback": found["traceback"][-10_000:]})
+            error_pipe.send(found | {"message": found["message"][:2_000], "traceback": found["traceback"][-10_000:]})
             raise SystemExit(1) from None
         finally:
             interrupts.ignore_signals()
 
 
-def _die_with_parent() -> None:
-    """A run whose supervisor is gone would train on unseen, and beside the next command's."""
+def _end_with_supervisor() -> None:
+    """End this process when its supervisor ends, so that no run continues unsupervised."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()

@@ -1,4 +1,4 @@
-"""Runs handed elsewhere: to a queue of a cluster, whose jobs write the same records under the same leases as here."""
+"""Runs on remote job queues (clusters); their jobs write the same records under the same leases as local runs."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from attnbench.process import interrupts
 from attnbench.records.lifecycle import build_exception_error, create_record, load_previous_record, write_final_status
 from attnbench.records.record import FailureReason, Record, RecordError, Status
 from attnbench.sweeps import retries
-from attnbench.sweeps.display import Board, Counts, Outcome, Running, lasted, why
-from attnbench.sweeps.lease import Lease, holder_of, take
+from attnbench.sweeps.display import Counts, LiveTable, Outcome, RunningRun, extract_error_lines, format_duration
+from attnbench.sweeps.lease import Lease, acquire_lease, find_holder
 from attnbench.sweeps.processes import Job
-from attnbench.sweeps.retries import Task
-from attnbench.sweeps.supervisor import outcome_of, supervise
+from attnbench.sweeps.retries import RunAttempt
+from attnbench.sweeps.supervisor import get_outcome, supervise
 
-_SUBMITTED = "submitted.json"  # in a run's folder: the queue's job that is to do it
+_SUBMITTED_FILE = "submitted.json"  # in a run's folder: the queue's job that is to do it
 
 
 @dataclass(frozen=True)
-class Errand:
-    """What is handed over, to be called there: the supervision of one job."""
+class RemoteJob:
+    """Picklable function that supervises one run on the remote side."""
 
     job: Job
     number: int
@@ -35,212 +35,226 @@ class Errand:
     preload: tuple[str, ...]
 
     def __call__(self) -> None:
-        """Do it, and let the record tell."""
+        """Supervise the run; its record says how it ended."""
         supervise([self.job], self.total, preload=self.preload, first=self.number)
 
 
-class Handle(Protocol):
-    """An errand that has been handed over, as its queue sees it."""
+class JobHandle(Protocol):
+    """Protocol of a submitted job."""
 
     @property
     def name(self) -> str:
-        """What the queue calls it."""
+        """Name of the job in its queue."""
 
     @property
     def log(self) -> str:
-        """Where its output is to be found."""
+        """Path of the job's output."""
 
-    def ended(self) -> str | None:
-        """How it ended, in the queue's words; None: it is waiting or running."""
-
-
-H = TypeVar("H", bound=Handle)
+    def describe_end(self) -> str | None:
+        """Return how the job ended, in the queue's words; None while it waits or runs."""
 
 
-class Queue(Protocol[H]):
-    """What errands are handed to."""
+H = TypeVar("H", bound=JobHandle)
 
-    at_once: int | None  # how many are handed over at once; None: all, and the queue sees to the rest
-    patience: float  # seconds between looks
 
-    def submit(self, errands: Sequence[Errand]) -> Sequence[H]:
-        """Hand them over."""
+class JobQueue(Protocol[H]):
+    """Protocol of a job queue."""
+
+    max_parallel: int | None  # how many are handed over at once; None: all, and the queue sees to the rest
+    poll_seconds: float  # seconds between looks
+
+    def submit(self, jobs: Sequence[RemoteJob]) -> Sequence[H]:
+        """Submit jobs."""
 
     def find(self, name: str) -> H | None:
-        """The job of this name that an earlier command handed over, if it is still to come to its end."""
+        """Return the unfinished job of this name that an earlier command submitted; None if there is none."""
 
-    def leave(self, handles: Sequence[H]) -> str:
-        """This command is told to stop: see to it that what is handed over ends well, and say what becomes of it."""
+    def stop_waiting(self, handles: Sequence[H]) -> str:
+        """Handle an interruption of this command.
+
+        Stop the jobs or let them continue, and return a message that says which.
+        """
 
 
-def hand_over(
+def submit_all(
     jobs: Iterable[Job],
     total: int,
-    queue: Queue[H],
+    queue: JobQueue[H],
     *,
     preload: Sequence[str] = (),
     first: int = 1,
-    tell: Callable[[str], None] | None = None,
+    print_function: Callable[[str], None] | None = None,
 ) -> list[Outcome]:
-    """As `supervise` does, but elsewhere: hand over what is not finished, wait, and say what became of each job.
+    """Submit all unfinished runs, wait, and return their outcomes; the remote counterpart of `supervise`.
 
-    What another command has the lease of, or has handed over before, is waited for and not handed over again.
+    Runs that another command holds, or has submitted before, are waited for and not submitted again.
 
     Args:
-        jobs: all of them, composed now.
-        total: how many there are, for "job k of n".
-        queue: where they go.
-        preload: modules that every job needs.
-        first: the number of the first job.
-        tell: prints a line; None: print it, on a terminal above a live table.
+        jobs: all runs.
+        total: number of runs, for "run k of n".
+        queue: job queue.
+        preload: modules that every job imports first.
+        first: number of the first run.
+        print_function: prints a line; None: a live table on a terminal, and stderr.
 
     Raises:
-        Interrupted: Ctrl-C, SIGTERM or SIGHUP ended the waiting; a SystemExit with status 128 + signal.
+        Interrupted: if SIGINT, SIGTERM or SIGHUP ended the waiting; a SystemExit with status 128 + signal.
     """
-    tasks = [Task(number, f"[{number}/{total}]", job) for number, job in enumerate(jobs, first)]
-    desk = _Desk(tasks, total, queue, tuple(preload), Board(tell))
+    tasks = [RunAttempt(number, f"[{number}/{total}]", job) for number, job in enumerate(jobs, first)]
+    desk = _RemoteScheduler(tasks, total, queue, tuple(preload), LiveTable(print_function))
     with interrupts.handle_signals():
         try:
             return desk.run()
         except interrupts.Interrupted as stop:
-            desk.leave(stop.number)
+            desk.stop_waiting(stop.number)
 
 
-class _Desk(Generic[H]):
-    """Who hands over, waits, and tells."""
+class _RemoteScheduler(Generic[H]):
+    """Submits runs, waits for them and reports their results."""
 
-    def __init__(self, tasks: list[Task], total: int, queue: Queue[H], preload: tuple[str, ...], board: Board) -> None:
-        self._waiting, self._out = tasks, list[tuple[Task, H]]()
+    def __init__(
+        self, tasks: list[RunAttempt], total: int, queue: JobQueue[H], preload: tuple[str, ...], board: LiveTable
+    ) -> None:
+        self._waiting, self._out = tasks, list[tuple[RunAttempt, H]]()
         self._queue, self._preload = queue, preload
         self._board, self._counts = board, Counts(total)
         self._known: dict[Path, str] = {}  # folders, by who has them here
         self._said: set[int] = set()  # numbers of tasks of which was said that they run elsewhere
 
     def run(self) -> list[Outcome]:
-        """Every job, until none is left."""
+        """Run the loop until all runs are settled, and return their outcomes."""
         while self._waiting or self._out:
-            self._submit()
-            self._draw()
+            self._submit_ready()
+            self._update_table()
             if self._waiting or self._out:
-                time.sleep(self._queue.patience)
+                time.sleep(self._queue.poll_seconds)
             for task, handle in tuple(self._out):
-                ended = handle.ended()
-                if ended is not None and not _is_alive(task.job.folder):
+                ended = handle.describe_end()
+                if ended is not None and not _has_holder(task.job.folder):
                     self._out.remove((task, handle))
-                    self._end(task, handle, ended)
-        self._board.draw()
-        return self._counts.in_order()
+                    self._handle_end(task, handle, ended)
+        self._board.update()
+        return self._counts.list_outcomes()
 
-    def leave(self, number: int) -> NoReturn:
-        """Stop waiting."""
-        self._board.draw()
-        what = self._queue.leave([handle for _, handle in self._out])
-        self._board.line(f"stopped by {signal.Signals(number).name}{what}; the same command goes on from there")
+    def stop_waiting(self, number: int) -> NoReturn:
+        """Stop waiting after a signal."""
+        self._board.update()
+        what = self._queue.stop_waiting([handle for _, handle in self._out])
+        self._board.print_line(f"stopped by {signal.Signals(number).name}{what}; the same command goes on from there")
         interrupts.raise_interrupted(number, is_reported=True)
 
-    def _submit(self) -> None:
-        """Hand over what there is room for."""
-        room = None if self._queue.at_once is None else self._queue.at_once - len(self._out)
-        chosen: list[Task] = []
+    def _submit_ready(self) -> None:
+        """Submit as many runs as the queue has space for."""
+        room = None if self._queue.max_parallel is None else self._queue.max_parallel - len(self._out)
+        chosen: list[RunAttempt] = []
         for task in tuple(self._waiting):
             if room is not None and len(chosen) >= room:
                 break
-            if self._is_free(task):
+            if self._can_submit(task):
                 chosen.append(task)
                 self._waiting.remove(task)
         if not chosen:
             return
         total = self._counts.total
-        handles = self._queue.submit([Errand(task.job, task.number, total, self._preload) for task in chosen])
+        handles = self._queue.submit([RemoteJob(task.job, task.number, total, self._preload) for task in chosen])
         for task, handle in zip(chosen, handles, strict=True):
             task.attempt += 1
-            task.since = time.monotonic()
+            task.started_at = time.monotonic()
             self._out.append((task, handle))
-            self._board.line(f"{task.name}{retries.again(task.before)}: handed over as {handle.name}")
-            (task.job.folder / _SUBMITTED).write_text(json.dumps(handle.name), encoding="utf-8")
+            self._board.print_line(
+                f"{task.name}{retries.describe_resumption(task.previous_record)}: handed over as {handle.name}"
+            )
+            (task.job.folder / _SUBMITTED_FILE).write_text(json.dumps(handle.name), encoding="utf-8")
 
-    def _is_free(self, task: Task) -> bool:
-        """Whether a task may be handed over now; it is settled or taken up again here if it need not be."""
+    def _can_submit(self, task: RunAttempt) -> bool:
+        """Return True if a run may be submitted now; handle finished runs and runs that other commands hold."""
         folder = task.job.folder
         known = self._known.setdefault(folder, task.label)
         if known != task.label:
-            self._settle(task, Outcome.skipped, f"{task.label} {task.job.title}: the same run as {known}")
+            self._settle_job(task, Outcome.skipped, f"{task.label} {task.job.title}: the same run as {known}")
             return False
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            task.before = load_previous_record(folder)
+            task.previous_record = load_previous_record(folder)
         except (RecordError, OSError) as error:
-            self._settle(
+            self._settle_job(
                 task, Outcome.failed, f"{task.label} failed: {build_exception_error(error, folder)['message']}"
             )
             return False
-        if task.before is not None and retries.is_over(task.job, task.before):
-            self._settle(task, Outcome.skipped, f"{task.name}: skipped: {task.before.status_label}")
+        if task.previous_record is not None and retries.needs_no_run(task.job, task.previous_record):
+            self._settle_job(task, Outcome.skipped, f"{task.name}: skipped: {task.previous_record.status_label}")
             return False
-        earlier = self._queue.find(name) if (name := _submitted(folder)) is not None else None
+        earlier = self._queue.find(name) if (name := _read_submitted_name(folder)) is not None else None
         if earlier is not None:
             self._waiting.remove(task)
-            task.since = time.monotonic()
+            task.started_at = time.monotonic()
             self._out.append((task, earlier))
-            self._board.line(f"{task.name}: handed over before as {earlier.name}: waited for")
+            self._board.print_line(f"{task.name}: handed over before as {earlier.name}: waited for")
             return False
-        if not _is_alive(folder):
+        if not _has_holder(folder):
             return True
         if task.number not in self._said:
             self._said.add(task.number)
-            self._board.line(f"{task.name}: running elsewhere: {holder_of(folder)}; waited for")
+            self._board.print_line(f"{task.name}: running elsewhere: {find_holder(folder)}; waited for")
         return False
 
-    def _end(self, task: Task, handle: Handle, ended: str) -> None:
-        """What became of a task whose job has ended; what its job could not say of it, or do, is done here."""
-        (task.job.folder / _SUBMITTED).unlink(missing_ok=True)
+    def _handle_end(self, task: RunAttempt, handle: JobHandle, ended: str) -> None:
+        """Handle the end of a submitted job, and complete its record if the job could not."""
+        (task.job.folder / _SUBMITTED_FILE).unlink(missing_ok=True)
         try:
             record = load_previous_record(task.job.folder)
-            if record is None or record == task.before or record.status is Status.running:
-                record = _close(task, record, f"{handle.name} ended ({ended}) without a word; its output: {handle.log}")
-                again = retries.once_more(task, record)
+            if record is None or record == task.previous_record or record.status is Status.running:
+                record = _complete_record(
+                    task, record, f"{handle.name} ended ({ended}) without a word; its output: {handle.log}"
+                )
+                again = retries.decide_retry(task, record)
                 if again is not None:
-                    self._board.line(
-                        f"{task.label} {record.status_label}: {(record.error or {})['message']}; {again.said}"
+                    self._board.print_line(
+                        f"{task.label} {record.status_label}: {(record.error or {})['message']}; {again.message}"
                     )
                     self._waiting.append(task)
                     return
-            self._conclude(task, record)
+            self._report_result(task, record)
         except (RecordError, OSError) as error:
-            self._settle(
+            self._settle_job(
                 task, Outcome.failed, f"{task.label} failed: {build_exception_error(error, task.job.folder)['message']}"
             )
 
-    def _conclude(self, task: Task, record: Record) -> None:
-        """Say how a task ended."""
-        seconds = _seconds(record)
+    def _report_result(self, task: RunAttempt, record: Record) -> None:
+        """Report the result of a run."""
+        seconds = _get_attempt_seconds(record)
         if record.status is Status.finished:
             self._counts.seconds.append(seconds)
-            self._settle(task, Outcome.finished, f"{task.label} finished in {lasted(seconds)}")
+            self._settle_job(task, Outcome.finished, f"{task.label} finished in {format_duration(seconds)}")
             return
-        line, outcome = retries.said_of(task, record, f"after {lasted(seconds)}"), outcome_of(record)
-        self._settle(task, outcome, line, why(record.error or {}) if outcome is Outcome.failed else [])
+        line, outcome = retries.describe_failure(task, record, f"after {format_duration(seconds)}"), get_outcome(record)
+        self._settle_job(
+            task, outcome, line, extract_error_lines(record.error or {}) if outcome is Outcome.failed else []
+        )
 
-    def _settle(self, task: Task, outcome: Outcome, line: str, more: Sequence[str] = ()) -> None:
+    def _settle_job(self, task: RunAttempt, outcome: Outcome, line: str, more: Sequence[str] = ()) -> None:
         with contextlib.suppress(ValueError):
             self._waiting.remove(task)
         self._counts.outcomes[task.number] = outcome
         for text in (line, *more):
-            self._board.line(text)
+            self._board.print_line(text)
 
-    def _draw(self) -> None:
+    def _update_table(self) -> None:
         if self._board.live:
-            rows = [Running(task.label, task.job.title, task.job.folder, task.seconds) for task, _ in self._out]
-            self._board.draw(self._counts.line([row.seconds for row in rows], len(rows)), rows)
+            rows = [RunningRun(task.label, task.job.title, task.job.folder, task.seconds) for task, _ in self._out]
+            self._board.update(self._counts.format_totals([row.seconds for row in rows], len(rows)), rows)
 
 
-def _close(task: Task, record: Record | None, message: str) -> Record:
-    """The record of a run whose job ended without a word; where somebody else has it meanwhile, theirs is the word."""
+def _complete_record(task: RunAttempt, record: Record | None, message: str) -> Record:
+    """Complete the record of a run whose job ended without a result.
+
+    If another command holds the run, return its record.
+    """
     job = task.job
-    if record is None or record == task.before:
-        record = create_record(job.config, job.overrides, task.before)
+    if record is None or record == task.previous_record:
+        record = create_record(job.config, job.overrides, task.previous_record)
     error = {"kind": FailureReason.killed.value, "type": "Lost", "message": message, "traceback": ""}
-    lease = take(job.folder, job.config.sweep.lease_seconds)
+    lease = acquire_lease(job.folder, job.config.sweep.lease_seconds)
     if isinstance(lease, Lease):
         write_final_status(record, job.folder, Status.failed, error)
         lease.release()
@@ -249,21 +263,21 @@ def _close(task: Task, record: Record | None, message: str) -> Record:
     return record
 
 
-def _is_alive(folder: Path) -> bool:
-    """Whether somebody is at work there, as far as a lease tells."""
-    holder = holder_of(folder)
-    return holder is not None and not holder.gone(time.time())
+def _has_holder(folder: Path) -> bool:
+    """Return True if somebody holds the lease on the folder."""
+    holder = find_holder(folder)
+    return holder is not None and not holder.is_gone(time.time())
 
 
-def _submitted(folder: Path) -> str | None:
+def _read_submitted_name(folder: Path) -> str | None:
     try:
-        return str(json.loads((folder / _SUBMITTED).read_text(encoding="utf-8")))
+        return str(json.loads((folder / _SUBMITTED_FILE).read_text(encoding="utf-8")))
     except (OSError, ValueError):
         return None
 
 
-def _seconds(record: Record) -> float:
-    """How long the last attempt at a run has taken, by its record."""
+def _get_attempt_seconds(record: Record) -> float:
+    """Return the seconds of the last attempt at a run, from its record."""
     started, ended = record.time["started"], record.time["ended"]
     if ended is None:  # by whoever has the run meanwhile
         return 0.0

@@ -1,4 +1,4 @@
-"""Ray: a task each run, on a cluster that is there or one that is started on this machine."""
+"""Job queue of Ray: one task for each run, on an existing cluster or one started on this machine."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from attnbench.config import ConfigError, Fault
-from attnbench.sweeps.remote import Errand
+from attnbench.sweeps.remote import RemoteJob
 
 
 @dataclass
@@ -27,14 +27,14 @@ class RayOptions:
 
 @dataclass(frozen=True)
 class RayHandle:
-    """A task of Ray's."""
+    """A Ray task."""
 
     reference: Any
     name: str
     log: str = "the output of Ray's workers"
 
-    def ended(self) -> str | None:
-        """How it ended, if it has."""
+    def describe_end(self) -> str | None:
+        """Return how the task ended; None while it runs."""
         import ray
 
         if not ray.wait([self.reference], timeout=0)[0]:
@@ -47,16 +47,16 @@ class RayHandle:
 
 
 class RayQueue:
-    """A cluster of Ray's."""
+    """Ray cluster as a job queue."""
 
-    at_once: int | None = None
-    patience = 0.25
+    max_parallel: int | None = None
+    poll_seconds = 0.25
 
     def __init__(self, options: RayOptions) -> None:
         """Join the cluster, or start one.
 
         Raises:
-            ConfigError: Ray is not installed, or there is no such cluster.
+            ConfigError: if Ray is not installed, or the cluster does not exist.
         """
         # Else a run that asks for no device could see none, and a run's own choice were ignored.
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -75,19 +75,19 @@ class RayQueue:
             raise ConfigError([Fault("hydra.launcher.address", str(options.address), expected)]) from error
         # Retries are the supervisor's. A worker is not used twice: what a run leaves behind ends with it.
         remote: Any = ray.remote(max_retries=0, max_calls=1, num_cpus=options.num_cpus, num_gpus=options.num_gpus)
-        self._call = remote(_do)
+        self._call = remote(_run_job)
 
-    def submit(self, errands: Sequence[Errand]) -> list[RayHandle]:
-        """Hand them over."""
-        references = [self._call.remote(errand, os.getcwd()) for errand in errands]
+    def submit(self, jobs: Sequence[RemoteJob]) -> list[RayHandle]:
+        """Submit jobs."""
+        references = [self._call.remote(errand, os.getcwd()) for errand in jobs]
         return [RayHandle(reference, f"Ray task {reference.hex()[:12]}") for reference in references]
 
     def find(self, name: str) -> RayHandle | None:
-        """An earlier command's: Ray ends tasks with the command that started them."""
+        """Return None: Ray ends tasks together with the command that started them."""
         return None
 
-    def leave(self, handles: Sequence[RayHandle]) -> str:
-        """Have each run stop as by Ctrl-C, and wait for it."""
+    def stop_waiting(self, handles: Sequence[RayHandle]) -> str:
+        """Stop each run as Ctrl-C does, and wait for it."""
         import ray
 
         for handle in handles:
@@ -96,14 +96,14 @@ class RayQueue:
         return ""
 
     def close(self) -> None:
-        """Leave the cluster; one that was started here ends."""
+        """Disconnect from the cluster; a cluster that was started here ends."""
         import ray
 
         ray.shutdown()
 
 
-def _do(errand: Errand, folder: str) -> None:
-    """In Ray's worker: the errand, from where it was given."""
+def _run_job(job: RemoteJob, folder: str) -> None:
+    """Run a job in a Ray worker, in the folder of the submitting command."""
     os.chdir(folder)
     with contextlib.suppress(SystemExit):  # it was told to stop, as its record says; Ray would call that a crash
-        errand()
+        job()

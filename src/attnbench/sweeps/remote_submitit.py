@@ -1,4 +1,4 @@
-"""Slurm, or this machine in its manner, through submitit: a job of an array each run, requeued when it is preempted."""
+"""Job queue of submitit: Slurm job arrays, or processes on this machine; preempted jobs are requeued."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from attnbench.config import ConfigError, Fault
-from attnbench.sweeps.processes import serve
-from attnbench.sweeps.remote import Errand
+from attnbench.sweeps.processes import start_fork_server
+from attnbench.sweeps.remote import RemoteJob
 
 if TYPE_CHECKING:
     from submitit.helpers import DelayedSubmission
 
 _PREEMPTED = (signal.SIGUSR1, signal.SIGUSR2)  # what queues announce an end with; submitit asks Slurm for the second
-_DEVICES = "CUDA_VISIBLE_DEVICES"
-_FOLDER = ".submitit"  # in the sweep's: what submitit keeps, and each job's output
+_DEVICES_VARIABLE = "CUDA_VISIBLE_DEVICES"
+_FOLDER_NAME = ".submitit"  # in the sweep's: what submitit keeps, and each job's output
 
 
 @dataclass(frozen=True)
-class Preemptible:
-    """An errand that, told of its end, has the run write a checkpoint and is put back into the queue."""
+class PreemptibleJob:
+    """Job that, when Slurm announces its end, writes a checkpoint and is requeued."""
 
-    errand: Errand
+    job: RemoteJob
     environment: Mapping[str, str | None]  # what is to be set there, or unset
 
     def __call__(self) -> None:
-        """Do the errand; submitit's own handler of its signal requeues, once the run has written its checkpoint."""
+        """Run the job; submitit's signal handler requeues it after the checkpoint is written."""
         for key, value in self.environment.items():
             os.environ.pop(key, None)
             if value is not None:
@@ -49,48 +49,48 @@ class Preemptible:
         # process: Lightning would take itself for one of Slurm's ranks, and requeue the job on its own.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, _PREEMPTED)
         tasks = os.environ.pop("SLURM_NTASKS", None)
-        serve(self.errand.preload)
+        start_fork_server(self.job.preload)
         if tasks is not None:
             os.environ["SLURM_NTASKS"] = tasks
         handlers = [signal.signal(number, stop) for number in _PREEMPTED]
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         try:
-            self.errand()
+            self.job()
         except SystemExit as ended:
             if asked or (ended.code == 128 + signal.SIGTERM and not _is_cancelled()):
-                _requeue(handlers)
+                _call_requeue_handlers(handlers)
             raise
 
     def checkpoint(self) -> DelayedSubmission:
-        """What submitit is to start again: the same, which goes on from the run's checkpoint."""
+        """Return the job that submitit starts again; it resumes from the run's checkpoint."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)
 
 
-def _requeue(handlers: Sequence[Any]) -> None:
+def _call_requeue_handlers(handlers: Sequence[Any]) -> None:
     for handler in handlers:
         if callable(handler):
             handler(signal.SIGUSR2, None)
 
 
 def _is_cancelled() -> bool:
-    """Whether SIGTERM came from somebody who wants the job to end, and not from what takes its place for a while."""
+    """Return True if SIGTERM comes from a user who cancels the job, and not from a preemption."""
     if "SUBMITIT_LOCAL_JOB_ID" in os.environ:
-        return _cancelled(Path(os.environ["SUBMITIT_FOLDER"]), os.environ["SUBMITIT_LOCAL_JOB_ID"]).exists()
+        return _get_cancel_file(Path(os.environ["SUBMITIT_FOLDER"]), os.environ["SUBMITIT_LOCAL_JOB_ID"]).exists()
     # By Slurm's book, a job still runs while it is being preempted, and no longer after scancel.
     asked = ["squeue", "--noheader", "--format=%T", f"--job={os.environ['SLURM_JOB_ID']}"]
     return subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip() != "RUNNING"
 
 
-def _cancelled(folder: Path, job: str) -> Path:
-    """The file that says that a job of this machine is not to be started again."""
+def _get_cancel_file(folder: Path, job: str) -> Path:
+    """Return the path of the file that marks a local job as not to be restarted."""
     return folder / f"{job}_cancelled"
 
 
 @dataclass
 class SlurmOptions:
-    """`hydra.launcher` of hydra/launcher=slurm: what sbatch is told of each job, under submitit's names."""
+    """`hydra.launcher` of hydra/launcher=slurm: sbatch options of each job, with submitit's names."""
 
     _target_: str = "hydra_plugins.attnbench_launcher.SlurmLauncher"
     partition: str | None = None
@@ -113,7 +113,7 @@ class SlurmOptions:
 
 @dataclass
 class LocalOptions:
-    """`hydra.launcher` of hydra/launcher=submitit_local: Slurm's manners on this machine, sweep.workers at once."""
+    """`hydra.launcher` of hydra/launcher=submitit_local: submitit jobs on this machine, sweep.workers at once."""
 
     _target_: str = "hydra_plugins.attnbench_launcher.SubmititLocalLauncher"
     timeout_min: int = 7 * 24 * 60
@@ -123,35 +123,35 @@ class LocalOptions:
 
 @dataclass(frozen=True)
 class SubmititHandle:
-    """A job of submitit's."""
+    """A submitit job."""
 
     job: Any
     name: str
 
     @property
     def log(self) -> str:
-        """Where its output is."""
+        """Path of the job's output."""
         return str(self.job.paths.stdout)
 
-    def ended(self) -> str | None:
-        """How it ended, if it has."""
+    def describe_end(self) -> str | None:
+        """Return how the job ended; None while it waits or runs."""
         return str(self.job.state).lower() if self.job.done() else None
 
 
 class SubmititQueue:
-    """submitit's executor."""
+    """submitit executor as a job queue."""
 
-    def __init__(self, folder: Path, name: str, options: SlurmOptions | LocalOptions, at_once: int | None) -> None:
-        """A queue for the sweep `name` in `folder`.
+    def __init__(self, folder: Path, name: str, options: SlurmOptions | LocalOptions, max_parallel: int | None) -> None:
+        """Create a queue for a sweep.
 
         Args:
-            folder: the sweep's.
-            name: the sweep's.
-            options: what `hydra.launcher` says.
-            at_once: how many jobs are handed over at once; None: all.
+            folder: folder of the sweep.
+            name: name of the sweep.
+            options: `hydra.launcher`.
+            max_parallel: number of jobs to submit at once; None: all.
 
         Raises:
-            ConfigError: submitit is not installed, or there is no Slurm here.
+            ConfigError: if submitit is not installed, or Slurm is missing.
         """
         self._slurm = isinstance(options, SlurmOptions)
         given = "slurm" if self._slurm else "submitit_local"
@@ -163,52 +163,52 @@ class SubmititQueue:
         if self._slurm and shutil.which("sbatch") is None:
             expected = "no sbatch here: start from a login node, or take submitit_local, or attnbench (the default)"
             raise ConfigError([Fault("hydra/launcher", given, expected)])
-        self.at_once, self.patience = at_once, 2.0 if self._slurm else 0.25
-        self._folder = (folder / _FOLDER).resolve()
+        self.max_parallel, self.poll_seconds = max_parallel, 2.0 if self._slurm else 0.25
+        self._folder = (folder / _FOLDER_NAME).resolve()
         executor = submitit.SlurmExecutor if self._slurm else submitit.LocalExecutor
         self._executor: Any = executor(self._folder, max_num_timeout=options.max_num_timeout)
-        self._executor.update_parameters(**self._executor._convert_parameters(_parameters(options, name)))
+        self._executor.update_parameters(**self._executor._convert_parameters(_build_parameters(options, name)))
 
-    def submit(self, errands: Sequence[Errand]) -> list[SubmititHandle]:
-        """Hand them over: on Slurm as one array."""
+    def submit(self, jobs: Sequence[RemoteJob]) -> list[SubmititHandle]:
+        """Submit jobs; on Slurm as one job array."""
         # On this machine submitit takes the devices away from who asks for none.
-        environment = {} if self._slurm else {_DEVICES: os.environ.get(_DEVICES)}
-        # What it starts inherits the mask, and so is out of reach of the terminal's Ctrl-C: see `leave`.
+        environment = {} if self._slurm else {_DEVICES_VARIABLE: os.environ.get(_DEVICES_VARIABLE)}
+        # What it starts inherits the mask, and so is out of reach of the terminal's Ctrl-C: see `stop_waiting`.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
         try:
-            jobs = self._executor.submit_array([Preemptible(errand, environment) for errand in errands])
+            jobs = self._executor.submit_array([PreemptibleJob(errand, environment) for errand in jobs])
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        return [self._handle(job) for job in jobs]
+        return [self._build_handle(job) for job in jobs]
 
     def find(self, name: str) -> SubmititHandle | None:
-        """An earlier command's job on Slurm; on this machine, a run's lease tells as much."""
+        """Return an earlier command's job on Slurm; None for local jobs, whose leases tell the same."""
         if not self._slurm:
             return None
         from submitit import SlurmJob
 
         job: Any = SlurmJob(self._folder, name.rpartition(" ")[2])
-        return self._handle(job) if job.get_info(mode="force").get("State") and not job.done() else None
+        return self._build_handle(job) if job.get_info(mode="force").get("State") and not job.done() else None
 
-    def leave(self, handles: Sequence[SubmititHandle]) -> str:
-        """Slurm's jobs go on; this machine's are told to stop, as runs are by who supervises them here."""
+    def stop_waiting(self, handles: Sequence[SubmititHandle]) -> str:
+        """Let Slurm jobs continue; stop local jobs as `supervise` stops runs."""
         if self._slurm:
             names = " ".join(sorted({handle.job.job_id.partition("_")[0] for handle in handles}))
             return f"; what is submitted goes on (scancel {names} ends it)" if handles else ""
         for handle in handles:
-            _cancelled(self._folder, handle.job.job_id).touch()
+            _get_cancel_file(self._folder, handle.job.job_id).touch()
             with contextlib.suppress(ProcessLookupError):
                 os.kill(int(handle.job.job_id), signal.SIGTERM)
-        while any(handle.ended() is None for handle in handles):
-            time.sleep(self.patience)
+        while any(handle.describe_end() is None for handle in handles):
+            time.sleep(self.poll_seconds)
         return ""
 
-    def _handle(self, job: Any) -> SubmititHandle:
+    def _build_handle(self, job: Any) -> SubmititHandle:
         return SubmititHandle(job, f"{'Slurm job' if self._slurm else 'process'} {job.job_id}")
 
 
-def _parameters(options: SlurmOptions | LocalOptions, name: str) -> dict[str, Any]:
-    """What submitit's executor is told, by the names that are the same for all of its executors."""
+def _build_parameters(options: SlurmOptions | LocalOptions, name: str) -> dict[str, Any]:
+    """Build submitit's parameters, with the names that are common to all executors."""
     given = {item.name: getattr(options, item.name) for item in fields(options)}
     del given["_target_"], given["max_num_timeout"]
     given = {key: value for key, value in given.items() if value not in (None, {})}

@@ -1,4 +1,4 @@
-"""Signals that ask a sweep to stop: caught once, handed on once, and held back where they would hurt."""
+"""Stop signals of a sweep: caught, forwarded once, and blocked where they would do harm."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from attnbench.process.interrupts import SIGNALS
 from attnbench.process.output import write_unbuffered
 
 
-class Watch:
-    """Catches the signals meanwhile; `stopped` is the first that came."""
+class SignalWatch:
+    """Context that catches stop signals; `stop_signal` is the first one that came."""
 
     def __init__(self, pass_on: Callable[[int], None]) -> None:
-        """`pass_on` is called with each signal, at any point of the program."""
-        self.stopped: int | None = None
+        """Store the function that is called with each signal, at any point of the program."""
+        self.stop_signal: int | None = None
         self._pass_on = pass_on
         self._handlers: dict[int, Any] = {}
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> SignalWatch:
         self.awake, self._waker = os.pipe()
         os.set_blocking(self.awake, False)
         os.set_blocking(self._waker, False)
         for number in SIGNALS:
             if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup
-                self._handlers[number] = signal.signal(number, self._catch)
+                self._handlers[number] = signal.signal(number, self._handle_signal)
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -37,13 +37,13 @@ class Watch:
         os.close(self.awake)
         os.close(self._waker)
 
-    def calm(self) -> None:
-        """Let `awake`, which a signal makes readable, wait for the next one."""
+    def clear_wakeup(self) -> None:
+        """Clear the wake-up file descriptor, which a signal makes readable."""
         with contextlib.suppress(BlockingIOError):
             os.read(self.awake, 64)
 
-    def _catch(self, number: int, frame: FrameType | None) -> None:
-        self.stopped = self.stopped or number
+    def _handle_signal(self, number: int, frame: FrameType | None) -> None:
+        self.stop_signal = self.stop_signal or number
         # Not print: it may be print that was interrupted.
         write_unbuffered("\nattnbench: stopping once each run is saved; once more to hurry\n")
         self._pass_on(number)
@@ -52,8 +52,8 @@ class Watch:
 
 
 @contextlib.contextmanager
-def blocked() -> Iterator[None]:
-    """Hold our signals back for a moment."""
+def block_signals() -> Iterator[None]:
+    """Block stop signals inside the context."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield

@@ -1,4 +1,4 @@
-"""Faults in config files of the user's own, with file, line and key: Hydra and YAML name only some of these."""
+"""Faults in the user's own config files, with file, line and key; Hydra and YAML report only some of them."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from attnbench.config import Config
 from attnbench.config.fields import describe_type, get_type_hints
 from attnbench.config.root import SCHEMAS
 
-_GLOBAL = ("experiment", "sweep", "variation")  # groups whose files set keys of the whole config
+_GLOBAL_GROUPS = ("experiment", "sweep", "variation")  # groups whose files set keys of the whole config
 _PACKAGE = re.compile(r"#\s*@package\s+_global_\s*$", re.MULTILINE)
-_MARK = "\ufeff"
+_BYTE_ORDER_MARK = "\ufeff"
 _TEXT_READ_OTHERWISE = ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 
 
 def find_fault(file: Path, group: str, key: str | None = None) -> str | None:
-    """Find out why a file does not compose, or sets something else than it says.
+    """Find the reason why a file does not compose, or sets something else than it seems to.
 
     Args:
-        file: a YAML file.
-        group: the config group that it belongs to.
-        key: what Hydra named when it refused the file; None: it composes.
+        file: YAML file.
+        group: config group that it belongs to.
+        key: key that Hydra named when it refused the file; None: the file composes.
 
     Returns:
-        `file:line: ` and a sentence; None where nothing is found.
+        `file:line: ` and a sentence; None if nothing is found.
     """
     try:
         text = file.read_text(encoding="utf-8")
@@ -38,7 +38,7 @@ def find_fault(file: Path, group: str, key: str | None = None) -> str | None:
         return f"{file}: byte {error.start} is not UTF-8"
     except OSError as error:
         return f"{file}: {error.strerror}"
-    if text.startswith(_MARK):
+    if text.startswith(_BYTE_ORDER_MARK):
         return f"{file}:1: begins with a byte order mark, behind which `# @package` is not seen: save it without"
     try:
         root = yaml.compose(text, yaml.SafeLoader)
@@ -50,7 +50,7 @@ def find_fault(file: Path, group: str, key: str | None = None) -> str | None:
         return None
     if not isinstance(root, yaml.MappingNode):
         return f"{file}:{root.start_mark.line + 1}: expected keys with values"
-    for line, sentence in [*_repeated(root), *_unlike_schema(root, text, group, key)]:
+    for line, sentence in [*_find_repeated_keys(root), *_find_schema_faults(root, text, group, key)]:
         return f"{file}:{line}: {sentence}"
     return None
 
@@ -66,8 +66,8 @@ def _describe_syntax(file: Path, text: str, error: yaml.MarkedYAMLError) -> str:
     return f"{file}:{mark.line + 1}: {error.problem or error.context}"
 
 
-def _repeated(node: yaml.Node, prefix: str = "") -> Iterator[tuple[int, str]]:
-    """Yield the line of each key that its mapping has already."""
+def _find_repeated_keys(node: yaml.Node, prefix: str = "") -> Iterator[tuple[int, str]]:
+    """Yield the line of each key that occurs twice in its mapping."""
     if not isinstance(node, yaml.MappingNode):
         return
     first: dict[str, int] = {}
@@ -76,45 +76,45 @@ def _repeated(node: yaml.Node, prefix: str = "") -> Iterator[tuple[int, str]]:
         if name in first:
             yield key.start_mark.line + 1, f"{prefix}{name} stands here and in line {first[name]}"
         first.setdefault(name, key.start_mark.line + 1)
-        yield from _repeated(value, f"{prefix}{name}.")
+        yield from _find_repeated_keys(value, f"{prefix}{name}.")
 
 
-def _unlike_schema(root: yaml.MappingNode, text: str, group: str, key: str | None) -> Iterator[tuple[int, str]]:
-    """Yield keys that the schema has not, and values that are not what they look like."""
+def _find_schema_faults(root: yaml.MappingNode, text: str, group: str, key: str | None) -> Iterator[tuple[int, str]]:
+    """Yield keys that the schema does not have, and values that are read differently than they look."""
     own = [str(name.value) for name, _ in root.value]
-    fits = all(name == "defaults" or list(_hints([group, name], Config)) for name in own)
-    if group in _GLOBAL and not _PACKAGE.search(_header(text)) and not fits:
+    fits = all(name == "defaults" or list(_iterate_type_hints([group, name], Config)) for name in own)
+    if group in _GLOBAL_GROUPS and not _PACKAGE.search(_get_header(text)) and not fits:
         yield 1, f"its keys are taken for keys of {group}: `# @package _global_` must be its first line"
         return
-    is_global = bool(_PACKAGE.search(_header(text)))
-    if not is_global and "@package" in _header(text):
+    is_global = bool(_PACKAGE.search(_get_header(text)))
+    if not is_global and "@package" in _get_header(text):
         return
-    for path, line, node in _leaves(root):
+    for path, line, node in _iterate_leaves(root):
         full = path if is_global else f"{group}.{path}"
         if path.split(".")[0] in ("defaults", "hydra"):
             continue
-        hints = list(_hints(full.split("."), Config))
+        hints = list(_iterate_type_hints(full.split("."), Config))
         if not hints:
             yield line, f"{full}: no such key"
         elif key is not None and (key == full or full.endswith(f".{key}")):
             yield line, f"{full}: expected {describe_type(hints[0])}, not {node.value!r}"
         elif all(str in (hint, *typing.get_args(hint)) for hint in hints):
             for item in node.value if isinstance(node, yaml.SequenceNode) else [node]:
-                if _reads_otherwise(item):
+                if _is_read_differently(item):
                     yield (
                         item.start_mark.line + 1,
                         f"{full}: {item.value} is read as a number, or as true or false: quote what is text",
                     )
 
 
-def _reads_otherwise(node: yaml.Node) -> bool:
+def _is_read_differently(node: yaml.Node) -> bool:
     if node.tag not in _TEXT_READ_OTHERWISE:
         return False
     return bool(str(yaml.safe_load(node.value)) != node.value)
 
 
-def _header(text: str) -> str:
-    """Return the first lines, in which Hydra looks for the package: another comment ends them."""
+def _get_header(text: str) -> str:
+    """Return the first comment lines, in which Hydra looks for the package."""
     lines = []
     for line in text.splitlines():
         if line.strip() and not line.lstrip().lstrip("#").lstrip().startswith("@"):
@@ -123,17 +123,17 @@ def _header(text: str) -> str:
     return "\n".join(lines)
 
 
-def _leaves(node: yaml.MappingNode, prefix: str = "") -> Iterator[tuple[str, int, yaml.Node]]:
+def _iterate_leaves(node: yaml.MappingNode, prefix: str = "") -> Iterator[tuple[str, int, yaml.Node]]:
     for key, value in node.value:
         path = f"{prefix}{key.value}"
         if isinstance(value, yaml.MappingNode) and value.value:
-            yield from _leaves(value, f"{path}.")
+            yield from _iterate_leaves(value, f"{path}.")
         else:
             yield path, key.start_mark.line + 1, value
 
 
-def _hints(path: list[str], kind: Any) -> Iterator[Any]:
-    """Yield the types that a key may have: those of each family of a group, of which a file does not say which."""
+def _iterate_type_hints(path: list[str], kind: Any) -> Iterator[Any]:
+    """Yield the types that a key may have, one for each family of its group."""
     if not path:
         yield kind
     elif dataclasses.is_dataclass(kind) and isinstance(kind, type):
@@ -141,4 +141,4 @@ def _hints(path: list[str], kind: Any) -> Iterator[Any]:
         if path[0] in hints:
             families = SCHEMAS.get(path[0], {}).values() if kind is Config else ()
             for one in (hints[path[0]], *families):
-                yield from _hints(path[1:], one)
+                yield from _iterate_type_hints(path[1:], one)

@@ -1,4 +1,4 @@
-"""A sweep as a file for W&B: `wandb sweep FILE` hands its runs to whoever runs `wandb agent`, by the same plan."""
+"""Sweep file for W&B: `wandb sweep FILE` distributes the planned runs to `wandb agent` processes."""
 
 from __future__ import annotations
 
@@ -9,29 +9,32 @@ import yaml
 
 from attnbench.config import ConfigError, Fault
 from attnbench.records.record import Plan, write_record
-from attnbench.sweeps.plan import sweep_folder
+from attnbench.sweeps.plan import get_sweep_folder
 
-FILE = "wandb_sweep.yaml"
+SWEEP_FILE = "wandb_sweep.yaml"
 
 
-def write_sweep(plan: Plan) -> Path:
-    """Write the sweep file and plan.json into the sweep's folder, and return the file's path.
+def write_sweep_file(plan: Plan) -> Path:
+    """Write the sweep file and plan.json into the sweep's folder, and return the path of the sweep file.
 
-    A run that an agent starts has the run_id, folder and record that it has in a multirun. Raises as `sweep_of`.
+    Runs that an agent starts have the same run_id, folder and record as in a multirun.
+
+    Raises:
+        ConfigError: as `build_sweep_config`.
     """
-    text = yaml.safe_dump(sweep_of(plan), sort_keys=False, allow_unicode=True)
-    folder = sweep_folder(plan.runs[0].config)
+    text = yaml.safe_dump(build_sweep_config(plan), sort_keys=False, allow_unicode=True)
+    folder = get_sweep_folder(plan.runs[0].config)
     write_record(plan, folder)
-    path = folder / FILE
+    path = folder / SWEEP_FILE
     path.write_text(text, encoding="utf-8")
     return path
 
 
-def sweep_of(plan: Plan) -> dict[str, Any]:
-    """What W&B calls a sweep configuration: the keys that vary as a grid, all others in the command.
+def build_sweep_config(plan: Plan) -> dict[str, Any]:
+    """Build W&B's sweep configuration: varying keys as a grid, all others in the command.
 
     Raises:
-        ConfigError: the plan's runs are drawn, and so are no grid.
+        ConfigError: if the runs are drawn by a search and are not a grid.
     """
     grids = ("hydra/sweeper=basic", "hydra/sweeper=grid")
     drawn = [line for line in plan.command if line.startswith("hydra/sweeper=") and line not in grids]
@@ -51,12 +54,14 @@ def sweep_of(plan: Plan) -> dict[str, Any]:
         "program": "attnbench.train",
         "method": "grid",
         "command": command,
-        "parameters": {key: {"values": list(map(_value, texts))} for key, texts in values.items() if len(texts) > 1},
+        "parameters": {
+            key: {"values": list(map(_parse_value, texts))} for key, texts in values.items() if len(texts) > 1
+        },
     }
 
 
-def _value(text: str) -> int | float | str:
-    """A number where the agent will type it as it was typed here, since W&B draws axes of numbers; else text."""
+def _parse_value(text: str) -> int | float | str:
+    """Return a number if the agent would write it as it was typed, because W&B draws axes of numbers; else text."""
     for kind in (int, float):
         try:
             number = kind(text)

@@ -1,1 +1,1 @@
-"""Weights & Biases: runs and their folders, uploading, a sweep's summary run and workspace, and records from W&B."""
+"""Weights & Biases: runs and their folders, uploads, a sweep's summary run and workspace, import of records."""

@@ -1,4 +1,4 @@
-"""Records of runs that W&B has: from the files of offline runs, or from a project at its server."""
+"""Builds records from W&B runs: from the files of offline runs, or from a project on the server."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from attnbench.records.record import SCHEMA_VERSION, FailureReason, Record, RecordError, Status
-from attnbench.tracking.runs import AXIS
-from attnbench.tracking.sessions import SessionError, lines, sessions
+from attnbench.tracking.runs import STEP_KEY
+from attnbench.tracking.sessions import SessionError, find_sessions, read_lines
 
 # A config of ours has these, each with keys of its own; where an agent chose one by name, W&B has kept that alone.
-_OURS = ("task", "data", "model", "optim", "schedule", "trainer", "sweep")
-_COUNTS = ("update", "epoch", "sentences")
+_REQUIRED_GROUPS = ("task", "data", "model", "optim", "schedule", "trainer", "sweep")
+_COUNT_KEYS = ("update", "epoch", "sentences")
 
 
 @dataclass
-class Mirrored:
-    """What W&B knows of a run, wherever that was read."""
+class WandbRun:
+    """Data of a W&B run, from a file or from the server."""
 
-    where: str
+    location: str
     run_id: str = ""
     project: str = ""
     group: str = ""
@@ -33,36 +33,36 @@ class Mirrored:
     validations: list[dict[str, Any]] = field(default_factory=list)  # what was logged of each, in order
 
 
-def from_folder(folder: Path) -> Iterator[Mirrored]:
-    """The newest session of each run below `folder`, or in a folder or file of one.
+def read_folder(folder: Path) -> Iterator[WandbRun]:
+    """Yield the newest session of each run in `folder`.
 
     Raises:
-        RecordError: there is none, or a file that W&B cannot read.
+        RecordError: if there is none, or a file cannot be read.
     """
     path = folder if folder.suffix == ".wandb" else next(folder.glob("run-*.wandb"), None)
-    found = [path] if path is not None else sessions(folder)
+    found = [path] if path is not None else find_sessions(folder)
     if not found:
         raise RecordError(f"{folder}: no W&B runs here")
     for path in found:
         try:
-            yield _of_lines(str(path), lines(path))
+            yield _build_from_lines(str(path), read_lines(path))
         except SessionError as error:
             raise RecordError(str(error)) from error
 
 
-def from_project(project: str) -> Iterator[Mirrored]:
-    """The runs of a project, "entity/project", as whoever is logged in sees it.
+def read_project(project: str) -> Iterator[WandbRun]:
+    """Yield the runs of a project, "entity/project", with the current login.
 
     Raises:
-        RecordError: W&B does not answer, or has no such project.
+        RecordError: if W&B does not answer, or the project does not exist.
     """
     import wandb
 
     try:
         for run in wandb.Api().runs(project):
             validations = [row for row in run.scan_history() if any(key.startswith("val/") for key in row)]
-            yield Mirrored(
-                where=f"{project}/{run.id}",
+            yield WandbRun(
+                location=f"{project}/{run.id}",
                 run_id=run.id,
                 project=run.project,
                 group=run.group or "",
@@ -78,17 +78,17 @@ def from_project(project: str) -> Iterator[Mirrored]:
         raise RecordError(f"{project}: W&B has not told: {str(error).splitlines()[0]}") from error
 
 
-def record_of(run: Mirrored) -> Record:
-    """A record that says where it is from.
+def build_record(run: WandbRun) -> Record:
+    """Build the record of a W&B run; a note says where it comes from.
 
     Raises:
-        RecordError: the run's config is not one of attnbench's.
+        RecordError: if the run's config is not one of attnbench's.
     """
     config = {key: value for key, value in run.config.items() if key != "_wandb"}
-    foreign = [key for key in _OURS if not isinstance(config.get(key), Mapping)]
+    foreign = [key for key in _REQUIRED_GROUPS if not isinstance(config.get(key), Mapping)]
     if foreign or "seed" not in config:
-        raise RecordError(f"{run.where}: not a run of attnbench: its config has no {', '.join(foreign) or 'seed'}")
-    summary = {part: _part(run.summary, part) for part in ("best", "test", "performance", "parameters")}
+        raise RecordError(f"{run.location}: not a run of attnbench: its config has no {', '.join(foreign) or 'seed'}")
+    summary = {part: _select_part(run.summary, part) for part in ("best", "test", "performance", "parameters")}
     status = Status.interrupted
     if run.exit_code is not None:
         status = Status.finished if run.exit_code == 0 and summary["test"] else Status.failed
@@ -103,17 +103,17 @@ def record_of(run: Mirrored) -> Record:
         seed=int(config["seed"]),
         provenance={"git": {"commit": run.commit, "dirty": None} if run.commit else None, "versions": {}, "data": {}},
         parameters={key: int(value) for key, value in summary["parameters"].items()},
-        metrics={"final": _final(run.validations), "best": summary["best"], "test": summary["test"]},
+        metrics={"final": _get_final_validation(run.validations), "best": summary["best"], "test": summary["test"]},
         performance=summary["performance"],
         notes=["imported from W&B: without its data's checksums, its environment and its command"],
-        tracker={"kind": "wandb", "project": run.project, "group": run.group, "id": run.run_id, "from": run.where},
-        error=_error(status, run.exit_code),
+        tracker={"kind": "wandb", "project": run.project, "group": run.group, "id": run.run_id, "from": run.location},
+        error=_build_error(status, run.exit_code),
         time={"started": run.started, "ended": None, "train_seconds": run.seconds},
     )
 
 
-def _of_lines(where: str, found: Iterable[Mapping[str, Any]]) -> Mirrored:
-    run = Mirrored(where)
+def _build_from_lines(where: str, found: Iterable[Mapping[str, Any]]) -> WandbRun:
+    run = WandbRun(where)
     for line in found:
         content = line.get(line["type"], {})
         match line["type"]:
@@ -131,31 +131,31 @@ def _of_lines(where: str, found: Iterable[Mapping[str, Any]]) -> Mirrored:
     return run
 
 
-def _part(summary: Mapping[str, Any], part: str) -> dict[str, Any]:
+def _select_part(summary: Mapping[str, Any], part: str) -> dict[str, Any]:
     found = {key.removeprefix(f"{part}/"): value for key, value in summary.items() if key.startswith(f"{part}/")}
-    return found if part in ("performance", "parameters") else _measured(found)
+    return found if part in ("performance", "parameters") else _restore_floats(found)
 
 
-def _measured(values: Mapping[str, Any]) -> dict[str, Any]:
-    """With measurements as such: W&B keeps 0.0 as 0, which reads as a count."""
+def _restore_floats(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return measured values as floats: W&B stores 0.0 as 0, which would be read as a count."""
     return {
-        key: _measured(value)
+        key: _restore_floats(value)
         if isinstance(value, Mapping)
         else float(value)
-        if isinstance(value, int) and key not in _COUNTS
+        if isinstance(value, int) and key not in _COUNT_KEYS
         else value
         for key, value in values.items()
     }
 
 
-def _final(validations: list[dict[str, Any]]) -> dict[str, Any]:
+def _get_final_validation(validations: list[dict[str, Any]]) -> dict[str, Any]:
     if not validations:
         return {}
     last = validations[-1]
-    return {"update": last[AXIS] + 1, "epoch": last["epoch"] + 1, **_part(last, "val")}
+    return {"update": last[STEP_KEY] + 1, "epoch": last["epoch"] + 1, **_select_part(last, "val")}
 
 
-def _error(status: Status, exit_code: int | None) -> dict[str, str] | None:
+def _build_error(status: Status, exit_code: int | None) -> dict[str, str] | None:
     if status is Status.finished:
         return None
     kind = FailureReason.interrupted if status is Status.interrupted else FailureReason.raised

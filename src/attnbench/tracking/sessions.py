@@ -1,4 +1,4 @@
-"""What W&B leaves in the folders of runs: sessions, whether they were uploaded, and what is in them."""
+"""W&B files in the folders of runs: sessions, whether they are uploaded, and their content."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-_MARK = ".synced"  # W&B's own: beside what `wandb sync` has uploaded
+_UPLOADED_SUFFIX = ".synced"  # W&B's own: beside what `wandb sync` has uploaded
 
 
 class SessionError(Exception):
-    """A W&B file that cannot be read: one sentence that names it."""
+    """Error for a W&B file that cannot be read: one sentence that names the file."""
 
 
-def sessions(folder: Path) -> list[Path]:
-    """The newest .wandb file of each W&B run below `folder`.
+def find_sessions(folder: Path) -> list[Path]:
+    """Return the newest .wandb file of each W&B run below `folder`.
 
-    A run that was gone on with tells all that came before again, so that an older session has nothing of its own.
+    A resumed run logs everything again, so older sessions contain nothing more.
     """
     newest: dict[tuple[Path, str], tuple[str, Path]] = {}
     for parent, below, _ in os.walk(folder):
@@ -37,23 +37,25 @@ def sessions(folder: Path) -> list[Path]:
     return [path for _, path in sorted(newest.values(), key=lambda found: found[1])]
 
 
-def is_sent(path: Path) -> bool:
-    """Whether all of a .wandb file is at the server: what was written after an upload is not."""
-    mark = _mark(path)
+def is_uploaded(path: Path) -> bool:
+    """Return True if a .wandb file is completely uploaded."""
+    mark = _get_marker_path(path)
     return mark.is_file() and mark.stat().st_mtime >= path.stat().st_mtime
 
 
-def mark_sent(session: Path) -> None:
-    """Say that all of an online session, a folder, has come to the server."""
+def mark_uploaded(session: Path) -> None:
+    """Mark an online session (a folder) as uploaded."""
     for path in session.glob("run-*.wandb"):
-        _mark(path).touch()
+        _get_marker_path(path).touch()
 
 
-def lines(path: Path) -> Iterator[dict[str, Any]]:
-    """What a .wandb file holds, in order: `{"type": "history", "history": {...}}` and the like; by W&B's own reader.
+def read_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the entries of a .wandb file in order, such as `{"type": "history", "history".
+
+    {...}}`, with W&B's own reader.
 
     Raises:
-        SessionError: it is no such file.
+        SessionError: if the file is not a W&B file.
     """
     command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(path)]
     quiet = os.environ | {"WANDB_ERROR_REPORTING": "false"}
@@ -64,5 +66,5 @@ def lines(path: Path) -> Iterator[dict[str, Any]]:
     return map(json.loads, done.stdout.splitlines())
 
 
-def _mark(path: Path) -> Path:
-    return path.with_name(path.name + _MARK)
+def _get_marker_path(path: Path) -> Path:
+    return path.with_name(path.name + _UPLOADED_SUFFIX)

@@ -1,4 +1,4 @@
-"""Uploading runs that W&B has on disk, by W&B's own command, which neither hangs nor leaves anything about here."""
+"""Uploads local W&B runs with W&B's own command, with a time limit."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from attnbench.tracking.sessions import is_sent
+from attnbench.tracking.sessions import is_uploaded
 
-_AT_ONCE = 20  # sessions a command: what one that hangs costs the others
-
-
-class NoServer(Exception):
-    """There is nobody to upload to, or nobody as whom: one sentence that says what to do."""
+_FILES_PER_UPLOAD = 20  # sessions a command: what one that hangs costs the others
 
 
-def refuse_unreachable() -> None:
-    """Ask the server whether it knows who we are, which takes it seconds where `wandb sync` waits for ever.
+class ServerUnavailable(Exception):
+    """Error for a missing server or login: one sentence that says what to do."""
+
+
+def check_server() -> None:
+    """Check within seconds that the server accepts the login; `wandb sync` would wait without a limit.
 
     Raises:
-        NoServer: nobody is logged in, the server does not answer, or it does not take the key.
+        ServerUnavailable: if nobody is logged in, the server does not answer, or it refuses the key.
     """
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     os.environ.setdefault("WANDB_SILENT", "true")
@@ -33,23 +33,30 @@ def refuse_unreachable() -> None:
         known = wandb.login(prompt=False, verify=True)
     except wandb.errors.Error as error:
         said = str(error).splitlines()[0].rstrip(".")
-        raise NoServer(
+        raise ServerUnavailable(
             f"W&B does not answer, or not to this key: {said}; is there network, and the right key?"
         ) from error
     if not known:
-        raise NoServer("nobody is logged in to W&B: run `wandb login` once, or set WANDB_API_KEY")
+        raise ServerUnavailable("nobody is logged in to W&B: run `wandb login` once, or set WANDB_API_KEY")
 
 
-def upload(paths: Sequence[Path], *, minutes: float) -> list[Path]:
-    """Upload .wandb files, the given minutes for every 20 of them; those that did not get there.
+def upload_sessions(paths: Sequence[Path], *, minutes: float) -> list[Path]:
+    """Upload .wandb files.
 
-    W&B replaces what it has of a run by what is uploaded, so that doing it twice changes nothing.
+    W&B replaces what it has of a run, so a second upload changes nothing.
+
+    Args:
+        paths: the files.
+        minutes: time limit for each 20 files.
+
+    Returns:
+        The files that were not uploaded.
     """
-    for start in range(0, len(paths), _AT_ONCE):
+    for start in range(0, len(paths), _FILES_PER_UPLOAD):
         # W&B takes the folder's name for what it is: `run-...` was online, and is left out unless asked for.
-        sessions = [str(path.parent) for path in paths[start : start + _AT_ONCE]]
+        sessions = [str(path.parent) for path in paths[start : start + _FILES_PER_UPLOAD]]
         command = [sys.executable, "-m", "wandb", "sync", "--include-online", "--include-synced", *sessions]
         with tempfile.TemporaryDirectory() as scratch, suppress(subprocess.TimeoutExpired):
             quiet = os.environ | {"WANDB_DIR": scratch}
             subprocess.run(command, env=quiet, check=False, timeout=60 * minutes, stdin=subprocess.DEVNULL)
-    return [path for path in paths if not is_sent(path)]
+    return [path for path in paths if not is_uploaded(path)]

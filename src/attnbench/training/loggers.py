@@ -22,7 +22,7 @@ from attnbench.config.tracking import Logger
 from attnbench.records.history import AXIS_KEYS, read_history
 from attnbench.records.ranks import get_rank
 from attnbench.records.record import Record
-from attnbench.tracking.runs import begin, describe, finish, first_line, teardown
+from attnbench.tracking.runs import describe_run, finish_run, get_first_line, start_run, stop_wandb
 
 
 class ResumableWandbLogger(WandbLogger):
@@ -204,7 +204,7 @@ def _build_wandb_tracker(config: Config, record: Record, folder: Path) -> Tracke
     if get_rank() != 0:
         return Tracker(WandbLogger(save_dir=folder, offline=True), None)
     try:
-        run, why = begin(
+        run, why = start_run(
             config.logger,
             folder,
             run_id=record.run_id,
@@ -216,12 +216,12 @@ def _build_wandb_tracker(config: Config, record: Record, folder: Path) -> Tracke
             git=record.provenance["git"],
         )
     except Exception as error:  # such as a WANDB_... variable that it does not take
-        note = f"W&B did not start: {first_line(error)}; this run has no mirror at W&B, and all of its files here"
+        note = f"W&B did not start: {get_first_line(error)}; this run has no mirror at W&B, and all of its files here"
         print(f"attnbench: {note}", file=sys.stderr, flush=True)
         with suppress(Exception):
-            teardown()
+            stop_wandb()
         return Tracker(None, {"kind": Logger.none.name, "fallback": note})
-    described = describe(run, folder) | ({"fallback": why} if why else {})
+    described = describe_run(run, folder) | ({"fallback": why} if why else {})
     return Tracker(ResumableWandbLogger(run, folder), described)
 
 
@@ -229,7 +229,7 @@ def close_logger(tracker: Tracker, failed: bool) -> None:
     """Flush and close; W&B shows a run that failed as failed."""
     if isinstance(tracker.logger, ResumableWandbLogger):
         tracker.logger.log_earlier_history(math.inf)  # where this session ended before it logged anything
-        unsent = finish(tracker.logger.experiment, failed=failed)
+        unsent = finish_run(tracker.logger.experiment, failed=failed)
         if tracker.description is not None:
             found = {"unsent": unsent, "lost": tracker.logger.errors}
             tracker.description.update({key: value for key, value in found.items() if value})

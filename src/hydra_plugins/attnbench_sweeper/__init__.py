@@ -1,4 +1,4 @@
-"""hydra/sweeper=grid, random and optuna: which runs there are, on the same plan, launchers and records."""
+"""Hydra sweepers grid, random and optuna, with attnbench's plan, launchers and records."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 
 from attnbench.config import Config, ConfigError
-from attnbench.sweeps.compose import composer_of
-from attnbench.sweeps.optuna_search import Search, name_of
+from attnbench.sweeps.compose import get_composer
+from attnbench.sweeps.optuna_search import OptunaSearch, build_study_name
 from attnbench.sweeps.optuna_study import OptunaOptions
-from attnbench.sweeps.search_space import GridOptions, RandomOptions, Space
+from attnbench.sweeps.search_space import GridOptions, RandomOptions, SearchSpace
 
 _STORE = ConfigStore.instance()
 _STORE.store(group="hydra/sweeper", name="grid", node=GridOptions, provider="attnbench")
@@ -25,14 +25,14 @@ _STORE.store(group="hydra/sweeper", name="optuna", node=OptunaOptions, provider=
 
 
 class GridSweeper(BasicSweeper):
-    """hydra/sweeper=grid: every combination, as Hydra's `basic` has it, of runs that the plan has checked."""
+    """Sweeper over all combinations (hydra/sweeper=grid), like Hydra's `basic`."""
 
     def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
-        """Do nothing: `attnbench.sweeps.plan` has composed and checked each job; here, each would be composed anew."""
+        """Do nothing: `attnbench.sweeps.plan` has composed and checked each job; Hydra would compose each again."""
 
 
 class RandomSweeper(GridSweeper):
-    """hydra/sweeper=random: what `attnbench.sweeps.plan` has drawn and checked, drawn again."""
+    """Sweeper over random draws, the ones that `attnbench.sweeps.plan` has checked (hydra/sweeper=random)."""
 
     def __init__(self, n_trials: int, seed: int, params: dict[str, str] | None) -> None:
         super().__init__(max_batch_size=None, params=params)
@@ -41,36 +41,38 @@ class RandomSweeper(GridSweeper):
     def split_arguments(  # type: ignore[override]  # it is a static method there, and called as one of an object
         self, overrides: list[Override], max_batch_size: int | None
     ) -> list[list[list[str]]]:
-        """All draws, in one batch."""
-        space = Space(overrides)
-        return [[space.lines(values) for values in space.draws(self.n_trials, self.seed)]]
+        """Return all draws in one batch."""
+        space = SearchSpace(overrides)
+        return [[space.build_overrides(values) for values in space.draw_values(self.n_trials, self.seed)]]
 
 
 class OptunaSweeper(BasicSweeper):
-    """hydra/sweeper=optuna: trials as a study asks for them."""
+    """Sweeper over the trials of an Optuna study (hydra/sweeper=optuna)."""
 
     def __init__(self, **options: Any) -> None:
         self.options = OptunaOptions(**options)
         super().__init__(max_batch_size=None, params=self.options.params)
 
     def sweep(self, arguments: list[str]) -> None:
-        """Search, with the launcher that Hydra has chosen."""
+        """Run the search with the launcher that Hydra has chosen."""
         assert self.config is not None
         assert self.hydra_context is not None
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        space = Space(parser.parse_overrides([*self._parse_config(), *arguments]))
+        space = SearchSpace(parser.parse_overrides([*self._parse_config(), *arguments]))
         folder = Path(self.config.hydra.sweep.dir)
         launcher: Any = self.launcher
         launcher.total = self.options.n_trials
-        launcher.shared = frozenset([*space.fixed, f"sweep.study={name_of(space, self.options)}"])
+        launcher.shared = frozenset([*space.fixed_overrides, f"sweep.study={build_study_name(space, self.options)}"])
         at_once = self.options.batch or self.config.sweep.workers
         try:
-            Search(folder, space, self.options, at_once=at_once, compose=self._compose, launch=launcher.launch).run()
+            OptunaSearch(
+                folder, space, self.options, max_parallel=at_once, compose=self._compose_run, launch=launcher.launch
+            ).run()
         except ConfigError as error:
             for fault in error.faults:
                 print(f"attnbench: {fault}", file=sys.stderr, flush=True)
             raise SystemExit(2) from error
 
-    def _compose(self, lines: list[str]) -> Config:
+    def _compose_run(self, lines: list[str]) -> Config:
         assert self.config is not None
-        return composer_of(self.config).job(self.config, lines, 0)[0]
+        return get_composer(self.config).compose_job(self.config, lines, 0)[0]
