@@ -9,9 +9,9 @@ from pathlib import Path
 
 from attnbench.process.output import exit_process, make_command
 from attnbench.records.record import PLAN_FILE, RecordError
-from attnbench.reporting.exports import trace
+from attnbench.reporting.exports import format_trace
 from attnbench.reporting.formats import FORMATS
-from attnbench.reporting.tables import read_source, save
+from attnbench.reporting.tables import read_sweep_results, save_table
 
 
 @make_command(is_output_result=True)
@@ -32,16 +32,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _print_table(arguments: argparse.Namespace, sweep: str) -> int:
     folder = Path(arguments.output, sweep)
     try:
-        source = read_source(folder, Path(arguments.experiments), arguments.table)
-        table = {"table": source.table, "comparisons": source.comparisons, "effects": source.effects}[arguments.what]()
+        source = read_sweep_results(folder, Path(arguments.experiments), arguments.table)
+        table = {"table": source.build_table, "comparisons": source.build_comparisons, "effects": source.build_effects}[
+            arguments.what
+        ]()
     except RecordError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    figures = save(table, folder, arguments.what)
+    figures = save_table(table, folder, arguments.what)
     _, render = FORMATS[arguments.format]
     print(render(table), end="", flush=True)
     if arguments.trace:
-        print(f"\n{trace(table)}", end="", flush=True)
+        print(f"\n{format_trace(table)}", end="", flush=True)
     for told in figures:
         print(told, file=sys.stderr)  # standard output holds the table alone
     return 0

@@ -60,7 +60,7 @@ def _build_parser() -> argparse.ArgumentParser:
         "--moses",
         metavar="LANG",
         nargs=2,
-        help="ordinary text in and out, for a model of tokenised text: en de",
+        help="ordinary text in and out, for a model of tokenized text: en de",
     )
     parser.add_argument("--pictures", type=Path, metavar="DIR", help="draw what each translation attends to, as PNG")
     parser.add_argument("--references", help="a file of references; adds a column of sentence BLEU as d2l.ai has it")

@@ -34,7 +34,7 @@ def test_medians_stand_at_their_lengths_and_what_failed_breaks_the_line(
 ) -> None:
     measured = benchmark(asked(), 256, 64)
     time, memory = by_length(measured)
-    found = {line.label: [(p.at, p.summary and p.summary.mean, p.missing) for p in line.points] for line in time.lines}
+    found = {line.label: [(p.x, p.summary and p.summary.mean, p.missing) for p in line.points] for line in time.lines}
     assert found["slow"] == [(64.0, 64.0, ""), (256.0, 256.0, "")]
     assert found["broken"] == [(length, None, "RuntimeError: too large") for length in (64.0, 256.0)]
     assert found["short $alone"] == [(64.0, None, "left out"), (256.0, 2.0, "")]
@@ -64,7 +64,7 @@ def test_sizes_of_a_row_are_a_curve_with_its_exponent(asked: Callable[..., Setti
     assert (time.layout.name, time.x_label, time.y_label, time.legend) == (
         "growth_step_ms", "tokens", "step_ms", "row: exponent",
     )  # fmt: skip
-    found = {line.label: [(p.at, p.summary and p.summary.mean, p.missing) for p in line.points] for line in time.lines}
+    found = {line.label: [(p.x, p.summary and p.summary.mean, p.missing) for p in line.points] for line in time.lines}
     assert found == {
         "gru: 2.00": [(8.0, 8.0, ""), (16.0, 16.0, "")],
         "short": [(8.0, 3.0, ""), (16.0, None, "left out")],

@@ -117,7 +117,7 @@ def test_pictures_are_learned_from_in_turns(answers: Answers, precision: str) ->
         "batch_size": 3,
         "lr": 0.1,
         "clip": 1.0,
-        "optimiser": "adamw",
+        "optimizer": "adamw",
     }
     check_turns(answers("vision", job | {"how": "ours"}))
 

@@ -1,4 +1,4 @@
-"""Pictures as batches: each seen once an epoch, augmented as its epoch says whoever loads it, and normalised."""
+"""Pictures as batches: each seen once an epoch, augmented as its epoch says whoever loads it, and normalized."""
 
 from __future__ import annotations
 
@@ -107,14 +107,14 @@ def test_mirrors_and_crops_are_drawn_for_each_picture() -> None:
     assert 150 < int(mirrored.sum()) < 250
 
 
-def test_training_pictures_come_out_normalised() -> None:
+def test_training_pictures_come_out_normalized() -> None:
     images = make(200, channels=3)
     seen = fit_image_transform(images, 8)(images.pixels_NCHW)
     torch.testing.assert_close(seen.mean((0, 2, 3)), torch.zeros(3), atol=1e-5, rtol=0)
     torch.testing.assert_close(seen.std((0, 2, 3), correction=0), torch.ones(3), atol=1e-5, rtol=0)
 
 
-def test_pictures_of_one_colour_are_no_division_by_zero() -> None:
+def test_pictures_of_one_color_are_no_division_by_zero() -> None:
     flat = Images("train", torch.full((4, 1, 8, 8), 7, dtype=torch.uint8), torch.zeros(4, dtype=torch.int64))
     assert fit_image_transform(flat, 8)(flat.pixels_NCHW).isfinite().all()
 

@@ -271,13 +271,13 @@ def test_a_changed_file_gets_its_note(real_data: Path, tmp_path: Path) -> None:
 
 # ---- a folder of one's own
 
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 
 
-def paint(path: Path, colour: Colour = RED, size: tuple[int, int] = (4, 4)) -> None:
+def paint(path: Path, color: Color = RED, size: tuple[int, int] = (4, 4)) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", size, colour).save(path)
+    Image.new("RGB", size, color).save(path)
 
 
 @pytest.fixture
@@ -295,16 +295,16 @@ def own(folder: Path, channels: Channels = Channels.rgb, size: int = 4, val_imag
     return ImageFolderConfig(folder=str(folder), channels=channels, image_size=size, val_images=val_images)
 
 
-def colours(split: Images) -> list[tuple[int, ...]]:
-    return [tuple(colour) for colour in split.pixels_NCHW[:, :, 0, 0].tolist()]
+def colors(split: Images) -> list[tuple[int, ...]]:
+    return [tuple(color) for color in split.pixels_NCHW[:, :, 0, 0].tolist()]
 
 
 def test_a_folder_becomes_a_set(folder: Path) -> None:
     found = load_in(folder, own(folder))
     assert (found.classes, found.notes) == (["a", "b"], [])
-    assert colours(found.train) == [RED, GREEN, WHITE, BLUE]
+    assert colors(found.train) == [RED, GREEN, WHITE, BLUE]
     assert found.train.labels_N.tolist() == [0, 0, 0, 1]
-    assert (colours(found.val), colours(found.test)) == ([RED, GREEN, BLUE],) * 2
+    assert (colors(found.val), colors(found.test)) == ([RED, GREEN, BLUE],) * 2
     assert found.val.pixels_NCHW.shape == (3, 3, 4, 4)
     assert [split.name for split in (found.train, found.val, found.test)] == ["train", "val", "test"]
 
@@ -324,7 +324,7 @@ def test_hidden_files_and_folders_are_none_of_the_pictures(folder: Path) -> None
     paint(folder / "train" / ".thumbnails" / "1.png")
     paint(folder / "train" / "a" / ".thumbnails" / "1.png")
     again = load_in(folder, own(folder))
-    assert (again.classes, colours(again.train)) == (plain.classes, colours(plain.train))
+    assert (again.classes, colors(again.train)) == (plain.classes, colors(plain.train))
     assert again.checksums == plain.checksums
 
 
@@ -339,7 +339,7 @@ def test_without_a_validation_folder_it_is_split_off(folder: Path) -> None:
     remove(folder / "val")
     found = load_in(folder, own(folder, val_images=3))
     assert (len(found.train), len(found.val), found.val.name) == (1, 3, "val")
-    assert {*colours(found.train), *colours(found.val)} == {RED, GREEN, WHITE, BLUE}
+    assert {*colors(found.train), *colors(found.val)} == {RED, GREEN, WHITE, BLUE}
     assert found.notes == []
     assert refusal(folder, own(folder, val_images=4)) == (
         f"{folder}/train: 4 pictures; expected more than data.val_images=4"
@@ -364,15 +364,15 @@ def test_a_split_may_lack_a_class(folder: Path) -> None:
     assert load_in(folder, own(folder)).val.labels_N.tolist() == [1]
 
 
-def test_grey(folder: Path) -> None:
+def test_gray(folder: Path) -> None:
     found = load_in(folder, own(folder, Channels.gray))
     assert found.train.pixels_NCHW.shape == (4, 1, 4, 4)
-    assert colours(found.train) == [(76,), (150,), (255,), (29,)]  # 0.299 R + 0.587 G + 0.114 B: ITU-R 601-2
+    assert colors(found.train) == [(76,), (150,), (255,), (29,)]  # 0.299 R + 0.587 G + 0.114 B: ITU-R 601-2
 
 
-def test_grey_pictures_read_as_rgb(folder: Path) -> None:
+def test_gray_pictures_read_as_rgb(folder: Path) -> None:
     Image.new("L", (4, 4), 7).save(folder / "train" / "b" / "1.png")
-    assert colours(load_in(folder, own(folder)).train)[-1] == (7, 7, 7)
+    assert colors(load_in(folder, own(folder)).train)[-1] == (7, 7, 7)
 
 
 def test_resized_by_means_of_all_the_pixels(folder: Path) -> None:
@@ -470,7 +470,7 @@ def test_what_is_no_folder_of_pictures(tmp_path: Path, spoil: Callable[[Path], o
 @pytest.mark.parametrize("dtype", [np.float32, np.uint16])
 def test_levels_that_eight_bits_hold_are_read_however_they_are_stored(folder: Path, dtype: type) -> None:
     levels(folder / "train" / "b" / "1.png", [200.0] * 4, dtype)
-    assert colours(load_in(folder, own(folder, Channels.gray)).train)[-1] == (200,)
+    assert colors(load_in(folder, own(folder, Channels.gray)).train)[-1] == (200,)
 
 
 # ---- drawn garments
@@ -540,7 +540,7 @@ def draw(path: Path, mode: str, shape: str, **options: Any) -> None:
     layers = Image.new("RGBA", (4, 4), (0, 0, 0, 0))
     for i in range(4):
         layers.putpixel((1, i) if shape == "column" else (i, 1), (0, 0, 0, 255))
-    if mode == "P":  # a palette with a transparent colour
+    if mode == "P":  # a palette with a transparent color
         layers = Image.new("P", (4, 4), 0)
         layers.putpalette([0, 0, 0, 0, 0, 0])
         for i in range(4):
@@ -571,13 +571,13 @@ def test_transparent_pictures_are_laid_on_white(tmp_path: Path, channels: Channe
 def test_an_alpha_channel_without_transparency_changes_nothing(folder: Path) -> None:
     Image.new("RGBA", (4, 4), (255, 0, 0, 255)).save(folder / "train" / "a" / "1.png")
     found = load_in(folder, own(folder))
-    assert colours(found.train)[0] == RED
+    assert colors(found.train)[0] == RED
     assert found.notes == []
 
 
 def test_half_transparent_pixels_are_mixed_with_white(folder: Path) -> None:
     Image.new("RGBA", (4, 4), (0, 0, 0, 51)).save(folder / "train" / "a" / "1.png")
-    assert colours(load_in(folder, own(folder)).train)[0] == (204, 204, 204)
+    assert colors(load_in(folder, own(folder)).train)[0] == (204, 204, 204)
 
 
 def test_white_on_transparent_is_noted(folder: Path) -> None:
@@ -612,11 +612,11 @@ def test_every_kind_of_opaque_picture_is_read(folder: Path, mode: str) -> None:
     suffix = {"CMYK": "tif", "YCbCr": "jpg"}.get(mode, "png")
     Image.new("RGB", (4, 4), WHITE).convert(mode).save(folder / "train" / "a" / f"0.{suffix}")
     found = load_in(folder, own(folder))
-    assert min(colours(found.train)[0]) >= 254
+    assert min(colors(found.train)[0]) >= 254
     assert found.notes == []
 
 
-def test_colours_of_16_bits_are_read_by_their_upper_bits(folder: Path) -> None:
+def test_colors_of_16_bits_are_read_by_their_upper_bits(folder: Path) -> None:
     """A PNG of one pixel with 16 bits a channel, written by hand since Pillow writes none."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
@@ -626,15 +626,15 @@ def test_colours_of_16_bits_are_read_by_their_upper_bits(folder: Path) -> None:
     row = b"\0" + struct.pack(">HHH", 0xC8FF, 0x0001, 0xFFFF)
     content = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(row)) + chunk(b"IEND", b"")
     (folder / "train" / "a" / "0.png").write_bytes(content)
-    assert colours(load_in(folder, own(folder)).train)[0] == (0xC8, 0, 255)
+    assert colors(load_in(folder, own(folder)).train)[0] == (0xC8, 0, 255)
 
 
 def test_frames_after_the_first_are_noted(folder: Path) -> None:
-    first, second = (Image.new("RGB", (4, 4), colour) for colour in (RED, BLUE))
+    first, second = (Image.new("RGB", (4, 4), color) for color in (RED, BLUE))
     first.save(folder / "train" / "a" / "0.gif", save_all=True, append_images=[second])
     first.save(folder / "train" / "a" / "0.tif", save_all=True, append_images=[second])
     found = load_in(folder, own(folder))
-    assert colours(found.train)[:2] == [RED, RED]
+    assert colors(found.train)[:2] == [RED, RED]
     assert found.notes == ["train: 2 of 6 pictures have several frames or pages: the first one is read"]
 
 

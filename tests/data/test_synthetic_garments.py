@@ -67,7 +67,7 @@ def test_shapes_and_balance(count: int) -> None:
 def test_the_order_is_shuffled(drawn: Drawn) -> None:
     _, labels_N = drawn
     same = (labels_N[1:] == labels_N[:-1]).mean()
-    assert 0.07 < same < 0.13  # one neighbour in ten, where labels in turn have none and sorted ones nearly all
+    assert 0.07 < same < 0.13  # one neighbor in ten, where labels in turn have none and sorted ones nearly all
 
 
 def test_no_picture_is_drawn_twice(drawn: Drawn) -> None:

@@ -88,7 +88,7 @@ def test_each_length_is_scored_alone_and_none_is_lost() -> None:
         compute_bleu_by_length(hypotheses, LINES, words[1:])
 
 
-def test_many_tokenised_lines_raise_no_warning() -> None:
+def test_many_tokenized_lines_raise_no_warning() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert compute_bleu(LINES * 10, LINES * 10, tokenize="none").score == pytest.approx(100)
@@ -127,16 +127,16 @@ def test_moses_is_undone() -> None:
     assert detokenize(["l&apos; homme va , « bien » ?"], "fr") == ["l'homme va, « bien » ?"]
 
 
-def test_detokenised_multi30k_is_the_published_text(real_data: Path) -> None:
+def test_detokenized_multi30k_is_the_published_text(real_data: Path) -> None:
     stem = real_data / "multi30k" / "test_2016_flickr"
-    tokenised = stem.with_name(stem.name + ".lc.norm.tok.de").read_text(encoding="utf-8").splitlines()
+    tokenized = stem.with_name(stem.name + ".lc.norm.tok.de").read_text(encoding="utf-8").splitlines()
     published = stem.with_name(stem.name + ".de").read_text(encoding="utf-8").splitlines()
-    found = compute_bleu(detokenize(tokenised, "de"), published, lowercase=True)
+    found = compute_bleu(detokenize(tokenized, "de"), published, lowercase=True)
     assert found.score == pytest.approx(99.93, abs=0.005)
-    assert compute_bleu(tokenised, tokenised, tokenize="none").reference_length == 12103
+    assert compute_bleu(tokenized, tokenized, tokenize="none").reference_length == 12103
 
 
-def test_tokenise_makes_what_published_tokenised_text_looks_like(real_data: Path) -> None:
+def test_tokenize_makes_what_published_tokenized_text_looks_like(real_data: Path) -> None:
     folder = real_data / "multi30k"
     raw = (folder / "val.en").read_text().splitlines()
     published = (folder / "val.lc.norm.tok.en").read_text().splitlines()

@@ -24,7 +24,7 @@ def accuracy_after(model: nn.Module, updates: int, lr: float, length: int = 6, s
 
     Six of ten words are a million sequences, of which training sees a few thousand: they cannot be learned by heart.
     """
-    optimiser, generator = torch.optim.Adam(model.parameters(), fused=True), torch.Generator().manual_seed(0)
+    optimizer, generator = torch.optim.Adam(model.parameters(), fused=True), torch.Generator().manual_seed(0)
 
     def losses(source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         hidden = model(source, target[:, :-1]).hidden.flatten(0, 1)
@@ -32,7 +32,7 @@ def accuracy_after(model: nn.Module, updates: int, lr: float, length: int = 6, s
         return loss, nll_N.view(size, -1).sum(1)
 
     for step in range(updates):
-        optimiser.param_groups[0]["lr"] = lr * min(1, (step + 1) / 30) * (1 - step / updates)
+        optimizer.param_groups[0]["lr"] = lr * min(1, (step + 1) / 30) * (1 - step / updates)
         source, target = reversed_words(size, length, generator)
         with collect_choices() as made:
             loss, nll_B = losses(source, target)
@@ -42,10 +42,10 @@ def accuracy_after(model: nn.Module, updates: int, lr: float, length: int = 6, s
             loss = loss + compute_choice_loss(made, nll_B, greedy_B)
         if nll_B.mean() < 0.1 * (length + 1):  # of sequences that it has not seen: there is no more to learn
             break
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         (loss / (size * (length + 1))).backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()
+        optimizer.step()
     model.eval()
     with torch.no_grad():
         source, target = reversed_words(200, length, generator)

@@ -67,14 +67,14 @@ def test_a_picture_is_judged_alone(build: Callable[[int, int], nn.Module]) -> No
 def test_overfits_one_batch(build: Callable[[int, int], nn.Module]) -> None:
     """Labels drawn at random: nothing but the pictures themselves tells them apart."""
     model, images_BCHW, labels_B = build(1, 28), torch.randn(16, 1, 28, 28), torch.randint(10, (16,))
-    optimiser = torch.optim.Adam(model.parameters(), lr=3e-3)
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
     for _ in range(40):
         loss = F.cross_entropy(model(images_BCHW).logits, labels_B)
         if loss.item() < 0.02:
             return
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
     pytest.fail(f"a loss of {loss.item():.3f} after 40 updates")
 
 

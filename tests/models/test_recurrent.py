@@ -218,22 +218,22 @@ def look_slowly(model: Recurrent, query: Tensor, memory: list[Tensor], place: in
     """Luong et al. 2015, equations 7 to 10; Bahdanau et al. 2015, appendix A.1.2."""
     source_attention = model.decoder.source_attention
     score, half = source_attention.attention.score, source_attention.window_size
-    centre = torch.tensor(float(place)).double()
+    center = torch.tensor(float(place)).double()
     if source_attention.window is Window.local_p:
         hidden = torch.tanh(source_attention.place_hidden.weight @ query)
-        centre = len(memory) * torch.sigmoid(source_attention.place.weight[0] @ hidden)
+        center = len(memory) * torch.sigmoid(source_attention.place.weight[0] @ hidden)
     numbers, near = [], []
     for s, key in enumerate(memory):
         if hasattr(score, "key"):
             numbers.append(score.score.weight[0] @ torch.tanh(score.query.weight @ query + score.key.weight @ key))
         else:
             numbers.append((score.weight.weight @ query if hasattr(score, "weight") else query) @ key)
-        near.append(source_attention.window is Window.all or abs(s - centre) <= half)
+        near.append(source_attention.window is Window.all or abs(s - center) <= half)
     total = sum(number.exp() for number, n in zip(numbers, near, strict=True) if n)
     context = torch.zeros_like(memory[0])
     for s, (number, key) in enumerate(zip(numbers, memory, strict=True)):
         if near[s]:
-            gaussian = torch.exp(-((s - centre) ** 2) / (2 * (half / 2) ** 2))
+            gaussian = torch.exp(-((s - center) ** 2) / (2 * (half / 2) ** 2))
             context = context + number.exp() / total * key * (gaussian if hasattr(source_attention, "place") else 1)
     return context
 

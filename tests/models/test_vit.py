@@ -194,7 +194,7 @@ def test_learns_which_patch_is_marked(score: Score, pool: Pool) -> None:
                   norm_placement=NormPlacement.pre, pool=pool),
         AttentionConfig(score=score), PositionConfig(kind=Position.learned), channels=1, image_size=12, classes=9,
     )  # fmt: skip
-    optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3, fused=True)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, fused=True)
 
     def draw(count: int) -> tuple[torch.Tensor, torch.Tensor]:
         labels, patches = torch.randint(9, (count,)), torch.randn(count, 16, 9)
@@ -206,9 +206,9 @@ def test_learns_which_patch_is_marked(score: Score, pool: Pool) -> None:
         loss = F.cross_entropy(model(images).logits, labels)
         if loss < 0.15:  # of pictures that it has not seen
             break
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
     images, labels = draw(500)
     right = (model(images).logits.argmax(1) == labels).float().mean()
     # Without a score there is only the mean of all patches: the ablation must fall behind.

@@ -43,7 +43,7 @@ def prefixed(**modules: dict[str, Tensor]) -> dict[str, Tensor]:
     return {f"{prefix}.{name}": value for prefix, state in modules.items() for name, value in state.items()}
 
 
-def randomised(module: nn.Module) -> nn.Module:
+def randomized(module: nn.Module) -> nn.Module:
     torch.manual_seed(0)
     for parameter in module.parameters():
         nn.init.normal_(parameter, std=0.5)
@@ -52,7 +52,7 @@ def randomised(module: nn.Module) -> nn.Module:
 
 @pytest.mark.parametrize("activation", Activation)
 def test_feed_forward_is_its_formula(activation: Activation) -> None:
-    module = randomised(FeedForward(D, FF, activation))
+    module = randomized(FeedForward(D, FF, activation))
     x = torch.randn(B, T, D, dtype=torch.double)
     inner = x @ module.input_projection.weight.T + module.input_projection.bias
     if activation is Activation.relu:
@@ -73,7 +73,7 @@ def test_every_activation_is_there() -> None:
 
 @pytest.mark.parametrize("norm", NormPlacement)
 def test_the_first_tokens_alone_are_what_they_were_among_all(norm: NormPlacement) -> None:
-    layer = randomised(EncoderLayer(config(norm_placement=norm), AttentionConfig(), PositionConfig()))
+    layer = randomized(EncoderLayer(config(norm_placement=norm), AttentionConfig(), PositionConfig()))
     x, real = torch.randn(B, T, D, dtype=torch.double), torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]]).bool()
     torch.testing.assert_close(layer(x, real, num_queries=2).context, layer(x, real).context[:, :2])
 
@@ -185,7 +185,7 @@ def test_deepnorm_makes_every_initialization_smaller(init: Init) -> None:
 @pytest.mark.parametrize("activation", [Activation.relu, Activation.gelu])
 @pytest.mark.parametrize("norm", [NormPlacement.post, NormPlacement.pre])
 def test_encoder_layer_equals_torch(norm: NormPlacement, activation: Activation) -> None:
-    ours = randomised(
+    ours = randomized(
         EncoderLayer(config(norm_placement=norm, activation=activation), AttentionConfig(), PositionConfig())
     )
     theirs = nn.TransformerEncoderLayer(
@@ -210,7 +210,7 @@ def test_encoder_layer_equals_torch(norm: NormPlacement, activation: Activation)
 @pytest.mark.parametrize("activation", [Activation.relu, Activation.gelu])
 @pytest.mark.parametrize("norm", [NormPlacement.post, NormPlacement.pre])
 def test_decoder_layer_equals_torch(norm: NormPlacement, activation: Activation) -> None:
-    ours = randomised(
+    ours = randomized(
         DecoderLayer(config(norm_placement=norm, activation=activation), AttentionConfig(), PositionConfig())
     )
     theirs = nn.TransformerDecoderLayer(

@@ -26,7 +26,7 @@ def build(name: Normalizer, temperature: float = 1.0) -> AttentionNormalizer:
     return build_normalizer(AttentionConfig(normalizer=name, gumbel_temperature=temperature))
 
 
-def test_every_normaliser_has_a_class() -> None:
+def test_every_normalizer_has_a_class() -> None:
     assert set(NORMALIZERS) == set(Normalizer)
 
 

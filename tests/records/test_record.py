@@ -126,7 +126,7 @@ def stored(**changes: Any) -> dict[str, Any]:
         (json.dumps(stored(schema_version=3)), "schema version 3, where this attnbench reads 1 and 2;"),
         (json.dumps({}), "schema version None, where this attnbench reads 1 and 2;"),
         ("[]", "schema version None"),
-        (json.dumps(stored(colour="red")), "no such field: colour; expected schema_version, run_id"),
+        (json.dumps(stored(color="red")), "no such field: color; expected schema_version, run_id"),
         (json.dumps({k: v for k, v in stored().items() if k != "seed"}), "the field seed is missing"),
         (
             json.dumps(stored(status="done")),

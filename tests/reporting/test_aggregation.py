@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from attnbench.records.record import Plan, Record, RecordError, Status
-from attnbench.reporting.aggregation import Quoted, Table, build_table
+from attnbench.reporting.aggregation import PublishedValue, Table, build_table
 from attnbench.reporting.keys import Best, RowKey
-from attnbench.reporting.layout import Column, Layout, Paper, Published, Source
+from attnbench.reporting.layout import Column, Layout, Paper, Publication, PublishedNumbers
 
 MakeRecord = Callable[..., Record]
 DEPTH = RowKey("model.depth", "layers")
@@ -83,19 +83,22 @@ def test_published_numbers_stand_beside_the_rows_they_belong_to(make_record: Mak
     records = [make_record({"model.depth": depth}) for depth in (2, 4)]
     paper = Paper(
         sources={
-            "unused": Source("U.", "u"),
-            "x": Source("X 2017, Table 1.", "more data"),
-            "y": Source("Y.", "z", comparable=False),
+            "unused": Publication("U.", "u"),
+            "x": Publication("X 2017, Table 1.", "more data"),
+            "y": Publication("Y.", "z", comparable=False),
         },
         numbers=[
-            Published("y", {"model.depth": 4}, {"metrics.test.bleu": 27.0}),
-            Published("x", {"model.depth": 4}, {"metrics.test.bleu": 26.4, "metrics.test.loss": 1.0}),
-            Published("x", {"model.depth": 6}, {"metrics.test.bleu": 27.3}),
+            PublishedNumbers("y", {"model.depth": 4}, {"metrics.test.bleu": 27.0}),
+            PublishedNumbers("x", {"model.depth": 4}, {"metrics.test.bleu": 26.4, "metrics.test.loss": 1.0}),
+            PublishedNumbers("x", {"model.depth": 6}, {"metrics.test.bleu": 27.3}),
         ],
     )
     columns = [Column("metrics.test.bleu"), Column("parameters.total")]
     table = table_of(records, Layout(rows=[DEPTH], columns=columns), paper)
-    assert [row.published[0] for row in table.rows] == [(), (Quoted("b", 27.0, None), Quoted("a", 26.4, 30.0 - 26.4))]
+    assert [row.published[0] for row in table.rows] == [
+        (),
+        (PublishedValue("b", 27.0, None), PublishedValue("a", 26.4, 30.0 - 26.4)),
+    ]
     assert (table.has_difference(0), table.has_difference(1)) == (True, False)
     assert (table.has_published(0), table.has_published(1)) == (True, False)
     assert table.marks == (
@@ -121,7 +124,7 @@ def test_what_a_reader_must_know_is_noted(make_record: MakeRecord) -> None:
 
 def test_a_filter_that_leaves_nothing_is_told(make_record: MakeRecord) -> None:
     with pytest.raises(RecordError, match=r"there: no run agrees with where: \{'model.depth': 3\}"):
-        table_of([make_record({"model.depth": 2})], Layout(where={"model.depth": 3}), where="there")
+        table_of([make_record({"model.depth": 2})], Layout(where={"model.depth": 3}), layout_path="there")
 
 
 def test_config_values_are_written_as_they_are_typed(make_record: MakeRecord) -> None:

@@ -11,19 +11,19 @@ import numpy as np
 import pytest
 
 from attnbench.records.record import Record, Status
-from attnbench.reporting.attention_figures import Atlas, draw_atlas
-from attnbench.reporting.drawing import style
-from attnbench.reporting.figure_registry import build_figure, draw
+from attnbench.reporting.attention_figures import AttentionFigure, draw_attention
+from attnbench.reporting.drawing import plotting_style
+from attnbench.reporting.figure_registry import build_figure, save_figure
 from attnbench.reporting.figure_specs import FigureKind, FigureLayout
 from attnbench.reporting.keys import RowKey
-from attnbench.reporting.runs import gather
+from attnbench.reporting.runs import collect_runs
 from attnbench.visualization.attention_maps import AttentionMap
 from attnbench.visualization.canvas import Canvas
 from attnbench.visualization.image_classification import PatchAttention
 
 MakeRecord = Callable[..., Record]
 CROSS = FigureLayout(
-    "atlas", FigureKind.atlas, "cross-0", group=[RowKey("model.norm_placement", "norm")], title="$ x_1 " * 40
+    "atlas", FigureKind.attention, "cross-0", group=[RowKey("model.norm_placement", "norm")], title="$ x_1 " * 40
 )
 
 
@@ -54,9 +54,9 @@ def keep(make_record: MakeRecord, tmp_path: Path) -> Callable[..., Record]:
     return made
 
 
-def atlas_of(records: list[Record], folder: Path, layout: FigureLayout = CROSS) -> Atlas:
-    atlas = build_figure(gather(records, None), layout, "here", folder)
-    assert isinstance(atlas, Atlas)
+def atlas_of(records: list[Record], folder: Path, layout: FigureLayout = CROSS) -> AttentionFigure:
+    atlas = build_figure(collect_runs(records, None), layout, "here", folder)
+    assert isinstance(atlas, AttentionFigure)
     return atlas
 
 
@@ -78,15 +78,15 @@ def test_tokens_of_every_layer_and_head_stand_side_by_side(
     for reason in ("One run each: seed 2.", "c: failed.", "d: cross-0 shows another example.", "e: no picture cross-0.",
                    "f: pictures that cannot be read (", "g: no pictures."):  # fmt: skip
         assert reason in said
-    with style():
-        sheet = draw_atlas(atlas)
+    with plotting_style():
+        sheet = draw_attention(atlas)
     for axes, one in zip(sheet.axes, shown.values(), strict=False):
         held = np.ma.filled(axes.images[0].get_array(), np.nan)
         assert held.shape == one.grid_size[::-1]
         np.testing.assert_array_equal(held[-2:, -3:], one.weights_LHQK[-1, -1])
         assert [label.get_text() for label in axes.get_xticklabels()][:3] == one.keys
-    found = [path.read_bytes() for path in draw(atlas, tmp_path)]
-    assert found == [path.read_bytes() for path in draw(atlas, tmp_path)]
+    found = [path.read_bytes() for path in save_figure(atlas, tmp_path)]
+    assert found == [path.read_bytes() for path in save_figure(atlas, tmp_path)]
 
 
 def test_patches_are_of_the_picture_that_the_first_run_shows(
@@ -101,8 +101,8 @@ def test_patches_are_of_the_picture_that_the_first_run_shows(
     monkeypatch.setattr(
         PatchAttention, "draw_heatmap", lambda self, page, *args: origins.append((self.name, page.origin))
     )
-    with style():
-        draw_atlas(atlas)
+    with plotting_style():
+        draw_attention(atlas)
     assert [name for name, _ in origins] == ["attention-0"] * 5 + ["attention-1"] * 5
     (left, top), (second, below) = sorted({origin for _, origin in origins})
     assert second - left >= patches(0, 0.5).extent[0], "side by side, and not over each other"

@@ -9,7 +9,7 @@ import pytest
 from attnbench.records.record import Record, RecordError, Status
 from attnbench.reporting.aggregation import Table, build_table
 from attnbench.reporting.keys import Best, RowKey
-from attnbench.reporting.layout import Bold, Column, Group, Layout, Paper, Published, Source
+from attnbench.reporting.layout import Bold, Column, Layout, Paper, Publication, PublishedNumbers, RowGroup
 
 MakeRecord = Callable[..., Record]
 BLEU = Column("metrics.test.bleu", best=Best.max, change=True)
@@ -32,7 +32,7 @@ def grid(make_record: MakeRecord, seeds: int = 1, gain: float = 1.0) -> list[Rec
 
 def table_of(records: list[Record], paper: Paper | None = None, **layout: Any) -> Table:
     fields: dict[str, Any] = {"rows": ROWS, "columns": [BLEU]} | layout
-    return build_table(records, None, Layout(**fields), paper or Paper(), title="demo", where="here")
+    return build_table(records, None, Layout(**fields), paper or Paper(), title="demo", layout_path="here")
 
 
 def test_each_row_has_the_baseline_that_is_like_it_otherwise(make_record: MakeRecord) -> None:
@@ -52,18 +52,18 @@ def test_one_baseline_is_everybody_s(make_record: MakeRecord) -> None:
 
 def test_a_baseline_that_is_not_there_is_told(make_record: MakeRecord) -> None:
     table = table_of(
-        grid(make_record), baseline={"model.norm_placement": "none"}, groups=[Group("(A)", ["model.norm_placement"])]
+        grid(make_record), baseline={"model.norm_placement": "none"}, groups=[RowGroup("(A)", ["model.norm_placement"])]
     )
     assert "Nothing is compared: no row has model.norm_placement=none, the baseline, beside others." in table.notes
-    assert [row.shown for row in table.rows] == [row.labels for row in table.rows]
+    assert [row.printed_labels for row in table.rows] == [row.labels for row in table.rows]
     with pytest.raises(RecordError, match=r"^here: no run has the config key model\.nrm; did you mean model\.norm"):
         table_of(grid(make_record), baseline={"model.nrm": "post"})
 
 
 def test_groups_stand_as_the_layout_says_with_what_differs_alone(make_record: MakeRecord) -> None:
-    groups = [Group("(A)", ["model.norm_placement"]), Group("(B)", ["model.depth"])]
+    groups = [RowGroup("(A)", ["model.norm_placement"]), RowGroup("(B)", ["model.depth"])]
     table = table_of(grid(make_record), baseline={"model.norm_placement": "post", "model.depth": 4}, groups=groups)
-    assert [(row.group, row.shown) for row in table.rows] == [
+    assert [(row.group, row.printed_labels) for row in table.rows] == [
         ("", ("4", "post")),
         ("(A)", ("", "pre")),
         ("(B)", ("2", "")),
@@ -74,10 +74,10 @@ def test_groups_stand_as_the_layout_says_with_what_differs_alone(make_record: Ma
 
 def test_a_published_change_is_from_the_same_source_s_own_baseline(make_record: MakeRecord) -> None:
     numbers = [
-        Published(source, {"model.norm_placement": norm}, {"metrics.test.bleu": value})
+        PublishedNumbers(source, {"model.norm_placement": norm}, {"metrics.test.bleu": value})
         for source, norm, value in (("x", "post", 20.0), ("x", "pre", 21.5), ("y", "pre", 40.0))
     ]
-    paper = Paper({"x": Source("X.", "p"), "y": Source("Y.", "p")}, numbers)
+    paper = Paper({"x": Publication("X.", "p"), "y": Publication("Y.", "p")}, numbers)
     rows = table_of(grid(make_record), paper, baseline={"model.norm_placement": "post"}).rows
     assert [quoted.change for quoted in rows[1].published[0]] == [1.5, None]
     assert [quoted.change for quoted in rows[0].published[0]] == [None]

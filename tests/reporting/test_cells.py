@@ -6,16 +6,16 @@ from collections.abc import Callable
 import pytest
 
 from attnbench.records.record import Plan, Record, Status
-from attnbench.reporting.cells import Cell, build_cell, number_text
+from attnbench.reporting.cells import Cell, build_cell, format_number
 from attnbench.reporting.layout import Column
-from attnbench.reporting.runs import gather
+from attnbench.reporting.runs import collect_runs
 
 MakeRecord = Callable[..., Record]
 BLEU = Column("metrics.test.bleu")
 
 
 def cell_of(records: list[Record], column: Column = BLEU, plan: Plan | None = None) -> Cell:
-    return build_cell(gather(records, plan), column)
+    return build_cell(collect_runs(records, plan), column)
 
 
 def test_a_mean_comes_with_its_spread_and_n(make_record: MakeRecord) -> None:
@@ -96,7 +96,7 @@ def test_words_are_shown_as_they_are(make_record: MakeRecord) -> None:
     ],
 )
 def test_numbers_are_written_as_the_column_says(value: float, column: Column, text: str) -> None:
-    assert number_text(value, column) == text
+    assert format_number(value, column) == text
 
 
 @pytest.mark.parametrize(

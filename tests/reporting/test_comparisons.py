@@ -9,8 +9,8 @@ import pytest
 
 from attnbench.metrics.text import compute_bleu, detokenize
 from attnbench.records.record import Record, RecordError, write_record
-from attnbench.reporting.statistics import TextTest, holm, mcnemar, text_test
-from attnbench.reporting.tables import Source, read_source
+from attnbench.reporting.statistics import OutputTest, correct_with_holm, mcnemar_test, paired_output_test
+from attnbench.reporting.tables import SweepResults, read_sweep_results
 from attnbench.table import main
 from attnbench.tasks import results
 
@@ -24,10 +24,10 @@ baseline: {model.norm_placement: post}
 WORDS = ["ein", "mann", "und", "eine", "frau", ",", "die", "lesen", "im", "park", "."]
 
 
-def source_of(folder: Path, metric: str = "metrics.test.bleu") -> Source:
+def source_of(folder: Path, metric: str = "metrics.test.bleu") -> SweepResults:
     (folder / "exp" / "demo").mkdir(parents=True, exist_ok=True)
     (folder / "exp" / "demo" / "table.yaml").write_text(LAYOUT.replace("METRIC", metric))
-    return read_source(folder / "demo", folder / "exp")
+    return read_sweep_results(folder / "demo", folder / "exp")
 
 
 def keep(record: Record, folder: Path, **texts: list[str]) -> None:
@@ -40,27 +40,27 @@ def keep(record: Record, folder: Path, **texts: list[str]) -> None:
 
 
 def translations(right: float, seed: int) -> tuple[list[str], list[str]]:
-    """Tokenised references and translations of them."""
+    """Tokenized references and translations of them."""
     text, noise = random.Random(0), random.Random(seed)
     references = [" ".join(text.choices(WORDS, k=9)) for _ in range(50)]
     said = [" ".join(w if noise.random() < right else noise.choice(WORDS) for w in r.split()) for r in references]
     return references, said
 
 
-def columns_of(source: Source) -> dict[str, list[str]]:
-    table = source.comparisons()
+def columns_of(source: SweepResults) -> dict[str, list[str]]:
+    table = source.build_comparisons()
     return {column.key: [row.cells[at].value for row in table.rows] for at, column in enumerate(table.columns)}
 
 
 def leave_translations(make_record: MakeRecord, folder: Path, norm: str, right: float, seed: int) -> list[str]:
-    """A run of tokenised text, scored as ordinary text; returns its ordinary hypotheses."""
+    """A run of tokenized text, scored as ordinary text; returns its ordinary hypotheses."""
     references, said = translations(right, seed * 100 + len(norm))
     plain, meant = detokenize(said, "de"), detokenize(references, "de")
     found = compute_bleu(plain, meant)
     test = {"bleu": found.score, "bleu_signature": found.signature}
     record = make_record({"model.norm_placement": norm}, seed=seed, metrics={"final": {}, "best": {}, "test": test})
-    keep(record, folder, hypothesis=said, reference=references, detokenised_hypothesis=plain,
-         detokenised_reference=meant)  # fmt: skip
+    keep(record, folder, hypothesis=said, reference=references, detokenized_hypothesis=plain,
+         detokenized_reference=meant)  # fmt: skip
     return plain
 
 
@@ -73,7 +73,10 @@ def test_outputs_are_tested_by_sacrebleu_in_the_form_that_is_scored(make_record:
     meant = detokenize(translations(0, 0)[0], "de")
     signature = compute_bleu(meant, meant).signature
     expected = [
-        max(text_test(said[norm, s], said["post", s], meant, signature, TextTest.bootstrap)[1] for s in (1, 2))
+        max(
+            paired_output_test(said[norm, s], said["post", s], meant, signature, OutputTest.bootstrap)[1]
+            for s in (1, 2)
+        )
         for norm in ("none", "pre")
     ]
     found = columns_of(source_of(tmp_path))
@@ -82,7 +85,7 @@ def test_outputs_are_tested_by_sacrebleu_in_the_form_that_is_scored(make_record:
         for norm in ("none", "pre")
     ]
     # Seeds that disagree are a comparison that was made: it counts in the correction as p = 1.
-    counted = holm([p if len(sign) == 1 else 1.0 for p, sign in zip(expected, signs, strict=True)])
+    counted = correct_with_holm([p if len(sign) == 1 else 1.0 for p, sign in zip(expected, signs, strict=True)])
     assert found["p_bootstrap"] == [
         f"{p:.4f}" if len(sign) == 1 else "seeds disagree" for p, sign in zip(counted, signs, strict=True)
     ]
@@ -105,7 +108,7 @@ def test_characters_that_split_lines_elsewhere_do_not_split_outputs(make_record:
         )
     found_columns = columns_of(source_of(tmp_path))
     assert float(found_columns["p_bootstrap"][0]) <= 1
-    assert float(found_columns["p_randomisation"][0]) <= 1
+    assert float(found_columns["p_randomization"][0]) <= 1
 
 
 def test_classifications_are_tested_by_mcnemar(make_record: MakeRecord, tmp_path: Path) -> None:
@@ -121,7 +124,7 @@ def test_classifications_are_tested_by_mcnemar(make_record: MakeRecord, tmp_path
     assert found == {
         "difference": ["+18.33"],
         "p_seeds": ["n=1 tells nothing"],
-        "p_mcnemar": [f"{mcnemar(*right):.4f}"],
+        "p_mcnemar": [f"{mcnemar_test(*right):.4f}"],
     }
 
 
@@ -172,7 +175,7 @@ def test_nothing_to_compare_is_one_sentence(
     source = source_of(tmp_path)
     source.layout.columns.clear()
     with pytest.raises(RecordError, match=r"no row has model\.norm_placement=post"):
-        source.comparisons()
+        source.build_comparisons()
 
 
 def test_the_door_prints_and_writes_comparisons_effects_and_traces(
@@ -188,7 +191,7 @@ def test_the_door_prints_and_writes_comparisons_effects_and_traces(
     assert main(["--all", *command[1:]]) == 0
     assert capsys.readouterr().out == (tmp_path / "demo" / "table.md").read_text(encoding="utf-8")
     with pytest.raises(RecordError, match="no records"):
-        read_source(tmp_path / "nothing", tmp_path)
+        read_sweep_results(tmp_path / "nothing", tmp_path)
     assert main(["--all", "--output", str(tmp_path / "nothing")]) == 2
     assert main([]) == 2
     assert "expected a sweep's name, or --all" in capsys.readouterr().err

@@ -17,10 +17,10 @@ from attnbench.metrics.text import compute_bleu
 from attnbench.records import history
 from attnbench.records.record import RECORD_FILE, Record, RecordError
 from attnbench.reporting import comparisons, page
-from attnbench.reporting.exports import trace
+from attnbench.reporting.exports import format_trace
 from attnbench.reporting.formats import FORMATS
 from attnbench.reporting.runs import GROUPS
-from attnbench.reporting.tables import load_table, read_source
+from attnbench.reporting.tables import load_table, read_sweep_results
 
 from .pages import add_attention, add_histories
 from .records import make_records
@@ -36,8 +36,8 @@ figures:
   - {name: bins, kind: bins, y: metrics.test.by_source_words.*.bleu, group: [model.num_heads]}
   - {name: lines, kind: lines, y: metrics.test.bleu, x: model.num_heads}
   - {name: cost, kind: pareto, y: metrics.test.bleu, x: parameters.total}
-  - {name: heat, kind: heat, y: metrics.test.bleu, x: model.num_heads, group: [model.depth]}
-  - {name: atlas, kind: atlas, y: cross-0}
+  - {name: heat, kind: heatmap, y: metrics.test.bleu, x: model.num_heads, group: [model.depth]}
+  - {name: atlas, kind: attention, y: cross-0}
 """
 VALUES = [None, [], {}, True, -1, 10**400, 1e308, "", "NaN", "\ud800", [[1], {"a": 2}], {"a": {"b": []}}, "x" * 5000]
 DEEP = "[" * 100_000
@@ -57,10 +57,10 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Record]]
 
 def show(folder: Path) -> str:
     """Make all that tables and the page show, but for drawings; the Markdown and the page's notes."""
-    source = read_source(folder / "demo", folder / "exp")
-    table = source.table()
-    texts = [render(table) for _, render in FORMATS.values()] + [trace(table)]
-    texts += [FORMATS["json"][1](source.comparisons()), FORMATS["json"][1](source.effects())]
+    source = read_sweep_results(folder / "demo", folder / "exp")
+    table = source.build_table()
+    texts = [render(table) for _, render in FORMATS.values()] + [format_trace(table)]
+    texts += [FORMATS["json"][1](source.build_comparisons()), FORMATS["json"][1](source.build_effects())]
     written = page.write_page([folder / "demo"], folder / "exp", folder / "page.html")
     for text in texts:
         text.encode("utf-8")
@@ -128,9 +128,9 @@ def test_mutated_files_never_stop_a_table_or_a_page(
     sweep: tuple[Path, list[Record]], monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     folder, _ = sweep
-    monkeypatch.setattr(comparisons, "text_test", quick_test)
+    monkeypatch.setattr(comparisons, "paired_output_test", quick_test)
     # Without plotly, which takes half a second to pack.
-    monkeypatch.setattr(page, "_page", lambda content, lines: page.pack_json(content) + "".join(lines))
+    monkeypatch.setattr(page, "_fill_template", lambda content, lines: page.pack_json(content) + "".join(lines))
     rng = random.Random(seed)
     whole = show(folder)
     left = [path for path in sorted((folder / "demo").rglob("*")) if path.is_file() and path.name != "plan.json"]
@@ -201,7 +201,7 @@ def assert_left_out(folder: Path, record: Record, text: str, sentence: str) -> N
     before = path.read_bytes()
     path.write_text(text)
     try:
-        table = read_source(folder / "demo", folder / "exp").table()
+        table = read_sweep_results(folder / "demo", folder / "exp").build_table()
         written = page.write_page([folder / "demo"], folder / "exp", folder / "page.html")
     finally:
         path.write_bytes(before)
@@ -254,7 +254,7 @@ def test_one_invalid_byte_in_outputs_costs_a_character_of_the_page(sweep: tuple[
     path.write_bytes(b"\xff" + before)
     try:
         found = page.read_outputs(path.parents[1])["hypothesis"]
-        p = json.loads(FORMATS["json"][1](read_source(folder / "demo", folder / "exp").comparisons()))
+        p = json.loads(FORMATS["json"][1](read_sweep_results(folder / "demo", folder / "exp").build_comparisons()))
     finally:
         path.write_bytes(before)
     assert found[0] == "\N{REPLACEMENT CHARACTER}" + before.decode().split("\n")[0]

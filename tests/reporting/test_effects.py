@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from attnbench.records.record import Record, RecordError, Status
-from attnbench.reporting.aggregation import Table, sort_runs
-from attnbench.reporting.effects import effects
+from attnbench.reporting.aggregation import Table, group_runs
+from attnbench.reporting.effects import build_effects_table
 from attnbench.reporting.keys import Best, RowKey
 from attnbench.reporting.layout import Column, Layout
 
@@ -32,7 +32,7 @@ def records(make_record: MakeRecord) -> list[Record]:
 
 
 def table_of(found: list[Record], layout: Layout = LAYOUT) -> Table:
-    return effects(sort_runs(found, None, layout, "here"), "here", "demo")
+    return build_effects_table(group_runs(found, None, layout, "here"), "here", "demo")
 
 
 def numbers(table: Table, factor: str) -> dict[str, tuple[float, float, str]]:

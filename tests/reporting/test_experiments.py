@@ -39,7 +39,7 @@ def test_each_variation_stands_in_its_group_beside_the_published_change() -> Non
         ("", 1), ("(A)", 4), ("(B)", 2), ("(C)", 6), ("(D)", 4), ("(E)", 1),
     ]  # fmt: skip
     for row in table.rows[1:]:
-        assert sum(map(bool, row.shown)) == 1, "what differs, and nothing else"
+        assert sum(map(bool, row.printed_labels)) == 1, "what differs, and nothing else"
         (bleu,) = row.published[1]
         assert bleu.change == pytest.approx(bleu.value - 25.8)
         assert bleu.difference is None, "another data set"

@@ -19,30 +19,30 @@ from matplotlib.text import Text
 
 from attnbench.records.history import append_entry
 from attnbench.records.record import Record, RecordError, Status
-from attnbench.reporting.drawing import style, wrapped
-from attnbench.reporting.figure_registry import KINDS, build_figure, draw
+from attnbench.reporting.drawing import plotting_style, wrap_text
+from attnbench.reporting.figure_registry import FIGURE_TYPES, build_figure, save_figure
 from attnbench.reporting.figure_specs import FigureKind, FigureLayout
-from attnbench.reporting.figures import Plot, curve_of, pareto_front
+from attnbench.reporting.figures import Plot, extract_curve, find_pareto_front
 from attnbench.reporting.keys import Best, RowKey
-from attnbench.reporting.runs import gather
+from attnbench.reporting.runs import collect_runs
 
 MakeRecord = Callable[..., Record]
 DEPTH = RowKey("model.depth", "layers")
 NORM = RowKey("model.norm_placement", "norm")
 LOSS = FigureLayout("f", FigureKind.curves, "train/loss", "update", [NORM])
-HEAT = FigureLayout("f", FigureKind.heat, "metrics.test.bleu", "model.depth", [NORM])
+HEAT = FigureLayout("f", FigureKind.heatmap, "metrics.test.bleu", "model.depth", [NORM])
 COST = FigureLayout("f", FigureKind.pareto, "metrics.test.bleu", "parameters.total", [NORM])
 
 
 def build(records: list[Record], layout: FigureLayout, folder: Path | None = None) -> Plot:
-    figure = build_figure(gather(records, None), layout, "here", folder)
+    figure = build_figure(collect_runs(records, None), layout, "here", folder)
     assert isinstance(figure, Plot)
     return figure
 
 
 def sheet_of(figure: Plot) -> tuple[Sheet, Axes]:
-    with style():
-        sheet = KINDS[figure.layout.kind].draw(figure)
+    with plotting_style():
+        sheet = FIGURE_TYPES[figure.layout.kind].draw(figure)
     return sheet, sheet.axes[0]
 
 
@@ -77,7 +77,7 @@ def test_a_curve_and_its_band_are_mean_and_spread_over_seeds(make_record: MakeRe
 def test_curves_over_time_stand_where_their_seeds_were_on_average(make_record: MakeRecord, tmp_path: Path) -> None:
     records = trained(make_record, tmp_path, [5.0, 3.0], [3.0, 1.0])
     figure = build(records, FigureLayout("f", FigureKind.curves, "train/loss", "seconds"), tmp_path)
-    assert [point.at for point in figure.lines[0].points] == [15.0, 30.0]
+    assert [point.x for point in figure.lines[0].points] == [15.0, 30.0]
     assert figure.notes[-1] == "Seeds are averaged at the same updates, in seconds as well."
 
 
@@ -95,7 +95,7 @@ def test_what_has_no_curve_says_why(make_record: MakeRecord, tmp_path: Path) -> 
     assert len(axes.lines) == 1
     assert not axes.collections, "one seed has no band"
     nothing = build(records, FigureLayout("f", FigureKind.curves, "val/chrf", "update"), tmp_path)
-    assert nothing.empty
+    assert nothing.is_empty
     assert "pre: 1 no val/chrf in its history." in nothing.notes
     flops = build(records, FigureLayout("f", FigureKind.curves, "train/loss", "flops"), tmp_path)
     assert "pre: 1 no flops in its history." in flops.notes
@@ -105,9 +105,9 @@ def test_smoothing_is_a_mean_of_what_came_before_and_none_by_default() -> None:
     nan = float("nan")
     values = [(1, 9.0), (2, 3.0), (2, 5.0), (3, nan), (4, 1.0), (5, 3.0)]
     entries = [{"update": float(update), "m": value} for update, value in values] + [{"update": 6.0}]
-    plain = curve_of(entries, "update", "m", 1)
+    plain = extract_curve(entries, "update", "m", 1)
     assert [plain[update][1] for update in (1, 2, 4, 5)] == [9.0, 5.0, 1.0, 3.0]
-    smooth = curve_of(entries, "update", "m", 3)
+    smooth = extract_curve(entries, "update", "m", 3)
     np.testing.assert_allclose([smooth[update][1] for update in range(1, 6)], [9.0, 7.0, nan, 5.0, 3.0])
 
 
@@ -123,7 +123,7 @@ def test_the_front_is_what_brute_force_finds(best_x: Best, best_y: Best) -> None
         numbers = random.Random(seed)
         points = [(float(numbers.randrange(8)), float(numbers.randrange(8))) for _ in range(numbers.randrange(1, 25))]
         expected = {p for p in points if not any(is_beaten(p, other, best_x, best_y) for other in points)}
-        front = pareto_front(points, best_x, best_y)
+        front = find_pareto_front(points, best_x, best_y)
         assert len(front) == len(expected)
         assert set(front) == expected
 
@@ -218,7 +218,7 @@ def bounds(sheet: Sheet) -> Iterator[tuple[str, Any]]:
         FigureLayout("f", FigureKind.lines, HEAT.y, "model.depth", [NORM], {}, LONG, LONG, LONG),
         FigureLayout("f", FigureKind.curves, "train/loss", "update", [NORM], {}, LONG, LONG, LONG, log=True),
         FigureLayout("f", FigureKind.pareto, HEAT.y, "config.model.depth", [NORM], {}, LONG, LONG, LONG, log=True),
-        FigureLayout("f", FigureKind.heat, HEAT.y, "model.name", [NORM], {}, LONG, LONG, LONG),
+        FigureLayout("f", FigureKind.heatmap, HEAT.y, "model.name", [NORM], {}, LONG, LONG, LONG),
     ],
     ids=lambda layout: layout.kind.name,
 )
@@ -245,13 +245,13 @@ def test_labels_stay_on_the_sheet_and_off_the_axes(
 
 @pytest.mark.parametrize(("width", "lines"), [(26, 1), (26, 3), (13, 2)])
 def test_long_labels_keep_the_end_that_tells_them_apart(width: int, lines: int) -> None:
-    shown = [wrapped(f"{LONG}, depth {depth}", width, lines) for depth in (1, 2)]
+    shown = [wrap_text(f"{LONG}, depth {depth}", width, lines) for depth in (1, 2)]
     for text in shown:
         assert text.startswith("a very")
         assert all(len(line) <= width for line in text.split("\n"))
         assert text.count("\n") < lines
     assert shown[0] != shown[1]
-    assert wrapped("a  label\n$x$", 26) == "a label $x$"
+    assert wrap_text("a  label\n$x$", 26) == "a label $x$"
 
 
 def test_a_sweep_with_holes_and_failures_is_drawn_in_every_kind_and_twice_the_same(
@@ -266,15 +266,15 @@ def test_a_sweep_with_holes_and_failures_is_drawn_in_every_kind_and_twice_the_sa
     keys = [RowKey("attention.score"), NORM]
     for layout in (
         FigureLayout("curves", FigureKind.curves, "train/loss", "update", keys),
-        FigureLayout("heat", FigureKind.heat, HEAT.y, "model.depth", keys),
+        FigureLayout("heat", FigureKind.heatmap, HEAT.y, "model.depth", keys),
         FigureLayout("pareto", FigureKind.pareto, HEAT.y, COST.x, keys, log=True),
     ):
         figure = build(records, layout, tmp_path)
         assert repr(build(records[::-1], layout, tmp_path)) == repr(figure)
         assert any("not finite" in said for said in figure.notes) or layout.kind is FigureKind.curves
-    found = [path.read_bytes() for path in draw(figure, tmp_path)]
+    found = [path.read_bytes() for path in save_figure(figure, tmp_path)]
     assert [part[:4] for part in found] == [b"%PDF", b"\x89PNG"]
-    assert found == [path.read_bytes() for path in draw(figure, tmp_path)]
+    assert found == [path.read_bytes() for path in save_figure(figure, tmp_path)]
 
 
 def test_a_logarithm_of_nothing_is_refused(make_record: MakeRecord) -> None:

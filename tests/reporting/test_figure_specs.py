@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 
 from attnbench.records.record import RecordError
-from attnbench.reporting.figure_registry import KINDS
+from attnbench.reporting.figure_registry import FIGURE_TYPES
 from attnbench.reporting.figure_specs import FigureKind
 from attnbench.reporting.layout import read_layout
 
 
 def test_every_kind_can_be_made() -> None:
-    assert set(KINDS) == set(FigureKind)
+    assert set(FIGURE_TYPES) == set(FigureKind)
 
 
 @pytest.mark.parametrize(
@@ -27,10 +27,10 @@ def test_every_kind_can_be_made() -> None:
         ("name: a, kind: curves, y: val/bleu, x: update, smooth: 0", "a: smooth: given 0, expected 1 "),
         ("name: a, kind: pareto, y: seed, x: model.depth", "a: x: model.depth: expected a path that begins with"),
         (
-            "name: a, kind: atlas, y: metrics.test",
+            "name: a, kind: attention, y: metrics.test",
             "a: y: given metrics.test, expected a picture.s name, such",
         ),
-        ("name: a, kind: heat, y: seed, x: seed", "a: group: given none, and kind heat expects config keys"),
+        ("name: a, kind: heatmap, y: seed, x: seed", "a: group: given none, and kind heatmap expects config keys"),
         ("name: a, kind: lines, y: seed, x: seed, smooth: 5", "smooth: given 5, and kind lines has none: curves has"),
         ("name: a, kind: lines, y: seed, x: seed, best: min", "best: given min, and kind lines has none: pareto has"),
         ("name: a, kind: bins, y: seed.*, min_count: 0", r"a: min_count: given 0, expected 1 \(no bins are merged\)"),

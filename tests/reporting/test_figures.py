@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from attnbench.records.record import Record, RecordError, Status, write_record
-from attnbench.reporting.figure_registry import build_figure, draw
+from attnbench.reporting.figure_registry import build_figure, save_figure
 from attnbench.reporting.figure_specs import FigureKind, FigureLayout
 from attnbench.reporting.figures import Plot
 from attnbench.reporting.keys import RowKey
-from attnbench.reporting.runs import gather
+from attnbench.reporting.runs import collect_runs
 from attnbench.reporting.tables import write_tables
 from attnbench.table import main
 
@@ -26,7 +26,7 @@ DEPTHS = FigureLayout(
 
 
 def build(records: list[Record], layout: FigureLayout) -> Plot:
-    figure = build_figure(gather(records, None), layout, "here")
+    figure = build_figure(collect_runs(records, None), layout, "here")
     assert isinstance(figure, Plot)
     return figure
 
@@ -61,7 +61,7 @@ def test_bins_stand_by_length_with_their_sentences_and_are_averaged_as_cells_are
     assert "post at 11-15: 1 not finite." in figure.notes
 
 
-def test_small_bins_are_merged_with_their_neighbours_in_all_runs_alike(make_record: MakeRecord) -> None:
+def test_small_bins_are_merged_with_their_neighbors_in_all_runs_alike(make_record: MakeRecord) -> None:
     bins = {
         "pre": {"_1_5": (34.0, 2), "_6_10": (24.0, 285), "_11_15": (20.0, 40), "_16_20": (14.0, 12), "_21+": (23.0, 3)},
         "post": {"_1_5": (10.0, 3), "_6_10": (20.0, 284), "_11_15": (30.0, 40), "_16_20": (40.0, 15)},
@@ -74,7 +74,7 @@ def test_small_bins_are_merged_with_their_neighbours_in_all_runs_alike(make_reco
         "pre": [pytest.approx((2 * 34 + 285 * 24) / 287), pytest.approx((40 * 20 + 12 * 14 + 3 * 23) / 55)],
     }
     assert figure.notes[-1] == (
-        "Bins of fewer than 30 sentences are merged with their neighbours: 1-10 of 1-5 (2 to 3), 6-10 (284 to 285); "
+        "Bins of fewer than 30 sentences are merged with their neighbors: 1-10 of 1-5 (2 to 3), 6-10 (284 to 285); "
         "11+ of 11-15 (40), 16-20 (12 to 15), 21+ (3). The number of a merged bin is the mean of its bins' numbers, "
         "weighted by their sentences."
     )
@@ -98,7 +98,7 @@ def test_a_key_of_numbers_is_an_axis_of_numbers_and_what_differs_is_a_line(make_
     figure = build(records, DEPTHS)
     assert figure.ticks == ((2.0, "2"), (12.0, "12"))
     assert means(figure) == {"post": [2.0, 12.0], "pre": [2.0, 12.0]}
-    assert [point.at for point in figure.lines[0].points] == [2.0, 12.0]
+    assert [point.x for point in figure.lines[0].points] == [2.0, 12.0]
     more = [make_record({"model.depth": 2, "model.norm_placement": "pre", "optim.lr": lr}) for lr in (0.1, 0.2)]
     assert list(means(build(more, DEPTHS))) == [
         "model.norm_placement pre, optim.lr 0.1",
@@ -137,7 +137,7 @@ AWKWARD = {
 @pytest.mark.parametrize("case", AWKWARD)
 def test_nothing_breaks_the_drawing(make_record: MakeRecord, tmp_path: Path, case: str) -> None:
     layout = FigureLayout("f", FigureKind.lines, DEPTHS.y, DEPTHS.x, DEPTHS.group, LONG, LONG, LONG, log=case == "many")
-    paths = draw(build([make_record(flat, **given) for flat, given in AWKWARD[case]], layout), tmp_path)
+    paths = save_figure(build([make_record(flat, **given) for flat, given in AWKWARD[case]], layout), tmp_path)
     assert [path.name for path in paths] == ["f.pdf", "f.png"]
     assert [path.read_bytes()[:4] for path in paths] == [b"%PDF", b"\x89PNG"]
 

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from attnbench.reporting.aggregation import Quoted, Row, Table
+from attnbench.reporting.aggregation import PublishedValue, Row, Table
 from attnbench.reporting.cells import Cell
-from attnbench.reporting.exports import csv_text, json_text, trace
-from attnbench.reporting.formats import FORMATS, latex, markdown
-from attnbench.reporting.html_tables import html
+from attnbench.reporting.exports import format_csv, format_json, format_trace
+from attnbench.reporting.formats import FORMATS, format_latex, format_markdown
+from attnbench.reporting.html_tables import format_html
 from attnbench.reporting.keys import RowKey
 from attnbench.reporting.layout import Column
 from attnbench.reporting.runs import ABSENT
@@ -36,7 +36,7 @@ TABLE = Table(
                 Cell(Summary(31.25, 0.5, 3), "31.25", "± 0.50 (n=3)", "", ("b", "a", "c"), best=True),
                 Cell(Summary(1200000.0, 0.0, 3), "1.2", "", "", ("b", "a", "c")),
             ),
-            ((Quoted("a", 30.0, 1.25),), ()),
+            ((PublishedValue("a", 30.0, 1.25),), ()),
         ),
         Row(
             ("a|b <x> #1",),
@@ -50,7 +50,7 @@ TABLE = Table(
 
 
 def test_markdown() -> None:
-    assert markdown(TABLE) == (
+    assert format_markdown(TABLE) == (
         "## Norm & depth: 100 %\n"
         "\n"
         "| norm           |                   BLEU |   BLEU, published |   ours less published |   size (10^6) |\n"
@@ -64,7 +64,7 @@ def test_markdown() -> None:
 
 
 def test_latex_is_booktabs_and_escaped() -> None:
-    text = latex(TABLE)
+    text = format_latex(TABLE)
     lines = [" ".join(line.split()) for line in text.splitlines()]
     assert r"\caption{Norm \& depth: 100 \%}\smallskip" in lines
     first = lines.index(r"\begin{tabular}{lrrrr}")
@@ -86,12 +86,12 @@ def test_latex_is_booktabs_and_escaped() -> None:
 
 def test_no_latex_row_is_taken_for_an_argument_of_a_line_break() -> None:
     rows = tuple(dataclasses.replace(TABLE.rows[1], labels=(label,)) for label in ("[1, 2]", "*"))
-    text = latex(dataclasses.replace(TABLE, rows=rows))
+    text = format_latex(dataclasses.replace(TABLE, rows=rows))
     assert not re.search(r"\\\\\s*[\[*]", text)
 
 
 def test_csv_has_full_numbers_and_where_they_come_from() -> None:
-    first, second = csv.DictReader(io.StringIO(csv_text(TABLE)))
+    first, second = csv.DictReader(io.StringIO(format_csv(TABLE)))
     assert first == {
         "model.norm_placement": "pre_norm",
         "metrics.test.bleu": "31.25",
@@ -112,7 +112,7 @@ def test_csv_has_full_numbers_and_where_they_come_from() -> None:
 
 
 def test_html_escapes_and_tells_the_runs_of_a_cell() -> None:
-    text = html(TABLE)
+    text = format_html(TABLE)
     assert '<td class="right" title="runs: b a c"><b>31.25</b> ± 0.50 (n=3)</td>' in text
     assert '<td class="left">a|b &lt;x&gt; #1</td><td class="right" title="runs: none; 1 failed">failed</td>' in text
     assert "<title>Norm &amp; depth: 100 %</title>" in text
@@ -120,7 +120,7 @@ def test_html_escapes_and_tells_the_runs_of_a_cell() -> None:
 
 
 def test_json_has_all_that_the_table_holds() -> None:
-    first, second = json.loads(json_text(TABLE))["rows"]
+    first, second = json.loads(format_json(TABLE))["rows"]
     assert first["labels"] == {"model.norm_placement": "pre_norm"}
     bleu = first["cells"]["metrics.test.bleu"]
     assert (bleu["summary"]["mean"], bleu["run_ids"], bleu["published"][0]["value"]) == (31.25, ["b", "a", "c"], 30.0)
@@ -128,7 +128,7 @@ def test_json_has_all_that_the_table_holds() -> None:
 
 
 def test_every_number_can_be_traced_to_its_runs() -> None:
-    assert trace(TABLE).splitlines()[:3] == [
+    assert format_trace(TABLE).splitlines()[:3] == [
         "norm pre_norm: BLEU: b a c",
         "norm pre_norm: size (10^6): b a c",
         "norm a|b <x> #1: BLEU: none (1 failed)",
@@ -149,8 +149,8 @@ GROUPED = dataclasses.replace(
             same,
         )
         for labels, mean, quoted, group, change, same in [
-            (("pre", "2"), 30.0, (Quoted("a", 27.0),), "", None, (False, False)),
-            (("post", "2"), 29.5, (Quoted("a", 26.4, None, -0.6),), "(A)", -0.5, (False, True)),
+            (("pre", "2"), 30.0, (PublishedValue("a", 27.0),), "", None, (False, False)),
+            (("post", "2"), 29.5, (PublishedValue("a", 26.4, None, -0.6),), "(A)", -0.5, (False, True)),
             (("pre", "4"), 30.0, (), "(B)", 0.0, (True, False)),
             (("pre", "8"), 31.0, (), "(B)", 1.0, (True, False)),
         ]
@@ -159,22 +159,22 @@ GROUPED = dataclasses.replace(
 
 
 def test_a_group_is_named_once_and_prints_only_what_differs() -> None:
-    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in markdown(GROUPED).splitlines()[2:8]]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in format_markdown(GROUPED).splitlines()[2:8]]
     assert rows[0] == ["", "norm", "layers", "BLEU", "change", "BLEU, published", "published change"]
     assert [row[:3] for row in rows[2:]] == [["", "pre", "2"], ["(A)", "post", ""], ["(B)", "", "4"], ["", "", "8"]]
     dash, minus = ABSENT, "\N{MINUS SIGN}"
     assert [row[4] for row in rows[2:]] == [dash, f"{minus}0.50", "0.00", "+1.00"]
     assert [row[6] for row in rows[2:]] == [dash, f"{minus}0.60 [a]", dash, dash]
-    assert latex(GROUPED).count("\\midrule") == 3
-    assert html(GROUPED).count("<tbody>") == 3
-    full = [row["model.norm_placement"] for row in csv.DictReader(io.StringIO(csv_text(GROUPED)))]
+    assert format_latex(GROUPED).count("\\midrule") == 3
+    assert format_html(GROUPED).count("<tbody>") == 3
+    full = [row["model.norm_placement"] for row in csv.DictReader(io.StringIO(format_csv(GROUPED)))]
     assert full == ["pre", "post", "pre", "pre"], "a program is not to guess"
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed here")
 @pytest.mark.parametrize("alone", [True, False])
 def test_latex_compiles_as_it_is_and_where_it_is_put_in(tmp_path: Path, alone: bool) -> None:
-    (tmp_path / "table.tex").write_text(latex(GROUPED) if alone else latex(TABLE), encoding="utf-8")
+    (tmp_path / "table.tex").write_text(format_latex(GROUPED) if alone else format_latex(TABLE), encoding="utf-8")
     if not alone:
         head = r"\documentclass{article}\usepackage{booktabs,graphicx}\begin{document}"
         (tmp_path / "paper.tex").write_text(rf"{head}\input{{table}}\input{{table}}\end{{document}}")
@@ -201,7 +201,14 @@ def hostile(text: str) -> Table:
         keys=(RowKey("model.norm_placement", text), RowKey("model.depth")),
         columns=(Column("metrics.test.bleu", text, unit=text, change=True), Column("performance.device")),
         rows=(
-            Row((text, "2"), (cell, reason), ((Quoted("a", 1.0, 0.5, 0.1),), ()), text, (0.5, None), (False, False)),
+            Row(
+                (text, "2"),
+                (cell, reason),
+                ((PublishedValue("a", 1.0, 0.5, 0.1),), ()),
+                text,
+                (0.5, None),
+                (False, False),
+            ),
             Row((f"[{text}]", "2"), (reason, cell), ((), ()), f"*{text}", (None, None), (False, True)),
         ),
         notes=(text, f"said: {text}"),
@@ -232,7 +239,7 @@ class Reader(HTMLParser):
 @pytest.mark.parametrize("text", [HOSTILE, LETTERS])
 def test_html_shows_every_text_as_it_is(text: str) -> None:
     reader = Reader()
-    reader.feed(html(hostile(text)))
+    reader.feed(format_html(hostile(text)))
     assert reader.tags <= {"html", "head", "meta", "title", "style", "body", "h1", "div", "table", "thead", "tbody",
                            "tr", "th", "td", "ul", "li", "b"}  # fmt: skip
     assert not [name for name in reader.attributes if name.startswith("on") or name in ("src", "href", "style")]
@@ -242,7 +249,7 @@ def test_html_shows_every_text_as_it_is(text: str) -> None:
 
 
 def test_a_markdown_cell_holds_every_text(tmp_path: Path) -> None:
-    lines = markdown(hostile(HOSTILE)).splitlines()
+    lines = format_markdown(hostile(HOSTILE)).splitlines()
     assert not [line for line in lines if "<" in line]
     table = [line for line in lines if line.startswith("|")]
     # GitHub: a backslash before a pipe or a backslash makes it a letter; every other pipe ends a cell.
@@ -254,7 +261,7 @@ def test_a_markdown_cell_holds_every_text(tmp_path: Path) -> None:
 @pytest.mark.parametrize("alone", [True, False])
 @pytest.mark.parametrize("text", [HOSTILE, LETTERS])
 def test_latex_compiles_with_every_text(tmp_path: Path, text: str, alone: bool) -> None:
-    (tmp_path / "table.tex").write_text(latex(hostile(text)), encoding="utf-8")
+    (tmp_path / "table.tex").write_text(format_latex(hostile(text)), encoding="utf-8")
     if not alone:
         head = r"\documentclass{article}\usepackage{booktabs,graphicx}\begin{document}"
         (tmp_path / "paper.tex").write_text(rf"{head}\input{{table}}\end{{document}}")
@@ -266,14 +273,14 @@ def test_latex_compiles_with_every_text(tmp_path: Path, text: str, alone: bool) 
 
 def test_csv_and_json_give_every_text_back() -> None:
     for text in (HOSTILE, LETTERS):
-        first, second = csv.DictReader(io.StringIO(csv_text(hostile(text))))
+        first, second = csv.DictReader(io.StringIO(format_csv(hostile(text))))
         assert (first["group"], first["model.norm_placement"], first["metrics.test.bleu.missing"]) == (
             text,
             text,
             f"1 {text}",
         )
         assert second["metrics.test.bleu.missing"] == text
-        assert json.loads(json_text(hostile(text)))["rows"][0]["labels"]["model.norm_placement"] == text
+        assert json.loads(format_json(hostile(text)))["rows"][0]["labels"]["model.norm_placement"] == text
 
 
 @pytest.mark.parametrize("render", [render for _, render in FORMATS.values()])

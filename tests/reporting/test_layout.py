@@ -7,7 +7,7 @@ import pytest
 
 from attnbench.records.record import RecordError
 from attnbench.reporting.keys import Best
-from attnbench.reporting.layout import Layout, Paper, agrees, read_layout
+from attnbench.reporting.layout import Layout, Paper, config_matches, read_layout
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 
@@ -78,8 +78,8 @@ def test_a_number_without_its_source_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_agreement(ours: Any, asked: Any, same: bool) -> None:
-    assert agrees({"a": ours}, {"a": asked}) is same
-    assert not agrees({}, {"a": asked})
+    assert config_matches({"a": ours}, {"a": asked}) is same
+    assert not config_matches({}, {"a": asked})
 
 
 @pytest.mark.parametrize("table", [path.parent.name for path in sorted(EXPERIMENTS.glob("*/table.yaml"))])

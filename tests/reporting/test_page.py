@@ -69,7 +69,7 @@ def test_long_histories_are_thinned_but_for_validations(tmp_path: Path) -> None:
     found = page.read_curves(tmp_path)
     assert found is not None
     header, _ = numbers(found.packed)
-    assert page.ENTRIES * 0.8 < header["entries"] <= page.ENTRIES + 10
+    assert page.MAX_ENTRIES * 0.8 < header["entries"] <= page.MAX_ENTRIES + 10
 
 
 def keep(folder: Path, *pictures: Figure) -> None:
@@ -105,7 +105,7 @@ def test_attention_is_kept_to_a_255th_and_a_picture_known_by_its_pixels(tmp_path
 
 
 def test_room_for_maps_goes_to_every_runs_first_example_first() -> None:
-    found = [[page.Map(number, str(run) * 10) for number in (0, 0, 1)] for run in range(3)]
+    found = [[page.PackedMap(number, str(run) * 10) for number in (0, 0, 1)] for run in range(3)]
     assert page.select_maps(found, 60) == [["0" * 10] * 2, ["1" * 10] * 2, ["2" * 10] * 2]
     assert page.select_maps(found, 79) == [["0" * 10] * 3, ["1" * 10] * 2, ["2" * 10] * 2]
     assert page.select_maps(found, 45) == [["0" * 10] * 2, ["1" * 10] * 2, []]

@@ -8,18 +8,20 @@ import pytest
 from attnbench.records.record import Record, RecordError
 from attnbench.reporting.keys import RowKey
 from attnbench.reporting.layout import Column, Layout
-from attnbench.reporting.runs import ABSENT, flatten, gather, select, sort_into_rows
+from attnbench.reporting.runs import ABSENT, collect_runs, flatten_config, group_into_rows, select_runs
 
 MakeRecord = Callable[..., Record]
 
 
 def rows_of(records: list[Record], *rows: str, columns: tuple[str, ...] = ()) -> tuple[list[str], list[list[int]]]:
-    keys, groups = sort_into_rows(gather(records, None), [RowKey(row) for row in rows], [Column(c) for c in columns])
+    keys, groups = group_into_rows(
+        collect_runs(records, None), [RowKey(row) for row in rows], [Column(c) for c in columns]
+    )
     return [key.key for key in keys], [sorted(run.config["seed"] for run in group) for group in groups]
 
 
 def test_flattening_keeps_lists_whole() -> None:
-    assert flatten({"a": {"b": {"c": 1}, "d": [1, 2]}, "e": None}) == {"a.b.c": 1, "a.d": (1, 2), "e": None}
+    assert flatten_config({"a": {"b": {"c": 1}, "d": [1, 2]}, "e": None}) == {"a.b.c": 1, "a.d": (1, 2), "e": None}
 
 
 def test_seeds_share_a_row(make_record: MakeRecord) -> None:
@@ -55,16 +57,16 @@ def test_seed_can_be_a_row(make_record: MakeRecord) -> None:
 
 def test_rows_are_in_order_of_size(make_record: MakeRecord) -> None:
     records = [make_record({"model.depth": depth}) for depth in (10, 2, 1)] + [make_record({})]
-    _, groups = sort_into_rows(gather(records, None), [RowKey("model.depth")], [])
+    _, groups = group_into_rows(collect_runs(records, None), [RowKey("model.depth")], [])
     assert [group[0].config.get("model.depth", ABSENT) for group in groups] == [1, 2, 10, ABSENT]
 
 
 def test_a_key_that_no_run_has_is_named(make_record: MakeRecord) -> None:
-    runs = gather([make_record({"model.depth": 2})], None)
+    runs = collect_runs([make_record({"model.depth": 2})], None)
     with pytest.raises(RecordError, match=r"^here: no run has the config key model\.deph; did you mean model\.depth\?"):
-        select(runs, Layout(rows=[RowKey("model.deph")]), "here")
+        select_runs(runs, Layout(rows=[RowKey("model.deph")]), "here")
 
 
 def test_where_leaves_out_the_rest(make_record: MakeRecord) -> None:
-    runs = gather([make_record({"optim.lr": lr}) for lr in (0.001, 0.002)], None)
-    assert [run.config["optim.lr"] for run in select(runs, Layout(where={"optim.lr": "1e-3"}), "here")] == [0.001]
+    runs = collect_runs([make_record({"optim.lr": lr}) for lr in (0.001, 0.002)], None)
+    assert [run.config["optim.lr"] for run in select_runs(runs, Layout(where={"optim.lr": "1e-3"}), "here")] == [0.001]

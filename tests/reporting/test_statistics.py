@@ -12,22 +12,22 @@ import pytest
 
 from attnbench.metrics.text import compute_bleu, compute_chrf
 from attnbench.reporting.statistics import (
-    TextTest,
-    holm,
-    least_p,
-    mcnemar,
-    mean_interval,
-    paired,
-    pairs_needed,
-    summarise,
-    text_test,
+    OutputTest,
+    compute_mean_interval,
+    correct_with_holm,
+    count_pairs_needed,
+    mcnemar_test,
+    paired_output_test,
+    paired_permutation_test,
+    smallest_possible_p,
+    summarize,
 )
 
 
 @pytest.mark.parametrize("n", [2, 3, 17])
 def test_agrees_with_numpy(n: int) -> None:
     values = np.random.default_rng(n).normal(30, 2, n)
-    found = summarise(values.tolist())
+    found = summarize(values.tolist())
     assert found.n == n
     assert found.mean == pytest.approx(values.mean(), rel=1e-12)
     assert found.std == pytest.approx(values.std(ddof=1), rel=1e-12)
@@ -35,28 +35,28 @@ def test_agrees_with_numpy(n: int) -> None:
 
 
 def test_one_value_tells_of_no_spread() -> None:
-    found = summarise([31.0], interval=True)
+    found = summarize([31.0], interval=True)
     assert (found.mean, found.std, found.n, found.interval) == (31.0, None, 1, None)
 
 
 def test_no_value_has_no_mean() -> None:
     with pytest.raises(ValueError, match="at least one"):
-        summarise([])
+        summarize([])
 
 
 @pytest.mark.parametrize("values", [[1.0], [1.0, 2.0], [3.0, 3.0, 3.0]])
 def test_there_is_no_interval_of_too_few_or_of_equals(values: list[float]) -> None:
-    assert mean_interval(values) is None
+    assert compute_mean_interval(values) is None
 
 
 def test_the_interval_is_student_s_and_the_same_in_any_order() -> None:
     # t tables: 4.303 at 2 degrees of freedom, 1.972 at 199
-    low, high = mean_interval([29.0, 30.0, 32.0]) or (0.0, 0.0)
+    low, high = compute_mean_interval([29.0, 30.0, 32.0]) or (0.0, 0.0)
     half = 4.303 * np.std([29, 30, 32], ddof=1) / np.sqrt(3)
     assert (low, high) == pytest.approx((91 / 3 - half, 91 / 3 + half), abs=1e-3)
     values = np.random.default_rng(0).normal(30, 2, 200).tolist()
-    low, high = mean_interval(values) or (0.0, 0.0)
-    assert mean_interval(values[::-1]) == pytest.approx((low, high), rel=1e-12)
+    low, high = compute_mean_interval(values) or (0.0, 0.0)
+    assert compute_mean_interval(values[::-1]) == pytest.approx((low, high), rel=1e-12)
     half = 1.972 * np.std(values, ddof=1) / np.sqrt(200)
     assert (low, high) == pytest.approx((np.mean(values) - half, np.mean(values) + half), abs=1e-3)
 
@@ -64,7 +64,7 @@ def test_the_interval_is_student_s_and_the_same_in_any_order() -> None:
 @pytest.mark.parametrize("n", [3, 5, 10])
 def test_the_interval_covers_the_mean_as_often_as_it_says(n: int) -> None:
     samples = np.random.default_rng(n).normal(30, 2, (2000, n))
-    intervals = [summarise(values, interval=True).interval for values in samples.tolist()]
+    intervals = [summarize(values, interval=True).interval for values in samples.tolist()]
     covered = [found is not None and found[0] <= 30 <= found[1] for found in intervals]
     assert 0.93 <= np.mean(covered) <= 0.97
 
@@ -74,7 +74,7 @@ def test_the_interval_of_a_paired_difference_covers_it_as_often_as_it_says(n: in
     rng = np.random.default_rng(n)
     shared = rng.normal(0, 5, (1000, n))  # what a seed does to both
     ours, theirs = (mean + shared + rng.normal(0, 1, (1000, n)) for mean in (31, 30))
-    found = [paired(a, b).interval for a, b in zip(ours.tolist(), theirs.tolist(), strict=True)]
+    found = [paired_permutation_test(a, b).interval for a, b in zip(ours.tolist(), theirs.tolist(), strict=True)]
     assert 0.93 <= np.mean([one is not None and one[0] <= 1 <= one[1] for one in found]) <= 0.97
 
 
@@ -84,32 +84,40 @@ def test_the_paired_test_counts_every_flip_of_signs(n: int) -> None:
     ours, theirs = rng.normal(0.7, 1, n), rng.normal(0, 1, n)
     seen = abs((ours - theirs).mean())
     flips = [np.mean((ours - theirs) * signs) for signs in itertools.product((1, -1), repeat=n)]
-    found = paired(ours.tolist(), theirs.tolist())
+    found = paired_permutation_test(ours.tolist(), theirs.tolist())
     assert found.p == pytest.approx(np.mean([abs(mean) >= seen * (1 - 1e-12) for mean in flips]))
     assert found.difference == pytest.approx((ours - theirs).mean())
-    assert paired(theirs.tolist(), ours.tolist()).p == pytest.approx(found.p)
+    assert paired_permutation_test(theirs.tolist(), ours.tolist()).p == pytest.approx(found.p)
 
 
 def test_the_smallest_p_is_known_beforehand_and_one_pair_has_none() -> None:
     for n in (2, 3, 6):
-        assert paired([1.0 + i for i in range(n)], [0.0] * n).p == pytest.approx(least_p(n))
-    assert paired([1.0], [0.0]).p is None
-    assert (pairs_needed(), pairs_needed(10), least_p(pairs_needed()) < 0.05) == (6, 9, True)
+        assert paired_permutation_test([1.0 + i for i in range(n)], [0.0] * n).p == pytest.approx(
+            smallest_possible_p(n)
+        )
+    assert paired_permutation_test([1.0], [0.0]).p is None
+    assert (count_pairs_needed(), count_pairs_needed(10), smallest_possible_p(count_pairs_needed()) < 0.05) == (
+        6,
+        9,
+        True,
+    )
     with pytest.raises(ValueError, match="zip"):
-        paired([1.0, 2.0], [1.0])
+        paired_permutation_test([1.0, 2.0], [1.0])
 
 
 def test_holm_is_as_in_the_textbook() -> None:
-    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])  # R: p.adjust(p, "holm")
-    assert holm([0.5, 0.9]) == pytest.approx([1.0, 1.0])
-    assert holm([]) == []
+    assert correct_with_holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx(
+        [0.03, 0.06, 0.06, 0.02]
+    )  # R: p.adjust(p, "holm")
+    assert correct_with_holm([0.5, 0.9]) == pytest.approx([1.0, 1.0])
+    assert correct_with_holm([]) == []
 
 
 def test_mcnemar_looks_only_at_what_one_alone_gets_right() -> None:
     ours, theirs = [True] * 9 + [False] + [True] * 50, [False] * 9 + [True] + [True] * 50
-    assert mcnemar(ours, theirs) == pytest.approx(2 * 11 / 2**10)  # two-sided binomial of 9 in 10
-    assert mcnemar(theirs, ours) == pytest.approx(2 * 11 / 2**10)
-    assert mcnemar([True, False], [True, False]) == 1.0
+    assert mcnemar_test(ours, theirs) == pytest.approx(2 * 11 / 2**10)  # two-sided binomial of 9 in 10
+    assert mcnemar_test(theirs, ours) == pytest.approx(2 * 11 / 2**10)
+    assert mcnemar_test([True, False], [True, False]) == 1.0
 
 
 def systems(folder: Path) -> tuple[list[str], list[str], list[str]]:
@@ -127,15 +135,15 @@ def systems(folder: Path) -> tuple[list[str], list[str], list[str]]:
 
 
 @pytest.mark.parametrize(
-    ("test", "flag"), [(TextTest.bootstrap, "--paired-bs"), (TextTest.randomisation, "--paired-ar")]
+    ("test", "flag"), [(OutputTest.bootstrap, "--paired-bs"), (OutputTest.randomization, "--paired-ar")]
 )
-def test_p_values_are_those_of_sacrebleu_s_own_command_line(tmp_path: Path, test: TextTest, flag: str) -> None:
+def test_p_values_are_those_of_sacrebleu_s_own_command_line(tmp_path: Path, test: OutputTest, flag: str) -> None:
     references, first, second = systems(tmp_path)
     command = [sys.executable, "-m", "sacrebleu", "ref", "-i", "a", "b", flag, "-m", "bleu", "--format", "json"]
     told = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
     said = json.loads(told)[1]["BLEU"]
     signature = compute_bleu(second, references).signature
-    (score, other), p = text_test(second, first, references, signature, test)
+    (score, other), p = paired_output_test(second, first, references, signature, test)
     assert p == pytest.approx(said["p_value"], abs=1e-12)
     assert score == pytest.approx(said["score"], abs=1e-9)
     assert other == pytest.approx(compute_bleu(first, references).score, abs=1e-9)
@@ -148,6 +156,6 @@ def test_the_signature_says_what_is_tested(tmp_path: Path) -> None:
             compute_chrf(second, references, lowercase=lowercase),
             compute_bleu(second, references, tokenize="none", lowercase=lowercase),
         ):
-            (score, _), p = text_test(second, first, references, found.signature, TextTest.bootstrap)
+            (score, _), p = paired_output_test(second, first, references, found.signature, OutputTest.bootstrap)
             assert score == pytest.approx(found.score, abs=1e-9)
             assert 0 < p < 0.1

@@ -11,8 +11,8 @@ import pytest
 
 from attnbench.records.record import Plan, Record, RecordError, Status, write_record
 from attnbench.reporting.cells import Cell
-from attnbench.reporting.formats import FORMATS, markdown
-from attnbench.reporting.tables import load_table, read_source, save, write_tables
+from attnbench.reporting.formats import FORMATS, format_markdown
+from attnbench.reporting.tables import load_table, read_sweep_results, save_table, write_tables
 
 from .records import make_records
 
@@ -75,7 +75,9 @@ def test_the_layout_is_the_one_that_runs_name(make_record: MakeRecord, tmp_path:
     assert load_table(tmp_path / "demo", tmp_path / "experiments", "demo").title == "from demo"
     elsewhere = load_table(tmp_path / "demo", tmp_path / "nowhere")
     assert elsewhere.title == "demo"
-    assert "sweep.table=other: no other/table.yaml in nowhere: the default layout stands in" in markdown(elsewhere)
+    assert "sweep.table=other: no other/table.yaml in nowhere: the default layout stands in" in format_markdown(
+        elsewhere
+    )
 
 
 def test_no_records_is_said_in_a_sentence(make_record: MakeRecord, tmp_path: Path) -> None:
@@ -115,7 +117,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_all_that_can_befall_a_sweep_is_in_every_format(sweep: Path) -> None:
-    save(load_table(sweep / "demo", sweep / "exp"), sweep / "demo")
+    save_table(load_table(sweep / "demo", sweep / "exp"), sweep / "demo")
     for file in FILES:
         text = (sweep / "demo" / file).read_text(encoding="utf-8")
         for said in ("diverged", "not run", "not finite", "no interval", "X & Y 2017"):
@@ -130,10 +132,10 @@ def test_all_that_can_befall_a_sweep_is_in_every_format(sweep: Path) -> None:
 
 
 def test_deleting_any_record_changes_its_cells_to_a_reason(sweep: Path) -> None:
-    source = read_source(sweep / "demo", sweep / "exp")
+    source = read_sweep_results(sweep / "demo", sweep / "exp")
 
     def cells(kept: list[Record]) -> dict[tuple[str, ...], tuple[Cell, ...]]:
-        return {row.labels: row.cells for row in dataclasses.replace(source, records=kept).table().rows}
+        return {row.labels: row.cells for row in dataclasses.replace(source, records=kept).build_table().rows}
 
     before, affected = cells(source.records), 0
     for gone in source.records[::7]:

@@ -53,7 +53,7 @@ def stop_command(config: Config, folder: Path, added: Sequence[str] = ()) -> Non
 
 def prune(config: Config, folder: Path, added: Sequence[str] = ()) -> None:
     class Pruned(Exception):
-        """As attnbench.training.callbacks.pruning has it; recognised by name."""
+        """As attnbench.training.callbacks.pruning has it; recognized by name."""
 
     raise Pruned("seen enough")
 

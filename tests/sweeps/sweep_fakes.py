@@ -119,7 +119,7 @@ def killed_once(config: Config, folder: Path, added: Sequence[str] = ()) -> None
 
 def diverge(config: Config, folder: Path, added: Sequence[str] = ()) -> None:
     class TrainingError(Exception):
-        """As attnbench.tasks.base has it; recognised by name."""
+        """As attnbench.tasks.base has it; recognized by name."""
 
     raise TrainingError("the loss is nan at update 7")
 

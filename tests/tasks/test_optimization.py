@@ -37,17 +37,17 @@ def test_constant_warms_up_and_stays() -> None:
 
 
 @pytest.mark.parametrize("name", Optimizer)
-def test_every_optimiser_minimises_and_spares_vectors_from_decay(name: Optimizer) -> None:
+def test_every_optimizer_minimises_and_spares_vectors_from_decay(name: Optimizer) -> None:
     matrix = torch.nn.Parameter(torch.full((2, 2), 3.0))
     vector = torch.nn.Parameter(torch.full((2,), 3.0))
-    optimiser = build_optimizer([matrix, vector], OptimConfig(name=name, lr=0.1, weight_decay=0.5), is_fused=True)
+    optimizer = build_optimizer([matrix, vector], OptimConfig(name=name, lr=0.1, weight_decay=0.5), is_fused=True)
     for _ in range(200):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         (0.5 * matrix.pow(2).sum() + 0.5 * vector.pow(2).sum()).backward()
-        optimiser.step()
+        optimizer.step()
     assert matrix.abs().max() < 0.5
     assert vector.abs().max() < 0.5
-    assert [group["weight_decay"] for group in optimiser.param_groups] == [0.5, 0.0]
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.5, 0.0]
 
 
 def test_average_is_the_mean_of_weights_and_the_last_of_counters() -> None:

@@ -103,9 +103,9 @@ def test_the_metric_that_chooses_weights_can_be_chosen(tmp_path: Path, monitor: 
     assert record.metrics["best"][monitor] == pytest.approx(expected, rel=1e-5)  # a history has fewer digits
 
 
-def paint(path: Path, colour: tuple[int, int, int]) -> None:
+def paint(path: Path, color: tuple[int, int, int]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (8, 8), colour).save(path)
+    Image.new("RGB", (8, 8), color).save(path)
 
 
 def own_pictures(folder: Path, *overrides: str) -> list[str]:

@@ -18,7 +18,7 @@ NOUNS = ("hund", "mann", "ball", "park")
 
 
 def write_multi30k(folder: Path) -> None:
-    """A few pairs a split, tokenised and not; another test set has other sentences."""
+    """A few pairs a split, tokenized and not; another test set has other sentences."""
     folder.mkdir(parents=True)
     for place, (name, pairs) in enumerate(
         [("train", 24), ("val", 6), ("test_2016_flickr", 6), ("test_2017_flickr", 5)]

@@ -299,7 +299,7 @@ def split(target: list[str], references: dict[str, list[str]]) -> Split:
 
 
 @pytest.mark.parametrize(("cased", "case"), [(False, "case:lc"), (True, "case:mixed")])
-def test_tokenised_sets_are_scored_on_tokens_and_on_ordinary_text(cased: bool, case: str) -> None:
+def test_tokenized_sets_are_scored_on_tokens_and_on_ordinary_text(cased: bool, case: str) -> None:
     tokens = ["a dog , and a cat , sit here .", "the dog &apos;s tail is long today ."]
     plain = ["A dog, and a cat, sit here.", "The dog's tail is long today."]
     train = [line.capitalize() if cased else line for line in tokens]

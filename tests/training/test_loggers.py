@@ -72,7 +72,7 @@ def test_a_failed_run_and_the_session_that_ends_it_as_wandb_reads_them(
         assert curve(found, key) == told(tmp_path, key)
     assert len(told(tmp_path, "train/loss")) == 16
     assert_said_who_it_is(found, record.run_id)
-    assert_summarised(found, record.metrics)
+    assert_summarized(found, record.metrics)
     assert_media(found, session.parent / "files")
 
 
@@ -89,7 +89,7 @@ def assert_said_who_it_is(found: list[dict[str, Any]], run_id: str) -> None:
     assert of_kind(found, "stats")[0]["item"]["proc.memory.rssMB"] > 0  # of the system
 
 
-def assert_summarised(found: list[dict[str, Any]], metrics: dict[str, dict[str, Any]]) -> None:
+def assert_summarized(found: list[dict[str, Any]], metrics: dict[str, dict[str, Any]]) -> None:
     summary: dict[str, Any] = {}
     for line in of_kind(found, "summary"):
         summary |= line["update"]

@@ -49,7 +49,7 @@ def similarity(rows: int, columns: int) -> PositionSimilarity:
 
 @pytest.fixture
 def said(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
-    """What is written on pages, each with its colour."""
+    """What is written on pages, each with its color."""
     found: list[tuple[str, str]] = []
     original = Canvas.draw_text
 
@@ -62,8 +62,8 @@ def said(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
 
 
 PICTURES: dict[str, Callable[[], Figure]] = {
-    "grey": attention,
-    "colour": lambda: attention(shape=(12, 12, 3)),
+    "gray": attention,
+    "color": lambda: attention(shape=(12, 12, 3)),
     "high": lambda: attention(shape=(20, 10, 3), grid=(4, 2)),
     "grid that does not divide": lambda: attention(shape=(11, 13, 1), grid=(3, 4)),
     "one layer, one head, one patch": lambda: attention(grid=(1, 1), layers=1, heads=1),
@@ -114,7 +114,7 @@ def test_a_right_answer_is_named_and_a_wrong_one_is_told_in_words(
     wrong = replace(right, label="shirt", predicted="coat", confidence=0.618)
     for picture in [AttentionOverview("overview", [right, wrong])] if overview else [right, wrong]:
         picture.save(tmp_path / "picture.png")
-    words = {" ".join(text.split()): colour for text, colour in said}
+    words = {" ".join(text.split()): color for text, color in said}
     assert words["cat"] == "black"
     assert words["shirt, taken for coat (0.62)"] != "black"
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from attnbench.benchmarks.results import Benchmark, Row, Suite
 from attnbench.benchmarks.table import EXPONENT, LOWER, MEDIAN, SIZED, UPPER, measured_on
-from attnbench.reporting.drawing import draw_lines, write
+from attnbench.reporting.drawing import draw_lines, write_figure_files
 from attnbench.reporting.figure_specs import FigureKind, FigureLayout
 from attnbench.reporting.figures import Line, Plot, Point
-from attnbench.reporting.statistics import summarise
+from attnbench.reporting.statistics import summarize
 
 _LENGTH = "length"  # what a suite's groups are called if they are that
 
@@ -29,7 +29,7 @@ class Measured(Plot):
 def draw(benchmark: Benchmark, folder: Path) -> list[Path]:
     """Write a figure for each number of each suite that was measured at several lengths; the paths."""
     folder.mkdir(parents=True, exist_ok=True)
-    return [path for figure in by_length(benchmark) for path in write(figure, folder, draw_lines)]
+    return [path for figure in by_length(benchmark) for path in write_figure_files(figure, folder, draw_lines)]
 
 
 def by_length(benchmark: Benchmark) -> Iterator[Measured]:
@@ -80,5 +80,5 @@ def _lines(suite: Suite, places: list[int], key: str) -> Iterator[Line]:
             here = found.get(str(place))
             value = None if here is None else here.values.get(key)
             why = "" if value is not None else "left out" if here is None else here.error or "no value"
-            points.append(Point(float(place), None if value is None else summarise([value]), why))
+            points.append(Point(float(place), None if value is None else summarize([value]), why))
         yield Line(name, tuple(points))

@@ -66,7 +66,7 @@ class Sentences:
         }  # fmt: skip
 
     def bleu(self, hypotheses: list[list[int]]) -> float:
-        """Of the first test sentences, as the data has them, tokenised where it is: to compare contenders by."""
+        """Of the first test sentences, as the data has them, tokenized where it is: to compare contenders by."""
         split = self.data.get_split("test")
         texts = [self.task.codec.target.decode(ids) for ids in hypotheses]
         return compute_bleu(texts, split.target[: len(texts)], tokenize="none").score

@@ -84,7 +84,7 @@ def _training(settings: Settings, configs: Mapping[str, Config], notes: list[str
         f"Updates of at most {sentences.job['batch_tokens']:,} places, padding included, on the longer side (HF"
         " Trainer: as many sentences as have them on average; JoeyNMT: in no order of lengths);"
         " target_tokens are without padding. Loading batches is in it."
-        " Label smoothing, dropout, optimiser and tied embeddings are the same."
+        " Label smoothing, dropout, optimizer and tied embeddings are the same."
     )
     job = sentences.job | {"what": "training", "warmup": 2}
     return _subjects(Contest(group, "target_tokens", job, settings, notes, sentences), "peers_training")
@@ -131,7 +131,7 @@ def _decoding(settings: Settings, configs: Mapping[str, Config], notes: list[str
 def _pictures(settings: Settings, configs: Mapping[str, Config], notes: list[str]) -> list[Subject]:
     notes.append(
         f"Batches of 128 pictures with one channel. {OURS}: its whole loop, loading and augmentation among it; all"
-        " others: one bare loop over random pictures in memory, with the same optimiser. SimpleViT has no dropout."
+        " others: one bare loop over random pictures in memory, with the same optimizer. SimpleViT has no dropout."
     )
     subjects: list[Subject] = []
     for group, config in configs.items():
@@ -141,7 +141,7 @@ def _pictures(settings: Settings, configs: Mapping[str, Config], notes: list[str
             "what": "training", "warmup": 1, "config": config_to_dict(config), "image_size": data.image_size,
             "model": {key: value for key, value in sizes if isinstance(value, (int, float))},
             "batch_size": data.batch_size,
-            "attention_dropout": config.attention.dropout, "optimiser": optim.name.name, "lr": optim.lr,
+            "attention_dropout": config.attention.dropout, "optimizer": optim.name.name, "lr": optim.lr,
             "clip": optim.gradient_clip_val,
         }  # fmt: skip
         subjects += _subjects(Contest(group, "images", job, settings, notes), "peers_pictures")

@@ -58,7 +58,7 @@ def update_of(model: Model, settings: Settings) -> Callable[[], None]:
     )
     words = {"source_vocab": _VOCABULARY, "target_vocab": _VOCABULARY}
     network = Transformer(config, AttentionConfig(), PositionConfig(), **words).to(device)
-    optimiser = build_optimizer(network.parameters(), OptimConfig(), is_fused=True)
+    optimizer = build_optimizer(network.parameters(), OptimConfig(), is_fused=True)
     source_BL, target_BL = torch.randint(1, _VOCABULARY, (2, _SENTENCES, model.length), device=device)
 
     def update() -> None:
@@ -66,8 +66,8 @@ def update_of(model: Model, settings: Settings) -> Callable[[], None]:
             hidden_BLD = network(source_BL, target_BL).hidden
             found = linear_cross_entropy(hidden_BLD.flatten(0, 1), network.output_weight, None, target_BL.flatten())
         torch.autograd.backward(found.loss_sum)
-        optimiser.step()
-        optimiser.zero_grad()
+        optimizer.step()
+        optimizer.zero_grad()
 
     return update
 
@@ -99,7 +99,7 @@ def plan(settings: Settings) -> Plan:
         "operations a token, memory of an update: in theory, with N layers, length n, width d.",
         FIT,
         "What is small spends its time on calls and not on numbers: it grows more slowly than theory says.",
-        f"peak_mib: tensors of an update, above weights and the optimiser's state: {memory_method(device)}.",
+        f"peak_mib: tensors of an update, above weights and the optimizer's state: {memory_method(device)}.",
     ]
     subjects = []
     for name, axis in AXES.items():

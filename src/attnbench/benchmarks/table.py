@@ -8,8 +8,8 @@ from typing import Any
 
 from attnbench.benchmarks.results import NOT_INSTALLED, Benchmark, Row, Settings, Suite
 from attnbench.reporting import aggregation
-from attnbench.reporting.cells import Cell, number_text
-from attnbench.reporting.formats import markdown
+from attnbench.reporting.cells import Cell, format_number
+from attnbench.reporting.formats import format_markdown
 from attnbench.reporting.keys import RowKey
 from attnbench.reporting.layout import Column
 from attnbench.reporting.runs import ABSENT
@@ -25,7 +25,7 @@ _TIMES = "\N{MULTIPLICATION SIGN}"
 def render(benchmark: Benchmark) -> str:
     """A table a suite."""
     where = measured_on(benchmark.provenance, benchmark.settings)
-    return "\n".join(markdown(_table(suite, where)) for suite in benchmark.suites)
+    return "\n".join(format_markdown(_table(suite, where)) for suite in benchmark.suites)
 
 
 def at(key: str, size: int, unit: str) -> str:
@@ -106,4 +106,4 @@ def _cell(value: str, spread: str = "") -> Cell:
 
 def _text(value: float) -> str:
     digits = _DIGITS - 1 - math.floor(math.log10(abs(value))) if value else 0
-    return number_text(value, Column("", digits=max(0, digits)))
+    return format_number(value, Column("", digits=max(0, digits)))

@@ -47,7 +47,7 @@ class ImagesConfig(DataConfig):
 
 @dataclass
 class FashionMnistConfig(ImagesConfig):
-    """Fashion-MNIST (Xiao et al. 2017): 60,000 and 10,000 grey pictures of 28x28, ten classes."""
+    """Fashion-MNIST (Xiao et al. 2017): 60,000 and 10,000 gray pictures of 28x28, ten classes."""
 
     family: str = "fashion_mnist"
     train_images: int | None = bounded_field(None, minimum=1)  # the first so many of what validation leaves; null: all
@@ -55,7 +55,7 @@ class FashionMnistConfig(ImagesConfig):
 
 @dataclass
 class SyntheticGarmentsConfig(ImagesConfig):
-    """Grey pictures of 28x28 drawn from random parameters, ten classes."""
+    """Gray pictures of 28x28 drawn from random parameters, ten classes."""
 
     family: str = "synthetic_garments"
     drawing_seed: int = seed_field(0)  # the pictures; `seed` is the run

@@ -19,7 +19,7 @@ class Optimizer(Enum):
 
 @dataclass
 class OptimConfig:
-    """The optimiser; `lr` is the peak of the schedule."""
+    """The optimizer; `lr` is the peak of the schedule."""
 
     name: Optimizer = Optimizer.adam
     lr: float = bounded_field(1e-3, greater_than=0)

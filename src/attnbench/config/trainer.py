@@ -36,7 +36,7 @@ class Strategy(Enum):
 
     auto = "auto"  # ddp where there are several
     ddp = "ddp"  # each has all of it
-    fsdp = "fsdp"  # each has a share of parameters, gradients and the optimiser's state
+    fsdp = "fsdp"  # each has a share of parameters, gradients and the optimizer's state
 
 
 class FinalWeights(Enum):

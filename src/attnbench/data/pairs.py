@@ -65,7 +65,7 @@ class ParallelText:
     val: Split
     test: Split
     vocabulary_splits: tuple[Split, ...]  # what the tokenizers are trained on
-    is_tokenized: bool  # translations come out as tokenised text: detokenise before DETOKENISED scoring
+    is_tokenized: bool  # translations come out as tokenized text: detokenize before DETOKENISED scoring
     preprocessing: Preprocessing = Preprocessing.spaces
     source_language: Language | None = None
     target_language: Language | None = None

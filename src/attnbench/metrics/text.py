@@ -132,16 +132,16 @@ def detokenize(lines: Sequence[str], language: str) -> list[str]:
     """Turn Moses-tokenized text into ordinary text, including `&apos;` and `@-@`."""
     from sacremoses import MosesDetokenizer  # compiles its hundreds of expressions when it is imported: half a second
 
-    detokeniser = MosesDetokenizer(lang=language)
-    return [detokeniser.detokenize(line.split()) for line in lines]
+    detokenizer = MosesDetokenizer(lang=language)
+    return [detokenizer.detokenize(line.split()) for line in lines]
 
 
 def tokenize(lines: Sequence[str], language: str) -> list[str]:
     """Normalize punctuation and tokenize with Moses, as in published tokenized sets."""
     from sacremoses import MosesPunctNormalizer, MosesTokenizer
 
-    normalizer, tokeniser = MosesPunctNormalizer(lang=language), MosesTokenizer(lang=language)
-    return [tokeniser.tokenize(normalizer.normalize(line), return_str=True) for line in lines]
+    normalizer, tokenizer = MosesPunctNormalizer(lang=language), MosesTokenizer(lang=language)
+    return [tokenizer.tokenize(normalizer.normalize(line), return_str=True) for line in lines]
 
 
 def _count_ngrams(words: list[str], n: int) -> Counter[tuple[str, ...]]:

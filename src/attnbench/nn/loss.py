@@ -152,11 +152,11 @@ class _ChunkedCrossEntropy:
         known_C1 = target_C1 if _is_branching_cheap(self.device) else logits_CV.argmax(1, keepdim=True)
         known_logit_C1, target_logit_C1 = logits_CV.gather(1, known_C1), logits_CV.gather(1, target_C1)
         p_CV = torch.softmax(logits_CV, 1, out=logits_CV)
-        log_normaliser_C1 = known_logit_C1 - p_CV.gather(1, known_C1).log()
+        log_normalizer_C1 = known_logit_C1 - p_CV.gather(1, known_C1).log()
         if self.want_gradients:
             grad_CV = p_CV.scatter_add_(1, target_C1, torch.full_like(target_logit_C1, self.smoothing - 1))
             self._backpropagate(rows, hidden_CD, grad_CV)
-        return (log_normaliser_C1 - target_logit_C1).squeeze(1), target_logit_C1.squeeze(1)
+        return (log_normalizer_C1 - target_logit_C1).squeeze(1), target_logit_C1.squeeze(1)
 
     def _recompute_inexact_losses(self, nll_N: Tensor, target_N: Tensor, buffer_CV: Tensor) -> None:
         """Recompute, from the logits, the losses of tokens whose p has too few digits or is zero."""

@@ -20,7 +20,7 @@ _NON_FINITE_NAMES = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 def append_entry(folder: Path, entry: Mapping[str, float]) -> None:
     """Add a line to the history in a run's folder.
 
-    `update`: optimiser steps so far; `epoch`, counted from 1; `seconds` of training and validation so far, all sessions
+    `update`: optimizer steps so far; `epoch`, counted from 1; `seconds` of training and validation so far, all sessions
     together; `units`: target tokens or pictures trained on so far, over all ranks; `flops` of training on them, absent
     if unknown; all others are metrics by the name that they are logged under.
     """

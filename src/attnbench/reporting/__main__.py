@@ -1,4 +1,4 @@
-"""The door to what is made of records beside tables: `python -m attnbench.reporting page multirun/heads`."""
+"""Command line for reports other than tables: `python -m attnbench.reporting page multirun/heads`."""
 
 from __future__ import annotations
 
@@ -12,16 +12,20 @@ from attnbench.process.output import exit_process, make_command
 from attnbench.records.record import RecordError
 from attnbench.reporting.page import MAPS_MEGABYTES, write_page
 
-_IMPORT = "import-wandb"  # a door of its own, for it asks W&B; here too, since records are what comes of it
+_IMPORT_COMMAND = "import-wandb"  # a separate command that reads from W&B; listed here because it writes records
 
 
 @make_command(is_output_result=False)
 def main(argv: Sequence[str] | None = None) -> int:
-    """Do what is asked, and say where it is; 0, or 2 after one sentence about what is wrong."""
+    """Run a report command.
+
+    Returns:
+        Exit status: 0, or 2 after an error message.
+    """
     given = list(sys.argv[1:] if argv is None else argv)
-    if given[:1] == [_IMPORT]:
+    if given[:1] == [_IMPORT_COMMAND]:
         return int(importlib.import_module("attnbench.import_wandb").main(given[1:]))
-    arguments = _parser().parse_args(given)
+    arguments = _build_parser().parse_args(given)
     try:
         written = write_page(
             [Path(folder) for folder in arguments.folders],
@@ -39,10 +43,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def _build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m attnbench.reporting", description="What records show, to look at.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    commands.add_parser(_IMPORT, help="records of runs that W&B has and that are not here", add_help=False)
+    commands.add_parser(_IMPORT_COMMAND, help="records of runs that W&B has and that are not here", add_help=False)
     page = commands.add_parser(
         "page",
         help="one HTML file to compare runs in",

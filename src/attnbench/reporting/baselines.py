@@ -1,28 +1,44 @@
-"""Which row each row is compared with, on which seeds, and which of them a test tells apart."""
+"""Compare table rows with their baselines: which row, on which seeds, and which differences are significant."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from attnbench.reporting.cells import is_number, value_of
+from attnbench.reporting.cells import get_run_value, is_number
 from attnbench.reporting.keys import Best
-from attnbench.reporting.layout import Column, Layout, agrees
+from attnbench.reporting.layout import Column, Layout, config_matches
 from attnbench.reporting.runs import ABSENT, Run
-from attnbench.reporting.statistics import ALPHA, holm, least_p, paired, pairs_needed
+from attnbench.reporting.statistics import (
+    ALPHA,
+    correct_with_holm,
+    count_pairs_needed,
+    paired_permutation_test,
+    smallest_possible_p,
+)
 
-Rows = Sequence[Sequence[Run]]  # of each row its runs, which differ in their seed only
+Rows = Sequence[Sequence[Run]]  # for each row, runs that differ only in their seed
 
 
-def find_baselines(rows: Rows, keys: Sequence[str], wanted: Mapping[str, Any]) -> list[int | None]:
-    """For each row the place of the one to compare it with; None for a baseline itself, and where there is none.
+def find_baselines(rows: Rows, keys: Sequence[str], baseline_values: Mapping[str, Any]) -> list[int | None]:
+    """Find the baseline of each row.
 
-    Of several rows that agree with `wanted`, a row's own is the one that has the same values in all other `keys`.
+    If several rows match `baseline_values`, the baseline of a row is the one with the same values in all other `keys`.
+
+    Args:
+        rows: runs of each row.
+        keys: config keys that part the rows.
+        baseline_values: config keys and values of the baseline.
+
+    Returns:
+        For each row the index of its baseline; None for a baseline itself and for a row without one.
     """
-    chosen = [place for place, runs in enumerate(rows) if wanted and agrees(runs[0].config, wanted)]
+    chosen = [
+        place for place, runs in enumerate(rows) if baseline_values and config_matches(runs[0].config, baseline_values)
+    ]
     if not chosen:
         return [None] * len(rows)
-    others = [key for key in keys if key not in wanted]
+    others = [key for key in keys if key not in baseline_values]
 
     def values(place: int) -> list[Any]:
         return [rows[place][0].config.get(key, ABSENT) for key in others]
@@ -34,10 +50,14 @@ def find_baselines(rows: Rows, keys: Sequence[str], wanted: Mapping[str, Any]) -
     return found
 
 
-def order_by_group(
+def sort_by_group(
     rows: Rows, keys: Sequence[str], baselines: Sequence[int | None], layout: Layout
 ) -> list[tuple[int, str]]:
-    """Places of the rows in the order of the layout's groups, each with its group's label; baselines first."""
+    """Sort rows by the groups of the layout; baselines come first.
+
+    Returns:
+        Row indices in their new order, each with the label of its group.
+    """
     found = []
     for place, base in enumerate(baselines):
         rank, label = (-1, "") if base is None else (len(layout.groups), "")
@@ -50,85 +70,104 @@ def order_by_group(
     return [(place, label) for _, place, label in sorted(found)]
 
 
-def on_common_seeds(ours: Sequence[Run], baseline: Sequence[Run], column: Column) -> tuple[list[float], list[float]]:
-    """The values of two rows, by seed, of the seeds where both have a number."""
-    mine, theirs = by_seed(ours, column), by_seed(baseline, column)
+def select_common_seeds(
+    ours: Sequence[Run], baseline: Sequence[Run], column: Column
+) -> tuple[list[float], list[float]]:
+    """Return the values of two rows at the seeds where both have a number, sorted by seed."""
+    mine, theirs = get_values_by_seed(ours, column), get_values_by_seed(baseline, column)
     seeds = sorted(mine.keys() & theirs.keys())
     return [mine[seed] for seed in seeds], [theirs[seed] for seed in seeds]
 
 
-def by_seed(runs: Sequence[Run], column: Column) -> dict[int, float]:
-    """The numbers that a row's runs have, by seed."""
-    found = {run.config["seed"]: value_of(run, column)[1] for run in runs}
+def get_values_by_seed(runs: Sequence[Run], column: Column) -> dict[int, float]:
+    """Return the numbers of a row's runs by seed."""
+    found = {run.config["seed"]: get_run_value(run, column)[1] for run in runs}
     return {seed: value for seed, value in found.items() if is_number(value)}
 
 
-def paired_values(
+def collect_paired_values(
     rows: Rows, baselines: Sequence[int | None], column: Column
 ) -> dict[int, tuple[list[float], list[float]]]:
     """Collect the values that a test over seeds compares: one family of comparisons for Holm's correction.
 
     Returns:
-        By row, its values and its baseline's on their common seeds. A row without a common seed is left out: no test is
-        made of it, and so it neither counts in the correction nor in what is said of the tests.
+        By row, its values and its baseline's on their common seeds. Rows without a common seed are left out: they are
+        not tested and
+        do not count in the correction.
     """
     found = {
-        place: on_common_seeds(rows[place], rows[base], column)
+        place: select_common_seeds(rows[place], rows[base], column)
         for place, base in enumerate(baselines)
         if base is not None
     }
     return {place: values for place, values in found.items() if values[0]}
 
 
-def told_apart(rows: Rows, baselines: Sequence[int | None], column: Column) -> set[int]:
-    """Rows that differ from their baselines by a paired test over seeds at 0.05, Holm's correction made.
+def find_significant_rows(rows: Rows, baselines: Sequence[int | None], column: Column) -> set[int]:
+    """Find rows that differ from their baselines at p < 0.05 (paired permutation test over seeds, Holm's correction).
 
-    Where there are too few seeds for any difference to be told, nothing is computed.
+    No test is computed where the number of seeds cannot give p < 0.05.
+
+    Returns:
+        Indices of the rows.
     """
     ps = {
-        place: (paired(ours, theirs).p or 0.0) if least_p(len(ours)) < ALPHA else 1.0
-        for place, (ours, theirs) in paired_values(rows, baselines, column).items()
+        place: (paired_permutation_test(ours, theirs).p or 0.0) if smallest_possible_p(len(ours)) < ALPHA else 1.0
+        for place, (ours, theirs) in collect_paired_values(rows, baselines, column).items()
     }
-    return {place for place, p in zip(ps, holm(list(ps.values())), strict=True) if p < ALPHA}
+    return {place for place, p in zip(ps, correct_with_holm(list(ps.values())), strict=True) if p < ALPHA}
 
 
-def best_of(rows: Rows, means: Mapping[int, float], column: Column, *, tested: bool) -> set[int]:
-    """Of the rows with a mean, the best; with `tested`, also those that `told_apart` does not tell from it."""
+def find_bold_rows(rows: Rows, means: Mapping[int, float], column: Column, *, include_not_worse: bool) -> set[int]:
+    """Find the rows to print in bold in one column.
+
+    Args:
+        rows: runs of each row.
+        means: mean by row index; rows without a number are missing.
+        column: the column; it says whether larger or smaller is better.
+        include_not_worse: also return rows that do not differ significantly from the best one.
+
+    Returns:
+        Indices of the rows.
+    """
     choose = max if column.best is Best.max else min
     best = choose(means, key=lambda place: means[place])
-    if not tested:
+    if not include_not_worse:
         return {best}
     baselines = [best if place in means and place != best else None for place in range(len(rows))]
-    return set(means) - told_apart(rows, baselines, column)
+    return set(means) - find_significant_rows(rows, baselines, column)
 
 
-def no_baseline(wanted: Mapping[str, Any]) -> str:
-    """What is to be said where no row is what others should be compared with."""
-    return f"no row has {', '.join(f'{key}={value}' for key, value in wanted.items())}"
+def describe_missing_baseline(baseline_values: Mapping[str, Any]) -> str:
+    """Return a sentence part that says that no row is the baseline."""
+    return f"no row has {', '.join(f'{key}={value}' for key, value in baseline_values.items())}"
 
 
-def what_seeds_can_tell(rows: Rows, baselines: Sequence[int | None], columns: Sequence[Column]) -> str:
+def write_power_note(rows: Rows, baselines: Sequence[int | None], columns: Sequence[Column]) -> str:
     """Write a sentence about the tests over seeds, or that there are too few seeds for them.
 
-    It speaks of the column with the best chance to show a difference, and of the family of `paired_values`.
+    The sentence is about the column with the best chance to show a difference.
     """
-    families = [[len(ours) for ours, _ in paired_values(rows, baselines, column).values()] for column in columns]
-    seeds = max(filter(None, families), key=lambda one: max(one) - pairs_needed(len(one)), default=[])
+    families = [
+        [len(ours) for ours, _ in collect_paired_values(rows, baselines, column).values()] for column in columns
+    ]
+    seeds = max(filter(None, families), key=lambda one: max(one) - count_pairs_needed(len(one)), default=[])
     if not seeds:
         return "No seed has a number both in the baseline and in another row, so that none can be compared with it."
     test = "exact paired permutation test over seeds, Holm's correction within a column"
-    pairs, comparisons, needed = max(seeds), len(seeds), pairs_needed(len(seeds))
+    pairs, comparisons, needed = max(seeds), len(seeds), count_pairs_needed(len(seeds))
     if pairs >= needed:
         said = f"*: differs from the baseline ({test}; p < {ALPHA})."
-        few = len([n for n in seeds if n < pairs_needed()])
+        few = len([n for n in seeds if n < count_pairs_needed()])
         if few:
             said += (
-                f" {few} of {comparisons} comparisons have under {pairs_needed()} common seeds, which can show none."
+                f" {few} of {comparisons} comparisons have under {count_pairs_needed()} common seeds, which can show"
+                " none."
             )
     else:
         said = (
             f"With {pairs} common seed{'s' * (pairs > 1)} no difference from the baseline can be told from chance: the "
-            f"smallest p that there can be is {least_p(pairs):g}; {comparisons} comparison"
+            f"smallest p that there can be is {smallest_possible_p(pairs):g}; {comparisons} comparison"
             f"{'s need' if comparisons > 1 else ' needs'} {needed} seeds ({test})."
         )
     left_out = len([base for base in baselines if base is not None]) - comparisons

@@ -1,4 +1,4 @@
-"""What stands in a cell: mean, spread and n, or why there is no number."""
+"""Compute table cells: mean, spread and number of seeds, or the reason why there is no number."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from typing import Any
 from attnbench.records.record import Record
 from attnbench.reporting.layout import Column, Spread
 from attnbench.reporting.runs import Run
-from attnbench.reporting.statistics import Summary, summarise
+from attnbench.reporting.statistics import Summary, summarize
 
 MINUS = "\N{MINUS SIGN}"
-_TOO_LONG_TO_SPELL = 1e12
+_SCIENTIFIC_FROM = 1e12
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One row's runs, seen through one column."""
+    """Content of a table cell: one row's runs in one column."""
 
     summary: Summary | None  # in the record's unit; None where there is no number
-    value: str  # the mean, or a text, or why there is neither
+    value: str  # the mean, a text, or the reason why there is no value
     spread: str  # "± 0.35 (n=3)", "[29.1, 30.2] (n=3)", "(n=1)", "± 0.35 (2/3 seeds)", or nothing
     missing: str  # why some runs do not count: "1 failed, 1 not run"
-    run_ids: tuple[str, ...]  # that the value is made of
+    run_ids: tuple[str, ...]  # runs that the value was computed from
     best: bool = False
-    differs: bool = False  # from the baseline, says the test over seeds
+    differs: bool = False  # significantly different from the baseline (test over seeds)
 
 
-def lookup(record: Record, key: str) -> Any:
-    """The value at a dotted path, or None."""
+def get_record_value(record: Record, key: str) -> Any:
+    """Return the value at a dotted path of a record; None if there is none."""
     first, *rest = key.split(".")
     value = getattr(record, first)
     for part in rest:
@@ -40,12 +40,12 @@ def lookup(record: Record, key: str) -> Any:
 
 
 def build_cell(runs: Sequence[Run], column: Column) -> Cell:
-    """The cell of `runs`, which differ in their seed only."""
+    """Compute the cell of `runs`, which differ only in their seed."""
     values: dict[str, Any] = {}
     flagged = 0
     reasons: Counter[str] = Counter()
     for run in runs:
-        reason, value = value_of(run, column)
+        reason, value = get_run_value(run, column)
         if reason is None:
             values[run.run_id] = value
             flagged += _is_above(run, value, column)
@@ -62,50 +62,56 @@ def build_cell(runs: Sequence[Run], column: Column) -> Cell:
     if len(numbers) < len(values):
         text = ", ".join(sorted({str(value) for value in values.values()}))
         return Cell(None, text, f"({counted})" if reasons else "", missing, tuple(values))
-    summary = summarise(numbers, interval=column.spread is Spread.interval)
+    summary = summarize(numbers, interval=column.spread is Spread.interval)
     if all(isinstance(number, int) and number == numbers[0] for number in numbers):
         # A count that is the same for every seed, such as parameters, needs no spread.
         return Cell(
             summary,
-            number_text(numbers[0], column),
+            format_number(numbers[0], column),
             f"({counted})" if reasons else "",
             missing,
             tuple(values),
         )
-    return Cell(summary, number_text(summary.mean, column), _spread(summary, column, counted), missing, tuple(values))
+    return Cell(
+        summary, format_number(summary.mean, column), _format_spread(summary, column, counted), missing, tuple(values)
+    )
 
 
-def number_text(value: float, column: Column) -> str:
-    """A number with the column's scale and digits."""
+def format_number(value: float, column: Column) -> str:
+    """Format a number with the column's scale and digits."""
     scaled = value if column.scale == 1.0 else value * column.scale
-    if abs(scaled) >= _TOO_LONG_TO_SPELL:
+    if abs(scaled) >= _SCIENTIFIC_FROM:
         return f"{scaled:.2e}"
     if column.digits is None and isinstance(scaled, int):
         return f"{scaled:,}"
     return f"{scaled:z,.{2 if column.digits is None else column.digits}f}"
 
 
-def signed(value: float, column: Column) -> str:
-    """A difference, as `number_text` with its sign."""
-    text = number_text(abs(value), column)
+def format_signed(value: float, column: Column) -> str:
+    """Format a difference with its sign, otherwise like `format_number`."""
+    text = format_number(abs(value), column)
     return text if not text.strip("0.,") else f"{'+' if value > 0 else MINUS}{text}"
 
 
-def _spread(summary: Summary, column: Column, counted: str) -> str:
-    """What stands behind a mean."""
+def _format_spread(summary: Summary, column: Column, counted: str) -> str:
+    """Format the text behind a mean: standard deviation or interval, and the number of seeds."""
     if summary.std is None or column.spread is Spread.none:
         return f"({counted})"
     if summary.interval is not None:
-        return f"[{', '.join(number_text(end, column) for end in summary.interval)}] ({counted})"
+        return f"[{', '.join(format_number(end, column) for end in summary.interval)}] ({counted})"
     lacking = ", no interval" if column.spread is Spread.interval else ""
-    return f"± {number_text(summary.std, column)} ({counted}{lacking})"
+    return f"± {format_number(summary.std, column)} ({counted}{lacking})"
 
 
-def value_of(run: Run, column: Column) -> tuple[str | None, Any]:
-    """Why the run has no value, or its value."""
-    if run.record is None or not run.finished:
+def get_run_value(run: Run, column: Column) -> tuple[str | None, Any]:
+    """Return a run's value in a column.
+
+    Returns:
+        The reason why there is no value (None if there is one), and the value.
+    """
+    if run.record is None or not run.is_finished:
         return run.state, None
-    value = lookup(run.record, column.key)
+    value = get_record_value(run.record, column.key)
     if value is None:
         return "no value", None
     if isinstance(value, float) and not math.isfinite(value):
@@ -114,11 +120,11 @@ def value_of(run: Run, column: Column) -> tuple[str | None, Any]:
 
 
 def _is_above(run: Run, value: Any, column: Column) -> bool:
-    """Whether a run's value exceeds what the column says it should stay under."""
-    limit = None if column.above is None or run.record is None else lookup(run.record, column.above)
+    """Return True if a run's value exceeds the limit of the column (`above`)."""
+    limit = None if column.above is None or run.record is None else get_record_value(run.record, column.above)
     return is_number(limit) and is_number(value) and bool(value > limit)
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value can be averaged; true and false cannot."""
+    """Return True if a value can be averaged; booleans cannot."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -1,4 +1,4 @@
-"""What one factor does, averaged over the others, and what two do beyond the sum of each: for a full grid."""
+"""Compute main effects and two-way interactions of config keys in a full grid of settings."""
 
 from __future__ import annotations
 
@@ -10,48 +10,58 @@ from dataclasses import dataclass
 from typing import Any
 
 from attnbench.records.record import RecordError
-from attnbench.reporting.aggregation import Row, Sorted, Table
-from attnbench.reporting.cells import Cell, build_cell, number_text, signed
+from attnbench.reporting.aggregation import GroupedRuns, Row, Table
+from attnbench.reporting.cells import Cell, build_cell, format_number, format_signed
 from attnbench.reporting.keys import RowKey
 from attnbench.reporting.layout import Column
 from attnbench.reporting.runs import ABSENT
 from attnbench.reporting.statistics import Summary
 
 _COLUMNS = (Column("mean"), Column("effect", label="effect"), Column("settings", label="averaged over"))
-_SHOWN = 6  # missing cells that are spelt out
+_MAX_LISTED = 6  # missing cells that are listed
 _Setting = tuple[Any, ...]  # a value for each factor
 
 
 @dataclass(frozen=True)
-class _Factorial:
-    """A grid of settings, as far as it is filled, in one column."""
+class _FactorialGrid:
+    """Grid of settings in one column, possibly incomplete."""
 
     factors: tuple[RowKey, ...]
     levels: tuple[tuple[Any, ...], ...]  # of each factor
     cells: Mapping[_Setting, Cell]
 
-    def named(self, places: Sequence[int], values: Sequence[Any]) -> str:
-        """What some factors' values are called."""
-        return ", ".join(self.factors[place].text(value) for place, value in zip(places, values, strict=True))
+    def format_setting(self, factor_indices: Sequence[int], values: Sequence[Any]) -> str:
+        """Format the levels of some factors."""
+        return ", ".join(
+            self.factors[place].format_value(value) for place, value in zip(factor_indices, values, strict=True)
+        )
 
 
-def effects(made: Sorted, where: str, title: str) -> Table:
-    """Main effects and two-way interactions, in each column that says which end is better.
+def build_effects_table(grouped: GroupedRuns, layout_path: str, title: str) -> Table:
+    """Build the table of main effects and two-way interactions, for each column that says which direction is better.
 
-    A factor's levels are averaged over those settings of the other factors that have a number at every level, so that
-    what is missing at one level is missing at all; how many settings that are is told, and which cells are missing.
+    The levels of a factor are averaged over those settings of the other factors that have a number at every level.
+    The table says how
+    many settings these are, and which cells are missing.
+
+    Args:
+        grouped: runs grouped into rows.
+        layout_path: path of table.yaml, for error messages.
+        title: title of the sweep's table.
 
     Raises:
-        RecordError: no column says which end is better, or no row key has two values.
+        RecordError: no column says which direction is better, or no row key has two values.
     """
-    columns = [column for column in made.columns if column.best is not None]
+    columns = [column for column in grouped.columns if column.best is not None]
     places = [
-        at for at, key in enumerate(made.keys) if len({row[0].config.get(key.key, ABSENT) for row in made.rows}) > 1
+        at
+        for at, key in enumerate(grouped.keys)
+        if len({row[0].config.get(key.key, ABSENT) for row in grouped.rows}) > 1
     ]
     if not columns or not places:
         wanted = "rows: expected a key with two values" if columns else "columns: expected best: max or min in one"
-        raise RecordError(f"{where}: {wanted}, to say what it does")
-    factors = tuple(made.keys[at] for at in places)
+        raise RecordError(f"{layout_path}: {wanted}, to say what it does")
+    factors = tuple(grouped.keys[at] for at in places)
     rows: list[Row] = []
     notes = [
         "Effect of a level: its mean less the mean of all levels. Effect of two levels together: what their mean has"
@@ -59,22 +69,23 @@ def effects(made: Sorted, where: str, title: str) -> Table:
     ]
     for column in columns:
         cells = {
-            tuple(row[0].config.get(key.key, ABSENT) for key in factors): build_cell(row, column) for row in made.rows
+            tuple(row[0].config.get(key.key, ABSENT) for key in factors): build_cell(row, column)
+            for row in grouped.rows
         }
         levels = tuple(tuple(dict.fromkeys(setting[at] for setting in cells)) for at in range(len(factors)))
-        grid = _Factorial(factors, levels, cells)
+        grid = _FactorialGrid(factors, levels, cells)
         for chosen in [
             *itertools.combinations(range(len(factors)), 1),
             *itertools.combinations(range(len(factors)), 2),
         ]:
-            rows += _of(grid, chosen, column)
-        notes += _missing(grid, column)
+            rows += _build_effect_rows(grid, chosen, column)
+        notes += _write_missing_note(grid, column)
     keys = (RowKey("metric"), RowKey("factor"), RowKey("level"))
     return Table(f"{title}: effects", keys, _COLUMNS, tuple(rows), tuple(notes), marks=())
 
 
-def _of(grid: _Factorial, chosen: tuple[int, ...], column: Column) -> Iterator[Row]:
-    """A row for each combination of levels of the chosen factors."""
+def _build_effect_rows(grid: _FactorialGrid, chosen: tuple[int, ...], column: Column) -> Iterator[Row]:
+    """Yield a row for each combination of levels of the chosen factors."""
     others = [at for at in range(len(grid.factors)) if at not in chosen]
     combinations = list(itertools.product(*(grid.levels[at] for at in chosen)))
     blocks: dict[_Setting, dict[_Setting, Cell]] = {}
@@ -92,7 +103,7 @@ def _of(grid: _Factorial, chosen: tuple[int, ...], column: Column) -> Iterator[R
         if (found := [s.mean for block in complete if (s := block[levels].summary) is not None])
     }
     for levels in combinations:
-        labels = (column.heading, name, grid.named(chosen, levels))
+        labels = (column.heading, name, grid.format_setting(chosen, levels))
         if not means:
             reason = "no setting of the other factors is complete" if others else "not all levels have a number"
             cells = [
@@ -103,20 +114,22 @@ def _of(grid: _Factorial, chosen: tuple[int, ...], column: Column) -> Iterator[R
             yield Row(labels, tuple(cells), ((),) * len(_COLUMNS))
             continue
         run_ids = tuple(run_id for block in complete for run_id in block[levels].run_ids)
-        effect = _effect(means, levels)
+        effect = _compute_effect(means, levels)
         yield Row(
             labels,
             (
-                Cell(Summary(means[levels], None, len(complete)), number_text(means[levels], column), "", "", run_ids),
-                Cell(Summary(effect, None, len(complete)), signed(effect, column), "", "", run_ids),
+                Cell(
+                    Summary(means[levels], None, len(complete)), format_number(means[levels], column), "", "", run_ids
+                ),
+                Cell(Summary(effect, None, len(complete)), format_signed(effect, column), "", "", run_ids),
                 Cell(None, f"{counted}, {len(run_ids)} runs".removeprefix(", "), "", "", run_ids),
             ),
             ((),) * len(_COLUMNS),
         )
 
 
-def _effect(means: Mapping[_Setting, float], levels: _Setting) -> float:
-    """What `levels` have beyond the mean of all, and, if they are two, beyond the effect of each."""
+def _compute_effect(means: Mapping[_Setting, float], levels: _Setting) -> float:
+    """Compute the difference to the grand mean; for two levels, the part beyond the sum of both main effects."""
     grand = statistics.fmean(means.values())
     if len(levels) == 1:
         return means[levels] - grand
@@ -124,17 +137,17 @@ def _effect(means: Mapping[_Setting, float], levels: _Setting) -> float:
     return means[levels] - sum(each) + grand
 
 
-def _missing(grid: _Factorial, column: Column) -> Iterator[str]:
-    """Which settings of the full grid have no number, and why."""
+def _write_missing_note(grid: _FactorialGrid, column: Column) -> Iterator[str]:
+    """Yield a note that lists the settings of the full grid without a number, and why."""
     lacking = []
     for setting in itertools.product(*grid.levels):
         cell = grid.cells.get(setting)
         if cell is None or cell.summary is None:
             named = ", ".join(
-                f"{factor.label or factor.key} {factor.text(value)}"
+                f"{factor.label or factor.key} {factor.format_value(value)}"
                 for factor, value in zip(grid.factors, setting, strict=True)
             )
             lacking.append(f"{named} ({'not planned' if cell is None else cell.missing or cell.value})")
     if lacking:
-        more = f"; and {len(lacking) - _SHOWN} more" if len(lacking) > _SHOWN else ""
-        yield f"{column.heading}: no number for {'; '.join(lacking[:_SHOWN])}{more}."
+        more = f"; and {len(lacking) - _MAX_LISTED} more" if len(lacking) > _MAX_LISTED else ""
+        yield f"{column.heading}: no number for {'; '.join(lacking[:_MAX_LISTED])}{more}."

@@ -1,4 +1,4 @@
-"""A table for other programs, and where each number comes from: CSV, JSON, and a line a cell."""
+"""Format a table as CSV and JSON, and list the runs behind each cell."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import io
 import json
 
 from attnbench.reporting.aggregation import Row, Table
-from attnbench.reporting.grid import is_grouped
+from attnbench.reporting.grid import has_groups
 from attnbench.reporting.layout import Column, Spread
 
 
-def csv_text(table: Table) -> str:
-    """Keys as headings, numbers in full and unscaled, and behind each number the runs it is made of."""
+def format_csv(table: Table) -> str:
+    """Format a table as CSV, with unscaled numbers in full precision and the run_ids of each number."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    headings = ["group"] * is_grouped(table) + [key.key for key in table.keys]
+    headings = ["group"] * has_groups(table) + [key.key for key in table.keys]
     for index, column in enumerate(table.columns):
         parts = ["", ".std", ".n", ".missing", ".run_ids"]
         parts += [".low", ".high"] * (column.spread is Spread.interval)
@@ -24,17 +24,17 @@ def csv_text(table: Table) -> str:
         headings += [column.key + part for part in parts]
     writer.writerow(headings)
     for row in table.rows:
-        line: list[object] = [*[row.group] * is_grouped(table), *row.labels]
+        line: list[object] = [*[row.group] * has_groups(table), *row.labels]
         for index, column in enumerate(table.columns):
-            line += _csv_cell(row, index, column)
+            line += _format_csv_cell(row, index, column)
             if table.has_published(index):
                 line.append(" ".join(repr(quoted.value) for quoted in row.published[index]))
         writer.writerow(line)
     return out.getvalue()
 
 
-def json_text(table: Table) -> str:
-    """All that the table holds, numbers unscaled, for other programs; a row a line."""
+def format_json(table: Table) -> str:
+    """Format a table as JSON: all content, unscaled numbers, one row per line."""
     rows = []
     for row in table.rows:
         cells = {}
@@ -50,11 +50,11 @@ def json_text(table: Table) -> str:
     return f'{head},\n "rows": [\n{lines}\n]}}\n'
 
 
-def trace(table: Table) -> str:
-    """Of each cell the runs that its number is made of, and why others are not in it: a line a cell."""
+def format_trace(table: Table) -> str:
+    """List the runs behind each cell, and why other runs are missing; one line per cell."""
     lines = []
     for row in table.rows:
-        named = zip(table.keys, row.shown, strict=True)
+        named = zip(table.keys, row.printed_labels, strict=True)
         where = ", ".join(f"{key.label or key.key} {text}" for key, text in named if text)
         for column, cell in zip(table.columns, row.cells, strict=True):
             runs = " ".join(cell.run_ids) or "none"
@@ -64,7 +64,7 @@ def trace(table: Table) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _csv_cell(row: Row, index: int, column: Column) -> list[object]:
+def _format_csv_cell(row: Row, index: int, column: Column) -> list[object]:
     cell, summary = row.cells[index], row.cells[index].summary
     if summary is None:
         found: list[object] = [cell.value if cell.run_ids else "", "", len(cell.run_ids), cell.missing]

@@ -1,4 +1,4 @@
-"""Every kind of figure: what makes it from runs, and what draws it."""
+"""Registry of figure kinds: the function that computes a figure from runs, and the function that draws it."""
 
 from __future__ import annotations
 
@@ -7,43 +7,53 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attnbench.reporting.attention_figures import by_probe, draw_atlas
-from attnbench.reporting.drawing import draw_front, draw_heat, draw_lines, write
+from attnbench.reporting.attention_figures import build_attention_figure, draw_attention
+from attnbench.reporting.drawing import draw_heatmap, draw_lines, draw_pareto, write_figure_files
 from attnbench.reporting.figure_specs import FigureKind, FigureLayout
-from attnbench.reporting.figures import Figure, by_bins, by_cost, by_progress, by_values
+from attnbench.reporting.figures import Figure, build_bin_plot, build_curve_plot, build_pareto_plot, build_value_plot
 from attnbench.reporting.runs import Run
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure as Sheet
+    from matplotlib.figure import Figure as MplFigure
 
 
 @dataclass(frozen=True)
-class Kind:
-    """How a kind of figure comes about."""
+class FigureType:
+    """Functions of a kind of figure."""
 
     build: Callable[[Sequence[Run], FigureLayout, str, Path | None], Figure]
-    draw: Callable[[Any], Sheet]  # what `build` built
+    draw: Callable[[Any], MplFigure]  # takes the result of `build`
 
 
-KINDS = {
-    FigureKind.bins: Kind(by_bins, draw_lines),
-    FigureKind.lines: Kind(by_values, draw_lines),
-    FigureKind.curves: Kind(by_progress, draw_lines),
-    FigureKind.pareto: Kind(by_cost, draw_front),
-    FigureKind.heat: Kind(by_values, draw_heat),
-    FigureKind.atlas: Kind(by_probe, draw_atlas),
+FIGURE_TYPES = {
+    FigureKind.bins: FigureType(build_bin_plot, draw_lines),
+    FigureKind.lines: FigureType(build_value_plot, draw_lines),
+    FigureKind.curves: FigureType(build_curve_plot, draw_lines),
+    FigureKind.pareto: FigureType(build_pareto_plot, draw_pareto),
+    FigureKind.heatmap: FigureType(build_value_plot, draw_heatmap),
+    FigureKind.attention: FigureType(build_attention_figure, draw_attention),
 }
 
 
 def build_figure(runs: Sequence[Run], layout: FigureLayout, where: str, folder: Path | None = None) -> Figure:
-    """What `layout` says of `runs`; `where` names its file in errors. Means and spreads are those of the table's cells.
+    """Compute a figure from runs. Means and spreads equal those of the table's cells.
+
+    Args:
+        runs: runs to show.
+        layout: entry of `figures` in table.yaml.
+        where: path of table.yaml, for error messages.
+        folder: folder with the runs' folders, for figures that use histories or pictures.
 
     Raises:
-        RecordError: a logarithmic axis for what is no positive number.
+        RecordError: a logarithmic axis has values that are not positive numbers.
     """
-    return KINDS[layout.kind].build(runs, layout, where, folder)
+    return FIGURE_TYPES[layout.kind].build(runs, layout, where, folder)
 
 
-def draw(figure: Figure, folder: Path) -> list[Path]:
-    """Write <name>.pdf and <name>.png into `folder`; the paths, none of a figure that has nothing to draw."""
-    return write(figure, folder, KINDS[figure.layout.kind].draw)
+def save_figure(figure: Figure, folder: Path) -> list[Path]:
+    """Draw a figure and write <name>.pdf and <name>.png.
+
+    Returns:
+        The paths; empty if the figure has nothing to draw.
+    """
+    return write_figure_files(figure, folder, FIGURE_TYPES[figure.layout.kind].draw)

@@ -1,4 +1,4 @@
-"""A table as Markdown and as LaTeX (booktabs), and the names of all formats."""
+"""Format a table as Markdown and LaTeX (booktabs), and list all formats."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from tabulate import LATEX_ESCAPE_RULES, tabulate
 
 from attnbench.reporting.aggregation import Table
 from attnbench.reporting.cells import MINUS
-from attnbench.reporting.exports import csv_text, json_text
+from attnbench.reporting.exports import format_csv, format_json
 from attnbench.reporting.figures import Figure
-from attnbench.reporting.grid import BOLD, END, breaks, build_grid, notes_of
-from attnbench.reporting.html_tables import html
+from attnbench.reporting.grid import BOLD, BOLD_END, build_grid, find_group_starts, list_notes
+from attnbench.reporting.html_tables import format_html
 from attnbench.reporting.runs import ABSENT
 
-_WIDE = 10  # columns from which on a page of its own lies on its side
-_LONG = 12  # characters from which on a heading stands in two lines
-_STACK, _NEXT = "\ue002", "\ue003"  # like BOLD: around such a heading, and between its lines
-# What LaTeX writes in its own way, beyond what tabulate escapes; its default fonts have no bar.
+_LANDSCAPE_COLUMNS = 10  # with more columns the page is in landscape
+_MAX_HEADING_LENGTH = 12  # longer headings are split into two lines
+_STACK, _NEXT = "\ue002", "\ue003"  # markers like BOLD: around such a heading, and between its lines
+# Replacements beyond those of tabulate; LaTeX's default fonts have no bar.
 _LATEX = {
     "±": r"$\pm$", ABSENT: "--", MINUS: "$-$", "|": r"\textbar{}", "\N{MULTIPLICATION SIGN}": r"$\times$",
-    BOLD: r"\textbf{", _STACK: r"\shortstack{", _NEXT: r"\\", END: "}",
+    BOLD: r"\textbf{", _STACK: r"\shortstack{", _NEXT: r"\\", BOLD_END: "}",
 }  # fmt: skip
 # \@nodocument is let to \relax where a document has begun.
 _HEAD = r"""%% \input{} it where \usepackage{booktabs,graphicx} is, or run pdflatex on it as it is.
@@ -30,40 +30,44 @@ _HEAD = r"""%% \input{} it where \usepackage{booktabs,graphicx} is, or run pdfla
 \usepackage{booktabs,graphicx}\pagestyle{empty}\def\attnbenchend{\end{document}}\begin{document}
 \fi"""
 _TAIL = r"\csname attnbenchend\endcsname"
-_FIT = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"  # no wider than the page
+_FIT = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"  # scaled down to the page's width if needed
 
 
-def markdown(table: Table) -> str:
-    """A heading, a pipe table, the notes as a list, and the figures, which lie beside it."""
+def format_markdown(table: Table) -> str:
+    """Format a table as Markdown: heading, pipe table, list of notes, and links to the figures."""
     grid = build_grid(table)
     body = tabulate(
-        [[_pipe(cell) for cell in row] for row in grid.rows],
-        headers=[_pipe(heading) for heading in grid.headings],
+        [[_escape_pipe_cell(cell) for cell in row] for row in grid.rows],
+        headers=[_escape_pipe_cell(heading) for heading in grid.headings],
         tablefmt="pipe",
         disable_numparse=True,
-        colalign=grid.align,
+        colalign=grid.alignments,
     )
-    notes = "".join(f"- {_inline(note)}\n" for note in notes_of(table))
-    figures = "".join(f"\n{_picture(figure)}\n" for figure in table.figures)
-    return f"## {_inline(table.title)}\n\n{body}\n" + (f"\n{notes}" if notes else "") + figures
+    notes = "".join(f"- {_escape_markdown(note)}\n" for note in list_notes(table))
+    figures = "".join(f"\n{_format_figure(figure)}\n" for figure in table.figures)
+    return f"## {_escape_markdown(table.title)}\n\n{body}\n" + (f"\n{notes}" if notes else "") + figures
 
 
-def latex(table: Table) -> str:
-    r"""A table float to be \input where booktabs and graphicx are loaded, which pdflatex also takes as it is."""
+def format_latex(table: Table) -> str:
+    r"""Format a table as a LaTeX table float.
+
+    The file can be read with \input in a document that loads booktabs and graphicx, and pdflatex also compiles it
+    alone.
+    """
     grid = build_grid(table)
     rows = [[" ".join(cell.split()) for cell in row] for row in grid.rows]
-    headings = [_stacked(heading) for heading in grid.headings]
-    body = tabulate(rows, headers=headings, tablefmt="latex_booktabs", disable_numparse=True, colalign=grid.align)
-    # A row that begins with [ or * would be taken for an argument of the line break before it.
+    headings = [_split_heading(heading) for heading in grid.headings]
+    body = tabulate(rows, headers=headings, tablefmt="latex_booktabs", disable_numparse=True, colalign=grid.alignments)
+    # LaTeX would read [ or * at the start of a row as an argument of the line break before it.
     lines = re.sub(r"^ (?=[\[*])", " {}", body, flags=re.MULTILINE).split("\n")
     first = lines.index("\\midrule") + 1
-    for place in reversed(breaks(table)):
+    for place in reversed(find_group_starts(table)):
         lines.insert(first + place, "\\midrule")
-    notes = "".join(f"{_tex(note)}\\par\n" for note in notes_of(table))
-    caption, content = _tex(table.title), _typeset("\n".join(lines))
+    notes = "".join(f"{_escape_latex(note)}\\par\n" for note in list_notes(table))
+    caption, content = _escape_latex(table.title), _replace_symbols("\n".join(lines))
     parts = [
-        _HEAD % (",landscape" if len(headings) > _WIDE else ""),
-        *_unknown_letters(caption + content + notes),
+        _HEAD % (",landscape" if len(headings) > _LANDSCAPE_COLUMNS else ""),
+        *_define_unknown_characters(caption + content + notes),
         "\\begin{table}",
         "\\centering\\small",
         f"\\caption{{{caption}}}\\smallskip",
@@ -77,58 +81,58 @@ def latex(table: Table) -> str:
     return "\n".join(part for part in parts if part) + "\n"
 
 
-# What each format's file ends in, and what writes it.
+# For each format: file suffix, and function that formats a table.
 FORMATS: dict[str, tuple[str, Callable[[Table], str]]] = {
-    "markdown": (".md", markdown),
-    "csv": (".csv", csv_text),
-    "latex": (".tex", latex),
-    "html": (".html", html),
-    "json": (".json", json_text),
+    "markdown": (".md", format_markdown),
+    "csv": (".csv", format_csv),
+    "latex": (".tex", format_latex),
+    "html": (".html", format_html),
+    "json": (".json", format_json),
 }
 
 
-def _stacked(heading: str) -> str:
-    """A long heading in two lines, about as long as each other."""
+def _split_heading(heading: str) -> str:
+    """Split a long heading into two lines of similar length."""
     words = heading.split()
-    if len(heading) <= _LONG or len(words) < 2:
+    if len(heading) <= _MAX_HEADING_LENGTH or len(words) < 2:
         return heading
     cut = min(range(1, len(words)), key=lambda at: abs(len(" ".join(words[:at])) - len(" ".join(words[at:]))))
-    return f"{_STACK}{' '.join(words[:cut])}{_NEXT}{' '.join(words[cut:])}{END}"
+    return f"{_STACK}{' '.join(words[:cut])}{_NEXT}{' '.join(words[cut:])}{BOLD_END}"
 
 
-def _picture(figure: Figure) -> str:
-    """A figure and what a reader must know of it, or why there is none."""
-    name, notes = figure.layout.name, _inline(" ".join(figure.notes))
-    if figure.empty:
+def _format_figure(figure: Figure) -> str:
+    """Format the link to a figure, or the reason why there is none."""
+    name, notes = figure.layout.name, _escape_markdown(" ".join(figure.notes))
+    if figure.is_empty:
         return f"Figure {name}: {notes}"
-    return f"![{_inline(figure.layout.title or name)}]({name}.png)\n\n{notes}"
+    return f"![{_escape_markdown(figure.layout.title or name)}]({name}.png)\n\n{notes}"
 
 
-def _inline(text: str) -> str:
+def _escape_markdown(text: str) -> str:
     """Text of one line that does not begin HTML."""
     return " ".join(text.split()).replace("<", "&lt;")
 
 
-def _pipe(text: str) -> str:
+def _escape_pipe_cell(text: str) -> str:
     """Return text that does not end a cell, and in which stars and backslashes are what they are."""
     return (
-        _inline(text)
+        _escape_markdown(text)
         .replace("\\", "\\\\")
         .replace("|", "\\|")
         .replace("*", "\\*")
         .replace(BOLD, "**")
-        .replace(END, "**")
+        .replace(BOLD_END, "**")
     )
 
 
-def _tex(text: str) -> str:
-    return _typeset("".join(LATEX_ESCAPE_RULES.get(char, char) for char in " ".join(text.split())))
+def _escape_latex(text: str) -> str:
+    return _replace_symbols("".join(LATEX_ESCAPE_RULES.get(char, char) for char in " ".join(text.split())))
 
 
-def _unknown_letters(text: str) -> list[str]:
-    """Write definitions of letters that pdflatex may not know, so that they are shown by their code and stop nothing.
+def _define_unknown_characters(text: str) -> list[str]:
+    """Write LaTeX definitions for characters that pdflatex may not know, so that their code point is shown.
 
-    Letters that the document or its packages have defined stay as they are; XeLaTeX and LuaLaTeX need none of this.
+    Characters that the document or its packages define stay as they are; XeLaTeX and LuaLaTeX need no definitions.
     """
     letters = sorted({char for char in text if not char.isascii()})
     return [
@@ -138,7 +142,7 @@ def _unknown_letters(text: str) -> list[str]:
     ]
 
 
-def _typeset(escaped: str) -> str:
+def _replace_symbols(escaped: str) -> str:
     for char, command in _LATEX.items():
         escaped = escaped.replace(char, command)
     return escaped

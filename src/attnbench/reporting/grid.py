@@ -1,86 +1,93 @@
-"""A table as headings and rows of text, before any format's escaping."""
+"""Arrange a table as headings and rows of text, before a format escapes them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from attnbench.reporting.aggregation import Quoted, Table
-from attnbench.reporting.cells import Cell, number_text, signed
+from attnbench.reporting.aggregation import Table
+from attnbench.reporting.cells import Cell, format_number, format_signed
 from attnbench.reporting.layout import Column
 from attnbench.reporting.runs import ABSENT
 
-# Characters that no text has stand for bold until the format's own escaping is done.
-BOLD, END = "\ue000", "\ue001"
+# Private-use characters that mark bold text until a format has escaped the text.
+BOLD, BOLD_END = "\ue000", "\ue001"
 
 
 @dataclass(frozen=True)
 class Grid:
-    """What is printed where."""
+    """Headings and cells of a table as text."""
 
     headings: list[str]
     rows: list[list[str]]
-    align: list[str]  # of each column: left or right
-    cells: list[list[Cell | None]]  # of each place the runs it was made of, if it was
+    alignments: list[str]  # for each column: left or right
+    cells: list[list[Cell | None]]  # for each position the cell it shows, if any
 
 
 def build_grid(table: Table) -> Grid:
-    """Headings, rows of cells, and alignments; a published number and how far it is from ours stand behind ours."""
+    """Arrange headings, rows and alignments.
+
+    Published numbers, and their difference to ours, stand in columns behind ours.
+    """
     columns: list[tuple[str, str, list[str], list[Cell | None]]] = []
 
     def add(heading: str, texts: Sequence[str], cells: Sequence[Cell] = (), align: str = "right") -> None:
         columns.append((heading, align, list(texts), list(cells) or [None] * len(table.rows)))
 
-    if is_grouped(table):
-        starts = {0, *breaks(table)}
+    if has_groups(table):
+        starts = {0, *find_group_starts(table)}
         add("", [row.group if place in starts else "" for place, row in enumerate(table.rows)], align="left")
     for index, key in enumerate(table.keys):
-        add(key.label or key.key, [row.shown[index] for row in table.rows], align="left")
+        add(key.label or key.key, [row.printed_labels[index] for row in table.rows], align="left")
     for index, column in enumerate(table.columns):
         cells = [row.cells[index] for row in table.rows]
-        add(column.heading, [_shown(cell) for cell in cells], cells)
+        add(column.heading, [_format_cell(cell) for cell in cells], cells)
         if column.change:
-            add("change", [_signed(row.changes[index], column) for row in table.rows])
+            add("change", [_format_change(row.changes[index], column) for row in table.rows])
         if table.has_published(index):
             quoted = [row.published[index] for row in table.rows]
-            add(f"{column.heading}, published", _each(quoted, lambda q, c=column: number_text(q.value, c)))  # type: ignore[misc]
+            values = [[(one.source_mark, format_number(one.value, column)) for one in row] for row in quoted]
+            add(f"{column.heading}, published", _format_published(values))
             if column.change:
-                add("published change", _each(quoted, lambda q, c=column: _signed(q.change, c)))  # type: ignore[misc]
+                changes = [[(one.source_mark, _format_change(one.change, column)) for one in row] for row in quoted]
+                add("published change", _format_published(changes))
             if table.has_difference(index):
-                add("ours less published", _each(quoted, lambda q, c=column: _signed(q.difference, c)))  # type: ignore[misc]
+                differences = [
+                    [(one.source_mark, _format_change(one.difference, column)) for one in row] for row in quoted
+                ]
+                add("ours less published", _format_published(differences))
     headings, align, texts, made = (list(part) for part in zip(*columns, strict=True))
     return Grid(
         headings, [list(r) for r in zip(*texts, strict=True)], align, [list(r) for r in zip(*made, strict=True)]
     )
 
 
-def notes_of(table: Table) -> list[str]:
-    """What a reader must know, and the sources of published numbers."""
+def list_notes(table: Table) -> list[str]:
+    """Return the table's notes, then the sources of published numbers."""
     return [*table.notes, *(f"[{mark}] {text}" for mark, text in table.marks)]
 
 
-def is_grouped(table: Table) -> bool:
-    """Whether rows stand in groups."""
+def has_groups(table: Table) -> bool:
+    """Return True if the table has groups of rows."""
     return any(row.group for row in table.rows)
 
 
-def breaks(table: Table) -> list[int]:
-    """Places of the rows that begin another group."""
+def find_group_starts(table: Table) -> list[int]:
+    """Return the indices of rows that begin another group."""
     groups = [row.group for row in table.rows]
     return [place for place in range(1, len(groups)) if groups[place] != groups[place - 1]]
 
 
-def _shown(cell: Cell) -> str:
+def _format_cell(cell: Cell) -> str:
     value = f"{cell.value}{'*' * cell.differs}"
-    return f"{f'{BOLD}{value}{END}' if cell.best else value} {cell.spread}".rstrip()
+    return f"{f'{BOLD}{value}{BOLD_END}' if cell.best else value} {cell.spread}".rstrip()
 
 
-def _signed(value: float | None, column: Column) -> str:
-    """A difference, or a dash."""
-    return ABSENT if value is None else signed(value, column)
+def _format_change(value: float | None, column: Column) -> str:
+    """Format a difference; a dash if there is none."""
+    return ABSENT if value is None else format_signed(value, column)
 
 
-def _each(quoted: Sequence[Sequence[Quoted]], text: Callable[[Quoted], str]) -> list[str]:
-    """In each row what `text` says of each source's number, with the source's mark; a dash where it says nothing."""
-    found = [[(text(one), one.mark) for one in row] for row in quoted]
-    return [", ".join(f"{said} [{mark}]" for said, mark in row if said != ABSENT) or ABSENT for row in found]
+def _format_published(rows: Sequence[Sequence[tuple[str, str]]]) -> list[str]:
+    """Format the (source mark, number) pairs of each row; a dash if there are none."""
+    return [", ".join(f"{text} [{mark}]" for mark, text in row if text != ABSENT) or ABSENT for row in rows]

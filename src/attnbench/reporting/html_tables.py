@@ -1,4 +1,4 @@
-"""A table as an HTML page of its own."""
+"""Format a table as an HTML page."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from html import escape
 
 from attnbench.reporting.aggregation import Table
 from attnbench.reporting.cells import Cell
-from attnbench.reporting.grid import BOLD, END, breaks, build_grid, notes_of
+from attnbench.reporting.grid import BOLD, BOLD_END, build_grid, find_group_starts, list_notes
 
 _PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>
@@ -23,35 +23,36 @@ li {{ max-width: 60rem; overflow-wrap: anywhere }}
 """
 
 
-def html(table: Table) -> str:
-    """A page of its own, with the run_ids of a cell where the pointer rests on it."""
-    grid, starts = build_grid(table), {0, *breaks(table)}
+def format_html(table: Table) -> str:
+    """Format a table as an HTML page; the tooltip of a cell shows its run_ids."""
+    grid, starts = build_grid(table), {0, *find_group_starts(table)}
     head = "".join(
-        f'<th scope="col" class="{a}">{_web(h)}</th>' for a, h in zip(grid.align, grid.headings, strict=True)
+        f'<th scope="col" class="{a}">{_escape_html(h)}</th>'
+        for a, h in zip(grid.alignments, grid.headings, strict=True)
     )
     lines = []
     for place, row in enumerate(grid.rows):
         lines += ["</tbody>"] * (place in starts and place > 0) + ["<tbody>"] * (place in starts)
         parts = []
-        for text, align, cell in zip(row, grid.align, grid.cells[place], strict=True):
-            parts.append(f'<td class="{align}"{_told(cell)}>{_web(text)}</td>')
+        for text, align, cell in zip(row, grid.alignments, grid.cells[place], strict=True):
+            parts.append(f'<td class="{align}"{_format_tooltip(cell)}>{_escape_html(text)}</td>')
         lines.append(f"<tr>{''.join(parts)}</tr>")
-    notes = "".join(f"<li>{_web(note)}</li>\n" for note in notes_of(table))
+    notes = "".join(f"<li>{_escape_html(note)}</li>\n" for note in list_notes(table))
     return (
         _PAGE.format(title=escape(table.title))
-        + f"<h1>{_web(table.title)}</h1>\n<div><table>\n<thead><tr>{head}</tr></thead>\n"
+        + f"<h1>{_escape_html(table.title)}</h1>\n<div><table>\n<thead><tr>{head}</tr></thead>\n"
         + "\n".join([*lines, "</tbody>\n"] if lines else [])
         + f"</table></div>\n<ul>\n{notes}</ul>\n</body></html>\n"
     )
 
 
-def _told(cell: Cell | None) -> str:
-    """What the pointer is told of a cell: the runs it is made of, and why others are not in it."""
+def _format_tooltip(cell: Cell | None) -> str:
+    """Format the tooltip of a cell: its runs, and why other runs are missing."""
     if cell is None:
         return ""
     runs = f"runs: {' '.join(cell.run_ids) or 'none'}"
     return f' title="{escape(f"{runs}; {cell.missing}" if cell.missing else runs)}"'
 
 
-def _web(text: str) -> str:
-    return escape(text).replace(BOLD, "<b>").replace(END, "</b>")
+def _escape_html(text: str) -> str:
+    return escape(text).replace(BOLD, "<b>").replace(BOLD_END, "</b>")

@@ -1,4 +1,4 @@
-"""Config keys and their values, as table.yaml names them, and what a place in a record begins with."""
+"""Config keys and values as table.yaml writes them."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 
 from attnbench.records.record import Record
 
-ROOTS = frozenset(field.name for field in fields(Record))
-EXPECTED = f"expected a path that begins with {', '.join(sorted(ROOTS))}"
+RECORD_FIELDS = frozenset(field.name for field in fields(Record))
+EXPECTED_PATH = f"expected a path that begins with {', '.join(sorted(RECORD_FIELDS))}"
 
 
 class Best(Enum):
-    """Which end of numbers is better."""
+    """Direction in which a number is better."""
 
     max = "max"
     min = "min"
@@ -21,28 +21,31 @@ class Best(Enum):
 
 @dataclass(frozen=True)
 class RowKey:
-    """A config key, such as model.num_heads, whose values name the rows, or the lines of a figure."""
+    """Config key, such as model.num_heads, whose values part the rows of a table or the lines of a figure."""
 
     key: str
     label: str | None = None  # null: the key
-    values: dict[Any, str] = field(default_factory=dict)  # what a value is called; these come first, in this order
+    values: dict[Any, str] = field(default_factory=dict)  # names of values; these values come first, in this order
 
-    def text(self, value: Any) -> str:
-        """What a config value is called: its name here, else as it is typed."""
-        named = [name for asked, name in self.values.items() if same(value, asked)]
+    def format_value(self, value: Any) -> str:
+        """Return the printed form of a config value: its name in `values`, else as it is written in YAML."""
+        named = [name for asked, name in self.values.items() if values_equal(value, asked)]
         if named:
             return named[0]
         if value is None:
             return "null"
         return str(value).lower() if isinstance(value, bool) else str(value)
 
-    def rank(self, value: Any) -> int:
-        """The place of a value among those that have a name here, or the one behind them."""
-        return next((place for place, asked in enumerate(self.values) if same(value, asked)), len(self.values))
+    def get_sort_position(self, value: Any) -> int:
+        """Return the position of a value in `values`; values without a name share the position behind them."""
+        return next((place for place, asked in enumerate(self.values) if values_equal(value, asked)), len(self.values))
 
 
-def same(ours: Any, asked: Any) -> bool:
-    """Equality; YAML 1.1 takes 1e-3 for text, and true is no 1."""
+def values_equal(ours: Any, asked: Any) -> bool:
+    """Return True if a config value equals a value of table.yaml.
+
+    YAML 1.1 reads 1e-3 as text, so that text is compared as a number too; true does not equal 1.
+    """
     if isinstance(asked, str) and isinstance(ours, float):
         try:
             return ours == float(asked)

@@ -1,4 +1,4 @@
-"""table.yaml and paper.yaml: what a table shows and its figures draw, and which published numbers stand beside ours."""
+"""Read table.yaml (what a table shows and its figures draw) and paper.yaml (published numbers)."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import yaml
 
 from attnbench.records.record import RecordError, build_dataclass
 from attnbench.reporting.figure_specs import FigureLayout, check_figures
-from attnbench.reporting.keys import EXPECTED, ROOTS, Best, RowKey, same
+from attnbench.reporting.keys import EXPECTED_PATH, RECORD_FIELDS, Best, RowKey, values_equal
 
-LAYOUT = "table.yaml"
+LAYOUT_FILE = "table.yaml"
 
 
 class Spread(Enum):
-    """What stands behind a mean."""
+    """Text behind a mean."""
 
     std = "std"  # sample standard deviation over seeds
     interval = "interval"  # Student's 95 % confidence interval of the mean, from three seeds on
@@ -26,15 +26,15 @@ class Spread(Enum):
 
 
 class Bold(Enum):
-    """What is set in bold, of a column that says which end is better."""
+    """Choice of bold cells, in columns that say which direction is better."""
 
     best = "best"  # the best mean
-    not_worse = "not_worse"  # and every one that the test over seeds does not tell from it
+    not_worse = "not_worse"  # also means that the test over seeds does not distinguish from it
 
 
 @dataclass(frozen=True)
 class Column:
-    """A place in a record, such as metrics.test.bleu or config.model.depth, averaged over seeds."""
+    """Table column: a path in a record, such as metrics.test.bleu or config.model.depth, averaged over seeds."""
 
     key: str
     label: str | None = None  # null: the key's last part
@@ -55,8 +55,8 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Group:
-    """Rows that stand together since they differ from the baseline in these keys and in no other."""
+class RowGroup:
+    """Group of rows that differ from the baseline in these keys only."""
 
     label: str
     keys: list[str]
@@ -64,31 +64,31 @@ class Group:
 
 @dataclass(frozen=True)
 class Layout:
-    """What table.yaml says."""
+    """Content of table.yaml."""
 
     title: str | None = None  # null: the sweep's name
     rows: list[RowKey] = field(default_factory=list)  # none: every key that differs
     columns: list[Column] = field(default_factory=list)  # none: the test metrics, parameters, throughput
     where: dict[str, Any] = field(default_factory=dict)  # config key: value; other runs are left out
     baseline: dict[str, Any] = field(default_factory=dict)  # config key: value, of the row others are compared with
-    groups: list[Group] = field(default_factory=list)  # of a baseline's row: what is as there is not printed again
+    groups: list[RowGroup] = field(default_factory=list)  # of a baseline's row: what is as there is not printed again
     bold: Bold = Bold.best
     paper: str | None = None  # a file beside table.yaml
     figures: list[FigureLayout] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
-class Source:
-    """A publication, and how its numbers differ from ours in the way they were obtained."""
+class Publication:
+    """Publication, and how its protocol differs from ours."""
 
     citation: str
     protocol: str
-    comparable: bool = True  # false: of other data or another score, so that ours less theirs says nothing
+    comparable: bool = True  # false: other data or another score; no difference is shown
 
 
 @dataclass(frozen=True)
-class Published:
-    """Numbers of a source, by column key, for the rows whose config agrees with `where`."""
+class PublishedNumbers:
+    """Published numbers of one source by column key, for rows whose config matches `where`."""
 
     source: str
     where: dict[str, Any]
@@ -97,28 +97,34 @@ class Published:
 
 @dataclass(frozen=True)
 class Paper:
-    """What paper.yaml says."""
+    """Content of paper.yaml."""
 
-    sources: dict[str, Source] = field(default_factory=dict)
-    numbers: list[Published] = field(default_factory=list)
+    sources: dict[str, Publication] = field(default_factory=dict)
+    numbers: list[PublishedNumbers] = field(default_factory=list)
 
-    def beside(self, config: Mapping[str, Any], column: str) -> Iterator[tuple[str, float]]:
-        """Source and number, for a column of a row with this flat config."""
+    def get_published(self, config: Mapping[str, Any], column: str) -> Iterator[tuple[str, float]]:
+        """Yield source and number for a column of a row with this flat config."""
         for number in self.numbers:
-            if column in number.values and agrees(config, number.where):
+            if column in number.values and config_matches(config, number.where):
                 yield number.source, number.values[column]
 
 
 def read_layout(folder: Path) -> tuple[Layout, Paper]:
-    """The layout in experiments/<table>/, and its paper; both empty where there is none.
+    """Read table.yaml in a folder, and the paper.yaml that it names.
+
+    Args:
+        folder: experiments/<table>/.
+
+    Returns:
+        Layout and published numbers; both empty if there is no table.yaml.
 
     Raises:
-        RecordError: names the file and the key that is wrong.
+        RecordError: a file cannot be read or has a wrong key; the message names both.
     """
-    path = folder / LAYOUT
+    path = folder / LAYOUT_FILE
     if not path.is_file():
         return Layout(), Paper()
-    content = _load(path)
+    content = _read_yaml(path)
     figures = content.get("figures")
     drawn = [figure for figure in figures if isinstance(figure, dict)] if isinstance(figures, list) else []
     for holder, part in [(content, "rows"), (content, "columns"), *((figure, "group") for figure in drawn)]:
@@ -127,21 +133,21 @@ def read_layout(folder: Path) -> tuple[Layout, Paper]:
     layout = build_dataclass(Layout, content, str(path))
     for column in layout.columns:
         for place in filter(None, (column.key, column.above)):
-            if place.partition(".")[0] not in ROOTS:
-                raise RecordError(f"{path}: columns: {place}: {EXPECTED}")
+            if place.partition(".")[0] not in RECORD_FIELDS:
+                raise RecordError(f"{path}: columns: {place}: {EXPECTED_PATH}")
     if layout.groups and not layout.baseline:
         raise RecordError(f"{path}: groups: expected a baseline, which their rows differ from")
     check_figures(layout.figures, path)
     return layout, Paper() if layout.paper is None else _read_paper(folder / layout.paper)
 
 
-def agrees(config: Mapping[str, Any], where: Mapping[str, Any]) -> bool:
-    """Whether a flat config has every value that `where` asks for."""
-    return all(key in config and same(config[key], value) for key, value in where.items())
+def config_matches(config: Mapping[str, Any], where: Mapping[str, Any]) -> bool:
+    """Return True if a flat config has all values of `where`."""
+    return all(key in config and values_equal(config[key], value) for key, value in where.items())
 
 
 def _read_paper(path: Path) -> Paper:
-    paper = build_dataclass(Paper, _load(path), str(path))
+    paper = build_dataclass(Paper, _read_yaml(path), str(path))
     for index, number in enumerate(paper.numbers):
         if number.source not in paper.sources:
             known = ", ".join(sorted(paper.sources)) or "none"
@@ -149,7 +155,7 @@ def _read_paper(path: Path) -> Paper:
     return paper
 
 
-def _load(path: Path) -> dict[str, Any]:
+def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:

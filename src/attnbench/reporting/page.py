@@ -1,4 +1,4 @@
-"""Write one HTML file in which the runs of sweeps can be compared. It holds all data: no server, no network."""
+"""Write one HTML file to compare the runs of sweeps. The file holds all data: it needs no server and no network."""
 
 from __future__ import annotations
 
@@ -21,47 +21,49 @@ import numpy as np
 from attnbench.data.text_files import split_lines
 from attnbench.records.history import HISTORY_FILE, count_damaged_lines, read_history
 from attnbench.records.record import RECORD_FILE, Record, RecordError
-from attnbench.reporting.aggregation import Table, default_columns
+from attnbench.reporting.aggregation import Table, build_default_columns
 from attnbench.reporting.attention_figures import READ_ERRORS
-from attnbench.reporting.cells import is_number, number_text
-from attnbench.reporting.runs import Run, flatten, gather, load_records, read_plan_of
+from attnbench.reporting.cells import format_number, is_number
+from attnbench.reporting.runs import Run, collect_runs, flatten_config, load_records, read_sweep_plan
 from attnbench.reporting.tables import load_table
 
-_LOG_LINES, _LOG_BYTES = 60, 2**16  # of the end of a run's log
-_RESULTS = ("metrics.test", "metrics.best", "metrics.final", "parameters", "performance", "time")
+_MAX_LOG_LINES, _MAX_LOG_BYTES = 60, 2**16  # of the end of a run's log that is shown
+_RESULT_GROUPS = ("metrics.test", "metrics.best", "metrics.final", "parameters", "performance", "time")
 _ABSENT = -1
 
 
 @dataclass(frozen=True)
-class Sources:
-    """Runs, and where each has its folder."""
+class PageSources:
+    """Runs and their folders."""
 
     runs: list[Run]
     folders: dict[str, Path]  # by run_id
-    problems: list[str]  # of records that could not be taken
+    problems: list[str]  # sentences about unusable records
 
 
-def collect(folders: Sequence[Path]) -> Sources:
-    """Every run that was planned or left a record below `folders`; one that several have is taken once.
+def collect_sources(folders: Sequence[Path]) -> PageSources:
+    """Collect all planned runs and all runs with a record below `folders`.
+
+    A run that several folders have is taken once.
 
     Raises:
-        RecordError: a plan that cannot be read.
+        RecordError: a plan cannot be read.
     """
     runs: dict[str, Run] = {}
     places: dict[str, Path] = {}
     problems: list[str] = []
     for folder in folders:
         records, faults = load_records(folder)
-        plan = read_plan_of(folder)
-        for run in gather(records, plan):
+        plan = read_sweep_plan(folder)
+        for run in collect_runs(records, plan):
             if run.run_id not in runs or runs[run.run_id].record is None:
                 runs[run.run_id] = run
-        places = {path.name: path for path in _run_folders(folder)} | places
+        places = {path.name: path for path in _find_run_folders(folder)} | places
         problems += faults
-    return Sources([runs[key] for key in sorted(runs)], places, problems)
+    return PageSources([runs[key] for key in sorted(runs)], places, problems)
 
 
-def _run_folders(folder: Path) -> Iterator[Path]:
+def _find_run_folders(folder: Path) -> Iterator[Path]:
     for parent, below, names in os.walk(folder):
         if RECORD_FILE in names:
             below.clear()
@@ -69,13 +71,19 @@ def _run_folders(folder: Path) -> Iterator[Path]:
 
 
 def describe_runs(runs: Sequence[Run]) -> dict[str, Any]:
-    """Fields, and which of them a table shows at first: the state, what differs, and what `make table` shows."""
-    rows = [_values(run) for run in runs]
+    """Describe the runs as fields for the page's table.
+
+    Returns:
+        JSON content: run_ids, fields (distinct values and an index per run), keys that differ, and columns that are
+            shown at first:
+        state, keys that differ, and the columns of `make table`.
+    """
+    rows = [_collect_values(run) for run in runs]
     keys = {key: None for row in rows for key in row}
-    fields = {key: _field([row.get(key) for row in rows], [key in row for row in rows]) for key in keys}
+    fields = {key: _encode_field([row.get(key) for row in rows], [key in row for row in rows]) for key in keys}
     identity = {f"config.{key}": None for run in runs for key in run.identity}
     differing = [key for key in identity if key != "config.seed" and len(set(fields[key]["index"])) > 1]
-    shown = [column.key for column in default_columns(runs) if column.key in fields]
+    shown = [column.key for column in build_default_columns(runs) if column.key in fields]
     return {
         "ids": [run.run_id for run in runs],
         "fields": [{"key": key, **field} for key, field in fields.items()],
@@ -84,43 +92,48 @@ def describe_runs(runs: Sequence[Run]) -> dict[str, Any]:
     }
 
 
-def _values(run: Run) -> dict[str, Any]:
+def _collect_values(run: Run) -> dict[str, Any]:
     found: dict[str, Any] = {"state": run.state}
-    found |= {f"config.{key}": _plain(value) for key, value in run.config.items()}
+    found |= {f"config.{key}": _to_json_value(value) for key, value in run.config.items()}
     if run.record is not None:
-        found |= {key: _plain(value) for key, value in _results(run.record)}
+        found |= {key: _to_json_value(value) for key, value in _collect_results(run.record)}
     return found
 
 
-def _results(record: Record) -> Iterator[tuple[str, Any]]:
-    """Numbers, and short words such as the device's name."""
-    for group in _RESULTS:
+def _collect_results(record: Record) -> Iterator[tuple[str, Any]]:
+    """Yield numbers, and short texts such as the device's name."""
+    for group in _RESULT_GROUPS:
         first, _, second = group.partition(".")
         content = getattr(record, first)
-        for key, value in flatten(content.get(second, {}) if second else content).items():
+        for key, value in flatten_config(content.get(second, {}) if second else content).items():
             if is_number(value) or (isinstance(value, str) and first == "performance"):
                 yield f"{group}.{key}", value
     yield "attempts", record.attempts
 
 
-def _plain(value: Any) -> Any:
-    """What JSON can say."""
+def _to_json_value(value: Any) -> Any:
+    """Convert a value to one that JSON can hold."""
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     return json.dumps(value) if isinstance(value, (tuple, list, dict)) else value
 
 
-def _field(values: Sequence[Any], there: Sequence[bool]) -> dict[str, Any]:
+def _encode_field(values: Sequence[Any], is_present: Sequence[bool]) -> dict[str, Any]:
     places: dict[tuple[type, Any], int] = {}
     index = [
         places.setdefault((type(value), value), len(places)) if known else _ABSENT
-        for value, known in zip(values, there, strict=True)
+        for value, known in zip(values, is_present, strict=True)
     ]
     return {"values": [value for _, value in places], "index": index}
 
 
 def describe_table(table: Table, places: Mapping[str, int]) -> dict[str, Any]:
-    """A table as `make table` has it, its cells as text and number, its rows with the places of their runs."""
+    """Describe a table as JSON content: cells as text and number, rows with the indices of their runs.
+
+    Args:
+        table: the table as `make table` has it.
+        places: index of each run in the page, by run_id.
+    """
     grouped = any(row.group for row in table.rows)
     return {
         "title": table.title,
@@ -136,7 +149,7 @@ def describe_table(table: Table, places: Mapping[str, int]) -> dict[str, Any]:
                         "missing": cell.missing,
                         "mean": cell.summary.mean if cell.summary and math.isfinite(cell.summary.mean) else None,
                         "best": cell.best,
-                        "published": [f"[{one.mark}: {number_text(one.value, column)}]" for one in published],
+                        "published": [f"[{one.source_mark}: {format_number(one.value, column)}]" for one in published],
                     }
                     for cell, column, published in zip(row.cells, table.columns, row.published, strict=True)
                 ],
@@ -148,11 +161,11 @@ def describe_table(table: Table, places: Mapping[str, int]) -> dict[str, Any]:
     }
 
 
-def describe_failures(sources: Sources) -> list[dict[str, Any]]:
-    """What is known of each run that has no result: its kind, what was raised, the end of its log."""
+def describe_failures(sources: PageSources) -> list[dict[str, Any]]:
+    """Describe each run without a result: state, exception, and the end of its log."""
     found = []
     for place, run in enumerate(sources.runs):
-        if run.finished:
+        if run.is_finished:
             continue
         error = (run.record.error if run.record is not None else None) or {}
         found.append(
@@ -162,91 +175,103 @@ def describe_failures(sources: Sources) -> list[dict[str, Any]]:
                 "type": error.get("type", ""),
                 "message": error.get("message", ""),
                 "traceback": error.get("traceback", ""),
-                "log": _log(sources.folders.get(run.run_id)),
+                "log": _read_log_tail(sources.folders.get(run.run_id)),
             }
         )
     return found
 
 
-def _log(folder: Path | None) -> str:
-    """The end of what a run wrote into log files."""
+def _read_log_tail(folder: Path | None) -> str:
+    """Read the end of a run's log files."""
     if folder is None:
         return ""
     said = []
     for path in sorted(folder.glob("*.log")):
         with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - _LOG_BYTES))
-            lines = file.read().decode("utf-8", errors="replace").splitlines()[-_LOG_LINES:]
+            file.seek(max(0, path.stat().st_size - _MAX_LOG_BYTES))
+            lines = file.read().decode("utf-8", errors="replace").splitlines()[-_MAX_LOG_LINES:]
         said += [f"{path.name}:", *lines] if lines else []
     return "\n".join(said)
 
 
-ENTRIES = 2000  # of a history; where there are more, evenly spaced ones are kept, and every validation
-OUTPUTS = 50  # sentences of the test set
-_MANTISSA = np.uint32(0xFFFFFC00)  # 13 bits: four digits, and a third of the bytes
-_COUNTS = ("update", "epoch", "units")
-_LEVELS = 255  # steps between nothing and a head's largest weight
+MAX_ENTRIES = 2000  # entries of a history; of longer ones, evenly spaced entries and all validations are kept
+MAX_OUTPUTS = 50  # sentences of the test set that the page shows
+_MANTISSA = np.uint32(0xFFFFFC00)  # keeps 13 bits of the mantissa: four digits, a third of the compressed bytes
+_COUNT_NAMES = ("update", "epoch", "units")
+_LEVELS = 255  # quantization levels between 0 and a head's largest weight
 
 
 def pack(content: bytes) -> str:
-    """Compressed, in letters that no HTML is made of: what is in it can break nothing."""
+    """Compress bytes and encode them as base64, which cannot end a script or begin a tag."""
     return base64.b64encode(zlib.compress(content, 9)).decode("ascii")
 
 
 def pack_json(content: Any) -> str:
-    """`content` as JSON, packed."""
+    """Encode `content` as JSON, compressed."""
     text = json.dumps(content, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return pack(text.encode("utf-8", errors="replace"))
 
 
 def pack_numbers(header: Mapping[str, Any], body: bytes) -> str:
-    """A line of JSON and the bytes that it describes, packed."""
+    """Compress a JSON line followed by the bytes that it describes.
+
+    Args:
+        header: JSON content that describes the bytes.
+        body: raw numbers.
+    """
     text = json.dumps(header, ensure_ascii=False, allow_nan=False)
     return pack(text.encode("utf-8", errors="replace") + b"\n" + body)
 
 
 @dataclass(frozen=True)
-class Curves:
-    """A run's history, packed."""
+class PackedCurves:
+    """History of a run, compressed."""
 
     packed: str
-    metrics: list[str]  # what is logged in it
-    damaged: int  # lines that cannot be read, and are left out
+    metrics: list[str]  # names of the logged metrics
+    damaged: int  # number of lines that cannot be read and are left out
 
 
-def read_curves(folder: Path) -> Curves | None:
-    """Pack the history in a run's folder; None where there is none.
+def read_curves(folder: Path) -> PackedCurves | None:
+    """Read and compress the history in a run's folder.
 
-    Its numbers are SE float32, NaN where an entry has none, to four digits; counts are exact, each as what it adds to
-    the one before. First come all lowest bytes, then the next, which compresses better.
+    The numbers are SE float32 (series, entries), NaN where an entry has none, rounded to four digits; counts are
+    exact, stored as
+    differences to the entry before. All lowest bytes come first, then the next ones, which compresses better.
+
+    Returns:
+        The compressed curves; None if there is no history.
     """
     found = read_history(folder)
     damaged = count_damaged_lines(folder, len(found))
-    entries = _thinned(found)
+    entries = _thin_entries(found)
     if not entries:
         return None
     names = list(dict.fromkeys(name for entry in entries for name in entry if name != "flops"))
     rows = [np.array([entry.get(name, np.nan) for entry in entries]) for name in names]
-    with np.errstate(over="ignore", invalid="ignore"):  # what is no number stays none
+    with np.errstate(over="ignore", invalid="ignore"):  # NaN stays NaN
         numbers_SE = np.stack(
-            [np.diff(row, prepend=0) if n in _COUNTS else _rounded(row) for n, row in zip(names, rows, strict=True)]
+            [
+                np.diff(row, prepend=0) if n in _COUNT_NAMES else _round_mantissa(row)
+                for n, row in zip(names, rows, strict=True)
+            ]
         ).astype("<f4")
     last = entries[-1]
     per_unit = last["flops"] / last["units"] if "flops" in last and last.get("units") else math.nan
-    header = {"names": names, "counts": _COUNTS, "entries": len(entries)}
+    header = {"names": names, "counts": _COUNT_NAMES, "entries": len(entries)}
     header["flops_per_unit"] = per_unit if math.isfinite(per_unit) else None
     planes = np.ascontiguousarray(numbers_SE.view(np.uint8).reshape(-1, 4).T)
-    return Curves(pack_numbers(header, planes.tobytes()), [name for name in names if "/" in name], damaged)
+    return PackedCurves(pack_numbers(header, planes.tobytes()), [name for name in names if "/" in name], damaged)
 
 
-def _rounded(row_E: np.ndarray) -> np.ndarray:
+def _round_mantissa(row_E: np.ndarray) -> np.ndarray:
     numbers_E = row_E.astype("<f4")
     bits_E = numbers_E.view(np.uint32)
     return np.where(np.isfinite(numbers_E), ((bits_E + np.uint32(0x200)) & _MANTISSA).view("<f4"), numbers_E)
 
 
-def _thinned(entries: list[dict[str, float]]) -> list[dict[str, float]]:
-    step = -(-len(entries) // ENTRIES)
+def _thin_entries(entries: list[dict[str, float]]) -> list[dict[str, float]]:
+    step = -(-len(entries) // MAX_ENTRIES)
     return [
         entry
         for place, entry in enumerate(entries)
@@ -255,28 +280,28 @@ def _thinned(entries: list[dict[str, float]]) -> list[dict[str, float]]:
 
 
 def read_outputs(folder: Path) -> dict[str, list[str]]:
-    """The first lines of the test set in a run's folder, by column; empty where it has not been tested."""
+    """Read the first lines of the test outputs in a run's folder, by column; empty if the run was not tested."""
     found = {}
     for column in ("source", "reference", "hypothesis"):
         path = folder / "outputs" / f"test.{column}.txt"
         if not path.is_file():
             return {}
-        # A byte that is not UTF-8 is shown as U+FFFD: it costs a character, not the page.
-        found[column] = split_lines(path.read_bytes().decode("utf-8", errors="replace"))[:OUTPUTS]
+        # A byte that is not UTF-8 is shown as U+FFFD, so that the page can still be written.
+        found[column] = split_lines(path.read_bytes().decode("utf-8", errors="replace"))[:MAX_OUTPUTS]
     # A sentence that lacks its reference cannot be shown.
     return found if len({len(lines) for lines in found.values()}) == 1 else {}
 
 
 @dataclass(frozen=True)
-class Map:
-    """One example's attention, all layers and heads, packed."""
+class PackedMap:
+    """Attention of one example, all layers and heads, compressed."""
 
-    number: int  # the example's: 0 is the first probe
+    number: int  # index of the example
     packed: str
 
 
-def read_maps(folder: Path) -> Iterator[Map]:
-    """The attention that a run has left of its probe, in a byte a weight: a 255th of its head's largest."""
+def read_maps(folder: Path) -> Iterator[PackedMap]:
+    """Read a run's attention pictures, one byte per weight, scaled to the largest weight of its head."""
     path = folder / "pictures" / "final" / "arrays.npz"
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
@@ -285,47 +310,47 @@ def read_maps(folder: Path) -> Iterator[Map]:
                 kind, _, number = name.rpartition("-")
                 found = {key.rpartition(".")[2]: arrays[key] for key in arrays.files if key.startswith(f"{name}.")}
                 if {"weights", "queries", "keys"} <= found.keys():
-                    yield Map(int(number), _of_tokens(kind, int(number), found))
+                    yield PackedMap(int(number), _pack_token_map(kind, int(number), found))
                 elif {"weights", "pixels", "grid", "rollout"} <= found.keys():
-                    yield Map(int(number), _of_patches("patches", found, found["weights"]))
-                    yield Map(int(number), _of_patches("rollout", found, found["rollout"][None, None]))
-    except READ_ERRORS:  # none was drawn, or half of it
+                    yield PackedMap(int(number), _pack_patch_map("patches", found, found["weights"]))
+                    yield PackedMap(int(number), _pack_patch_map("rollout", found, found["rollout"][None, None]))
+    except READ_ERRORS:  # there is no file, or it is incomplete
         return
 
 
-def _of_tokens(kind: str, number: int, found: Mapping[str, np.ndarray]) -> str:
+def _pack_token_map(kind: str, number: int, found: Mapping[str, np.ndarray]) -> str:
     header = {
         "kind": kind,
         "probe": f"validation example {number + 1}",
         "rows": found["queries"].tolist(),
         "columns": found["keys"].tolist(),
     }
-    return _packed(header, found["weights"], b"")
+    return _pack_map(header, found["weights"], b"")
 
 
-def _of_patches(kind: str, found: Mapping[str, np.ndarray], weights_LHP: np.ndarray) -> str:
+def _pack_patch_map(kind: str, found: Mapping[str, np.ndarray], weights_LHP: np.ndarray) -> str:
     rows, columns = (int(count) for count in found["grid"])
     pixels_HWC = np.clip(found["pixels"] * 255, 0, 255).round().astype(np.uint8)
     label, predicted = str(found["label"]), str(found["predicted"])
-    # Which pictures are shown hangs on what a run gets wrong: the same picture is known by its pixels.
+    # Runs show different pictures (those that they get wrong); the same picture is recognized by its pixels.
     mark = hashlib.sha256(pixels_HWC.tobytes()).hexdigest()[:6]
     header = {
         "kind": kind,
         "probe": f"{label} {mark}",
-        "rows": _counted("row", rows),
-        "columns": _counted("column", columns),
+        "rows": _number_labels("row", rows),
+        "columns": _number_labels("column", columns),
         "picture": pixels_HWC.shape,
         "said": f"{predicted} ({float(found['confidence']):.2f})",
         "right": label == predicted,
     }
-    return _packed(header, weights_LHP.reshape(*weights_LHP.shape[:2], rows, columns), pixels_HWC.tobytes())
+    return _pack_map(header, weights_LHP.reshape(*weights_LHP.shape[:2], rows, columns), pixels_HWC.tobytes())
 
 
-def _counted(word: str, count: int) -> list[str]:
+def _number_labels(word: str, count: int) -> list[str]:
     return [f"{word} {place + 1}" for place in range(count)]
 
 
-def _packed(header: dict[str, Any], weights_LHRC: np.ndarray, rest: bytes) -> str:
+def _pack_map(header: dict[str, Any], weights_LHRC: np.ndarray, rest: bytes) -> str:
     weights_LHRC = np.nan_to_num(weights_LHRC.astype(np.float32))
     most_LH = weights_LHRC.max((2, 3))
     scale_LH11 = np.where(most_LH > 0, most_LH, 1)[..., None, None]
@@ -334,8 +359,8 @@ def _packed(header: dict[str, Any], weights_LHRC: np.ndarray, rest: bytes) -> st
     return pack_numbers(header, levels.tobytes() + rest)
 
 
-def select_maps(found: Sequence[Sequence[Map]], limit: int) -> list[list[str]]:
-    """Of each run's maps, what fits into `limit` letters together: every run's first example before any second."""
+def select_maps(found: Sequence[Sequence[PackedMap]], limit: int) -> list[list[str]]:
+    """Select attention maps up to `limit` characters together: the first example of every run before any second one."""
     kept: list[list[str]] = [[] for _ in found]
     left = limit
     order = sorted((one.number, run) for run, maps_ in enumerate(found) for one in maps_)
@@ -355,39 +380,45 @@ _NONE = -1
 
 
 @dataclass(frozen=True)
-class Written:
-    """What the page has become, for whoever asked for it."""
+class PageResult:
+    """Result of `write_page`."""
 
     path: Path
     runs: int
-    notes: list[str]  # what it had no room for, and what could not be read
+    notes: list[str]  # what was left out, and what could not be read
 
 
 def write_page(
     folders: Sequence[Path], experiments: Path, output: Path | None = None, maps_megabytes: float = MAPS_MEGABYTES
-) -> Written:
-    """Write the page of every record below `folders`; by default report/index.html where they have their common parent.
+) -> PageResult:
+    """Write the page of all runs below `folders`.
+
+    Args:
+        folders: folders of sweeps.
+        experiments: folder of the table layouts.
+        output: file to write; by default report/index.html in the folders' common parent.
+        maps_megabytes: largest size of all attention maps together, in MB.
 
     Raises:
-        RecordError: there are no runs, or a plan or layout that cannot be taken.
-        OSError: it cannot be written.
+        RecordError: there are no runs, or a plan or layout cannot be read.
+        OSError: the file cannot be written.
     """
     path = output or Path(os.path.commonpath(folders), "report", "index.html")
     tables = [load_table(folder, experiments) for folder in folders]
-    sources = collect(folders)
+    sources = collect_sources(folders)
     if not sources.runs:
         raise RecordError(f"{', '.join(map(str, folders))}: no records of runs here")
-    content, lines = _content(sources, maps_megabytes)
+    content, lines = _build_content(sources, maps_megabytes)
     places = {run.run_id: place for place, run in enumerate(sources.runs)}
     content["title"] = ", ".join(table.title for table in tables)
     content["tables"] = [describe_table(table, places) for table in tables]
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(_page(content, lines), encoding="utf-8")
-    return Written(path, len(sources.runs), content["notes"])
+    path.write_text(_fill_template(content, lines), encoding="utf-8")
+    return PageResult(path, len(sources.runs), content["notes"])
 
 
-def _content(sources: Sources, maps_megabytes: float) -> tuple[dict[str, Any], list[str]]:
-    """What the page knows at once, and packed lines that it opens when they are asked for."""
+def _build_content(sources: PageSources, maps_megabytes: float) -> tuple[dict[str, Any], list[str]]:
+    """Build the content that the page reads at once, and the packed lines that it opens on request."""
     lines: list[str] = []
     folders = [sources.folders.get(run.run_id) for run in sources.runs]
 
@@ -430,8 +461,8 @@ def _content(sources: Sources, maps_megabytes: float) -> tuple[dict[str, Any], l
     return content, lines
 
 
-def _page(content: dict[str, Any], lines: Sequence[str]) -> str:
-    """The template, filled; what runs say is packed, and so cannot end a script or begin a tag."""
+def _fill_template(content: dict[str, Any], lines: Sequence[str]) -> str:
+    """Fill the template; content of runs is packed, so that it cannot end a script or begin a tag."""
     assets = files("attnbench.reporting") / "assets"
     parts = {
         "title": html.escape(content["title"]),

@@ -1,4 +1,4 @@
-"""What a few numbers say together, and whether two settings differ: by scipy and sacrebleu, imported when asked."""
+"""Statistics over seeds and over test outputs. scipy and sacrebleu are imported only when needed."""
 
 from __future__ import annotations
 
@@ -9,63 +9,68 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, cast
 
-LEVEL = 0.95  # of an interval
-ALPHA = 0.05  # below it, a difference is called one
-_LEAST_FOR_INTERVAL = 3
-_FLIPS = 2**14  # up to so many sign flips, all are counted: the test is exact
+LEVEL = 0.95  # of confidence intervals
+ALPHA = 0.05  # significance level
+_MIN_FOR_INTERVAL = 3
+_MAX_EXACT_RESAMPLES = 2**14  # up to this many sign flips the test is exact
 
 
 @dataclass(frozen=True)
 class Summary:
-    """A sample in a few numbers."""
+    """Mean, spread and size of a sample."""
 
     mean: float
-    std: float | None  # sample standard deviation, over n - 1; None where n = 1 tells of no spread
+    std: float | None  # sample standard deviation (n - 1); None if n = 1
     n: int
-    interval: tuple[float, float] | None = None  # Student's 95 % interval of the mean, where it was asked for
+    interval: tuple[float, float] | None = None  # Student's 95 % interval of the mean, if requested
 
 
 @dataclass(frozen=True)
-class Paired:
-    """Ours less the baseline's, over pairs of the same seed."""
+class PairedComparison:
+    """Result of a paired permutation test: our values less the baseline's, at the same seeds."""
 
     difference: float  # mean
-    p: float | None  # two-sided; None where one pair tells of no chance
+    p: float | None  # two-sided; None if there is one pair only
     n: int
     interval: tuple[float, float] | None  # Student's, of the mean difference
 
 
-class TextTest(Enum):
-    """How sacrebleu asks whether two systems' outputs differ by more than the choice of test sentences."""
+class OutputTest(Enum):
+    """Significance test of sacrebleu over test sentences."""
 
     bootstrap = "bs"  # paired bootstrap resampling: Koehn 2004
-    randomisation = "ar"  # paired approximate randomisation: Riezler and Maxwell 2005
+    randomization = "ar"  # paired approximate randomization: Riezler and Maxwell 2005
 
 
-def summarise(values: Sequence[float], *, interval: bool = False) -> Summary:
-    """Compute mean and spread of finite `values`; with `interval`, `mean_interval` too.
+def summarize(values: Sequence[float], *, interval: bool = False) -> Summary:
+    """Compute mean and sample standard deviation; with `interval`, also the confidence interval of the mean.
+
+    Args:
+        values: finite numbers.
+        interval: whether to compute `compute_mean_interval`.
 
     Raises:
-        ValueError: there are none.
+        ValueError: `values` is empty.
     """
     if not values:
         raise ValueError("expected at least one value")
     std = statistics.stdev(values) if len(values) > 1 else None
-    found = mean_interval(values) if interval else None
+    found = compute_mean_interval(values) if interval else None
     return Summary(mean=statistics.fmean(values), std=std, n=len(values), interval=found)
 
 
-def mean_interval(values: Sequence[float]) -> tuple[float, float] | None:
+def compute_mean_interval(values: Sequence[float]) -> tuple[float, float] | None:
     """Compute Student's 95 % confidence interval of the mean (Student 1908).
 
-    It is exact for normal data at every n. The bootstrap (BCa) covers the mean in 70 % of samples at n = 3, and in 83 %
-    at n = 5, so that none is printed here.
+    The interval is exact for normal data at every n. A bootstrap interval (BCa) covers the mean in 70 % of samples at
+    n = 3 and in 83 %
+    at n = 5, so that it is not used here.
 
     Returns:
-        Both ends; None below three values, where the interval is many times wider than what was seen, and None if all
-        are the same.
+        Both ends; None below three values (the interval would be many times wider than the data), and None if all
+        values are equal.
     """
-    if len(values) < _LEAST_FOR_INTERVAL or len(set(values)) == 1:
+    if len(values) < _MIN_FOR_INTERVAL or len(set(values)) == 1:
         return None
     from scipy import stats  # type: ignore[import-untyped]
 
@@ -74,18 +79,22 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float] | None:
     return float(low), float(high)
 
 
-def paired(ours: Sequence[float], baseline: Sequence[float]) -> Paired:
-    """A paired permutation test of the mean difference: each pair may as well stand the other way round.
+def paired_permutation_test(ours: Sequence[float], baseline: Sequence[float]) -> PairedComparison:
+    """Test the mean difference of paired values with a paired permutation test (sign flips).
 
-    Exact up to 14 pairs. With n pairs no p is smaller than 2^(1 - n): see `pairs_needed`.
+    The test is exact up to 14 pairs. With n pairs the smallest possible p is 2^(1 - n), see `count_pairs_needed`.
+
+    Args:
+        ours: our values.
+        baseline: the baseline's values, in the same order of seeds.
 
     Raises:
-        ValueError: no pairs, or a value without its partner.
+        ValueError: there are no pairs, or the lengths differ.
     """
     differences = [a - b for a, b in zip(ours, baseline, strict=True)]
-    summary = summarise(differences, interval=True)
+    summary = summarize(differences, interval=True)
     if summary.n == 1:
-        return Paired(summary.mean, None, 1, None)
+        return PairedComparison(summary.mean, None, 1, None)
     import numpy as np
     from scipy import stats
 
@@ -97,27 +106,30 @@ def paired(ours: Sequence[float], baseline: Sequence[float]) -> Paired:
         mean_difference,
         permutation_type="samples",
         vectorized=True,
-        n_resamples=_FLIPS,
+        n_resamples=_MAX_EXACT_RESAMPLES,
         rng=np.random.default_rng(0),
     )
-    return Paired(summary.mean, float(found.pvalue), summary.n, summary.interval)
+    return PairedComparison(summary.mean, float(found.pvalue), summary.n, summary.interval)
 
 
-def least_p(pairs: int) -> float:
-    """The smallest p that `paired` can give."""
+def smallest_possible_p(pairs: int) -> float:
+    """Return the smallest p that `paired_permutation_test` can give with this number of pairs."""
     return min(1.0, 2.0 ** (1 - pairs))
 
 
-def pairs_needed(comparisons: int = 1) -> int:
-    """How many pairs `paired` needs for any difference to be told at 0.05, Holm's correction for `comparisons` made."""
+def count_pairs_needed(comparisons: int = 1) -> int:
+    """Return the number of pairs that `paired_permutation_test` needs for p < 0.05, after Holm's correction."""
     pairs = 1
-    while least_p(pairs) * comparisons >= ALPHA:
+    while smallest_possible_p(pairs) * comparisons >= ALPHA:
         pairs += 1
     return pairs
 
 
-def holm(ps: Sequence[float]) -> list[float]:
-    """Holm's step-down adjusted p-values (Holm 1979), in the order given; scipy has Benjamini and Hochberg's only."""
+def correct_with_holm(ps: Sequence[float]) -> list[float]:
+    """Compute Holm's step-down adjusted p-values (Holm 1979), in the given order.
+
+    scipy has Benjamini and Hochberg's procedure only.
+    """
     adjusted, above = [0.0] * len(ps), 0.0
     for rank, index in enumerate(sorted(range(len(ps)), key=lambda i: ps[i])):
         above = max(above, min(1.0, (len(ps) - rank) * ps[index]))
@@ -125,12 +137,12 @@ def holm(ps: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def mcnemar(ours: Sequence[bool], baseline: Sequence[bool]) -> float:
-    """McNemar's exact test (1947): whose are the examples that one of two classifiers alone gets right.
+def mcnemar_test(ours: Sequence[bool], baseline: Sequence[bool]) -> float:
+    """Compute the p-value of McNemar's exact test (1947) for two classifiers.
 
     Args:
-        ours: whether each example of the test set is classified right.
-        baseline: the same, of the other classifier, in the same order.
+        ours: whether our classifier is right, for each example of the test set.
+        baseline: the same for the other classifier, in the same order.
     """
     from scipy import stats
 
@@ -139,20 +151,23 @@ def mcnemar(ours: Sequence[bool], baseline: Sequence[bool]) -> float:
     return float(stats.binomtest(alone, alone + other).pvalue) if alone + other else 1.0
 
 
-def text_test(
-    ours: Sequence[str], baseline: Sequence[str], references: Sequence[str], signature: str, test: TextTest
+def paired_output_test(
+    ours: Sequence[str], baseline: Sequence[str], references: Sequence[str], signature: str, test: OutputTest
 ) -> tuple[tuple[float, float], float]:
-    """Sacrebleu's own paired test: both scores and the p-value, as its command line prints them.
+    """Run sacrebleu's paired significance test, as its command line does.
 
     Args:
-        ours: translations, a line each.
-        baseline: those of the system to compare with.
-        references: what they are scored against.
-        signature: sacreBLEU's, of the score in question: it says which metric and tokeniser, and whether case counts.
-        test: which of the two.
+        ours: our translations.
+        baseline: translations of the baseline.
+        references: reference translations.
+        signature: sacreBLEU signature of the score; it says which metric and tokenizer, and whether case counts.
+        test: bootstrap or approximate randomization.
+
+    Returns:
+        Our score and the baseline's, and the p-value.
 
     Raises:
-        TokenizerError: the score's tokenizer needs a package or a file that is not here.
+        TokenizerError: the tokenizer of the score needs a package or a file that is not installed.
     """
     from sacrebleu.metrics.base import Metric
     from sacrebleu.metrics.bleu import BLEU

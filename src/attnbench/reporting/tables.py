@@ -1,4 +1,4 @@
-"""From a folder of records to table.md, .csv, .tex, .html, .json and its figures; the same records, the same bytes."""
+"""Write a table in all formats, and its figures, from a folder of records. Same records, same bytes."""
 
 from __future__ import annotations
 
@@ -6,62 +6,79 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from attnbench.records.record import Plan, Record, RecordError
-from attnbench.reporting.aggregation import Table, build_table, sort_runs
-from attnbench.reporting.comparisons import compare
-from attnbench.reporting.effects import effects
-from attnbench.reporting.figure_registry import draw
-from attnbench.reporting.formats import FORMATS, markdown
-from attnbench.reporting.layout import LAYOUT, Layout, Paper, read_layout
-from attnbench.reporting.runs import load_records, read_plan_of
+from attnbench.reporting.aggregation import Table, build_table, group_runs
+from attnbench.reporting.comparisons import build_comparison_table
+from attnbench.reporting.effects import build_effects_table
+from attnbench.reporting.figure_registry import save_figure
+from attnbench.reporting.formats import FORMATS, format_markdown
+from attnbench.reporting.layout import LAYOUT_FILE, Layout, Paper, read_layout
+from attnbench.reporting.runs import load_records, read_sweep_plan
 
 
 @dataclass(frozen=True)
-class Source:
-    """What lies in a sweep's folder, and how it is to be laid out."""
+class SweepResults:
+    """Records, plan and layout of a sweep's folder."""
 
     folder: Path
     records: list[Record]
     plan: Plan | None
     layout: Layout
     paper: Paper
-    where: str  # the layout's file, for errors
-    problems: list[str]  # records that could not be taken, and why
+    layout_path: str  # path of table.yaml, for error messages
+    problems: list[str]  # sentences about unusable records
 
-    def table(self) -> Table:
-        """The sweep's table; raises as `build_table`."""
+    def build_table(self) -> Table:
+        """Build the sweep's table.
+
+        Raises:
+            RecordError: see `build_table`.
+        """
         return build_table(
             self.records,
             self.plan,
             self.layout,
             self.paper,
             title=self.folder.name,
-            where=self.where,
+            layout_path=self.layout_path,
             problems=self.problems,
             folder=self.folder,
         )
 
-    def comparisons(self) -> Table:
-        """Each row against the layout's baseline; raises as `compare`."""
-        made = sort_runs(self.records, self.plan, self.layout, self.where)
-        return compare(made, self.layout, self.folder, self.where, self.layout.title or self.folder.name)
+    def build_comparisons(self) -> Table:
+        """Build the table that compares each row with the layout's baseline.
 
-    def effects(self) -> Table:
-        """What each row key does; raises as `effects`."""
-        made = sort_runs(self.records, self.plan, self.layout, self.where)
-        return effects(made, self.where, self.layout.title or self.folder.name)
+        Raises:
+            RecordError: see `compare`.
+        """
+        made = group_runs(self.records, self.plan, self.layout, self.layout_path)
+        return build_comparison_table(
+            made, self.layout, self.folder, self.layout_path, self.layout.title or self.folder.name
+        )
+
+    def build_effects(self) -> Table:
+        """Build the table of main effects and interactions.
+
+        Raises:
+            RecordError: see `build_effects`.
+        """
+        made = group_runs(self.records, self.plan, self.layout, self.layout_path)
+        return build_effects_table(made, self.layout_path, self.layout.title or self.folder.name)
 
 
-def read_source(folder: Path, experiments: Path, name: str | None = None) -> Source:
-    """The records below `folder`, and the layout in experiments/<name>/table.yaml where there is one.
+def read_sweep_results(folder: Path, experiments: Path, name: str | None = None) -> SweepResults:
+    """Read the records and the plan of a sweep, and its layout.
 
-    `name` is by default what the runs' config says (sweep.table), else the folder's name.
+    Args:
+        folder: the sweep's folder.
+        experiments: folder of the layouts (experiments/<name>/table.yaml).
+        name: name of the layout; by default the runs' `sweep.table`, else the folder's name.
 
     Raises:
-        RecordError: no records and no plan, no layout of the `name` asked for, or a layout or plan that cannot be
-            taken.
+        RecordError: there are no records and no plan; there is no layout called `name`; or a layout or plan cannot be
+            read.
     """
     records, problems = load_records(folder)
-    plan = read_plan_of(folder)
+    plan = read_sweep_plan(folder)
     if not records and not plan:
         others = [path.name for path in folder.parent.glob("*") if path.is_dir() and path != folder]
         known = [f"{folder.parent} has {', '.join(sorted(others))}"] if others else []
@@ -71,46 +88,70 @@ def read_source(folder: Path, experiments: Path, name: str | None = None) -> Sou
         said = [*(run.config for run in (plan.runs if plan else [])), *(record.config for record in records)]
         asked = said[0]["sweep"].get("table")
         name = asked or folder.name
-        if asked and not (experiments / asked / LAYOUT).is_file():  # the table of a folder from elsewhere
-            missing = [f"sweep.table={asked}: no {asked}/{LAYOUT} in {experiments.name}: the default layout stands in"]
+        if asked and not (experiments / asked / LAYOUT_FILE).is_file():  # the table of a folder from elsewhere
+            missing = [
+                f"sweep.table={asked}: no {asked}/{LAYOUT_FILE} in {experiments.name}: the default layout stands in"
+            ]
     else:
         check_layout(experiments, name)
     layout, paper = read_layout(experiments / name)
-    return Source(folder, records, plan, layout, paper, str(experiments / name / LAYOUT), [*missing, *problems])
+    return SweepResults(
+        folder, records, plan, layout, paper, str(experiments / name / LAYOUT_FILE), [*missing, *problems]
+    )
 
 
 def check_layout(experiments: Path, name: str) -> None:
-    """Check that a layout that is asked for by name is there.
+    """Check that a layout exists.
 
     Raises:
-        RecordError: it is not.
+        RecordError: it does not; the message lists the layouts that exist.
     """
-    if not (experiments / name / LAYOUT).is_file():
-        raise RecordError(f"{experiments / name / LAYOUT}: no such layout; there are {_layouts(experiments)}")
+    if not (experiments / name / LAYOUT_FILE).is_file():
+        raise RecordError(f"{experiments / name / LAYOUT_FILE}: no such layout; there are {_list_layouts(experiments)}")
 
 
-def _layouts(experiments: Path) -> str:
-    return ", ".join(sorted(path.parent.name for path in experiments.glob(f"*/{LAYOUT}"))) or "none"
+def _list_layouts(experiments: Path) -> str:
+    return ", ".join(sorted(path.parent.name for path in experiments.glob(f"*/{LAYOUT_FILE}"))) or "none"
 
 
 def load_table(folder: Path, experiments: Path, name: str | None = None) -> Table:
-    """The table of the records below `folder`; raises as `read_source` and `build_table`."""
-    return read_source(folder, experiments, name).table()
+    """Read a sweep's folder and build its table.
+
+    Raises:
+        RecordError: see `read_sweep_results` and `build_table`.
+    """
+    return read_sweep_results(folder, experiments, name).build_table()
 
 
-def save(table: Table, folder: Path, stem: str = "table") -> list[str]:
-    """Write the table in every format and draw its figures; of each figure a line: its files, or why there are none."""
+def save_table(table: Table, folder: Path, stem: str = "table") -> list[str]:
+    """Write the table in every format and draw its figures.
+
+    Args:
+        table: the table.
+        folder: folder to write into.
+        stem: file name without suffix.
+
+    Returns:
+        A line for each figure: its files, or the reason why there are none.
+    """
     for suffix, render in FORMATS.values():
         (folder / f"{stem}{suffix}").write_text(render(table), encoding="utf-8")
     told = []
     for figure in table.figures:
-        paths = draw(figure, folder)
+        paths = save_figure(figure, folder)
         told.append(f"figure {figure.layout.name}: {' '.join(map(str, paths)) or ' '.join(figure.notes)}")
     return told
 
 
 def write_tables(folder: Path, experiments: Path, name: str | None = None) -> str:
-    """Write the table of `folder` and its figures there; the Markdown. Raises as `load_table`."""
+    """Write the table of a sweep and its figures into the sweep's folder.
+
+    Returns:
+        The table as Markdown.
+
+    Raises:
+        RecordError: see `load_table`.
+    """
     table = load_table(folder, experiments, name)
-    save(table, folder)
-    return markdown(table)
+    save_table(table, folder)
+    return format_markdown(table)

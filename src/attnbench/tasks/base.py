@@ -1,4 +1,4 @@
-"""What every task shares: optimiser, schedule, gradient norm, randomness of a step, checkpoints that reload alone."""
+"""What every task shares: optimizer, schedule, gradient norm, randomness of a step, checkpoints that reload alone."""
 
 from __future__ import annotations
 
@@ -89,14 +89,14 @@ class Task(pl.LightningModule):
     on_test_end = on_validation_end
 
     def configure_optimizers(self) -> Any:
-        """The optimiser and its schedule, stepped every update."""
+        """The optimizer and its schedule, stepped every update."""
         optim, schedule = self.config.optim, self.config.schedule
         # fp16's gradient scaler unscales inside a fused step, where clipping can no longer see the gradients.
         fused = self.config.trainer.precision is not Precision.fp16_mixed
-        optimiser = build_optimizer(self.network.parameters(), optim, is_fused=fused)
+        optimizer = build_optimizer(self.network.parameters(), optim, is_fused=fused)
         total = int(self.trainer.estimated_stepping_batches) if schedule.name is Schedule.cosine else None
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: compute_lr_factor(step, schedule, total))
-        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: compute_lr_factor(step, schedule, total))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def configure_gradient_clipping(
         self,

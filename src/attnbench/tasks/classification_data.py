@@ -62,7 +62,7 @@ class ClassificationData(TaskData):
 
     @cached_property
     def overlap(self) -> Overlap:
-        """Pictures, compared pixel by pixel as they are after reading: neither normalised nor augmented."""
+        """Pictures, compared pixel by pixel as they are after reading: neither normalized nor augmented."""
         images = self.images
         train = {"picture": _compute_digests(images.train)}
         return {

@@ -1,4 +1,4 @@
-"""The optimiser and its learning-rate schedule, from their config."""
+"""The optimizer and its learning-rate schedule, from their config."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def compute_lr_factor(step: int, schedule: ScheduleConfig, total_steps: int | No
 def build_optimizer(
     parameters: Iterable[torch.nn.Parameter], optim: OptimConfig, *, is_fused: bool
 ) -> torch.optim.Optimizer:
-    """The optimiser; matrices decay, biases and norms do not. `fused`: one kernel a step for all parameters."""
+    """The optimizer; matrices decay, biases and norms do not. `fused`: one kernel a step for all parameters."""
     matrices: list[torch.nn.Parameter] = []
     vectors: list[torch.nn.Parameter] = []
     for parameter in parameters:

@@ -221,7 +221,7 @@ class Translation(Task):
 def to_ordinary_text(
     hypotheses: list[str], references: dict[str, list[str]], text: ParallelText
 ) -> tuple[list[str], list[str]]:
-    """Translations and references as ordinary text: detokenised where a set is tokenised."""
+    """Translations and references as ordinary text: detokenized where a set is tokenized."""
     plain = references.get(DETOKENIZED)
     if text.is_tokenized:
         language = text.target_language.name if text.target_language is not None else "en"
@@ -238,7 +238,7 @@ def score_translations(
     *,
     tokenize: str = DEFAULT,
 ) -> dict[str, Any]:
-    """Scores by sacreBLEU: BLEU and chrF against ordinary text, and BLEU on tokens where a set is published tokenised.
+    """Scores by sacreBLEU: BLEU and chrF against ordinary text, and BLEU on tokens where a set is published tokenized.
 
     Scores are 0..100, each with its sacreBLEU signature, which also says whether case counts: it does not where
     the training text has no capitals to learn from. With `sources`, as the tokenizer sees them, `by_source_words` has
@@ -247,9 +247,9 @@ def score_translations(
     """
     report: dict[str, Any] = {}
     ignore_case = not any(line != line.lower() for line in text.train.target)
-    tokenised = references.get(TOKENIZED)
-    if tokenised is not None:
-        scored = compute_bleu(hypotheses, tokenised, tokenize="none", lowercase=ignore_case)
+    tokenized = references.get(TOKENIZED)
+    if tokenized is not None:
+        scored = compute_bleu(hypotheses, tokenized, tokenize="none", lowercase=ignore_case)
         report |= {"bleu_tokenized": scored.score, "bleu_tokenized_signature": scored.signature}
     hypotheses, plain = to_ordinary_text(hypotheses, references, text)
     metrics: dict[str, Callable[..., TextScore]] = {

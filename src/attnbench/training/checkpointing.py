@@ -312,7 +312,7 @@ def load_final_weights(
         if update is not None and found != update:
             raise RecordError(f"{path}: weights of update {found}, where the record has {update}; {_RESTART_NOTE}")
         updates.append(found)
-        states.append(checkpoint["state_dict"])  # alone: the optimiser's state is twice as large
+        states.append(checkpoint["state_dict"])  # alone: the optimizer's state is twice as large
     notes = []
     if chosen.final_weights is FinalWeights.average and len(updates) < chosen.average_last:
         notes.append(

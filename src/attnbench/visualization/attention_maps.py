@@ -88,11 +88,11 @@ class AttentionMap:
         axes.grid(visible=False)
         axes.spines[:].set_visible(False)
         for head in range(heads):
-            centre = head * (columns + _GAP) + (columns - 1) / 2
-            axes.text(centre, -1.0, f"head {head + 1}", ha="center", va="bottom", fontsize=7)
+            center = head * (columns + _GAP) + (columns - 1) / 2
+            axes.text(center, -1.0, f"head {head + 1}", ha="center", va="bottom", fontsize=7)
         for layer in range(layers):
-            centre = layer * (rows + _GAP) + (rows - 1) / 2
+            center = layer * (rows + _GAP) + (rows - 1) / 2
             right = heads * (columns + _GAP) - _GAP
-            axes.text(right, centre, f"layer {layer + 1}", rotation=270, ha="left", va="center", fontsize=7)
+            axes.text(right, center, f"layer {layer + 1}", rotation=270, ha="left", va="center", fontsize=7)
         axes.set_xlabel("key", fontsize=8)
         axes.set_ylabel("query", fontsize=8)

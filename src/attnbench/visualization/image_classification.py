@@ -1,6 +1,6 @@
 """Figures of image classification: attention to patches, similarity of positions, confusion matrix."""
 
-# Shapes: H height and W width in pixels, C colour channels or 3 (red, green, blue);
+# Shapes: H height and W width in pixels, C color channels or 3 (red, green, blue);
 #         L layers, H heads, P patches, T tokens (patches, and perhaps a classifying one), K classes
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Grid = tuple[int, int]  # rows and columns of patches
 
-# Perceptual maps, whose lightness alone says how much: they survive grey print and colour blindness.
+# Perceptual maps, whose lightness alone says how much: they survive gray print and color blindness.
 _HEATMAP_COLORS, _SIMILARITY_COLORS, _SHARE_COLORS = "magma", "viridis", "magma_r"
 _WRONG_COLOR = "#a50f15"
 _NOTE = "Attention to each patch. Every tile is scaled to its own maximum, which is printed below it."
@@ -147,10 +147,10 @@ class PatchAttention:
 
     def draw_title(self, page: Canvas, columns: int, **style: Any) -> None:
         """Draw the label, and the prediction in red where it is wrong."""
-        title, colour = self.label, "black"
+        title, color = self.label, "black"
         if self.predicted != self.label:
-            title, colour = f"{self.label}, taken for {self.predicted} ({self.confidence:.2f})", _WRONG_COLOR
-        page.draw_text(fill(title, columns), color=colour, **style)
+            title, color = f"{self.label}, taken for {self.predicted} ({self.confidence:.2f})", _WRONG_COLOR
+        page.draw_text(fill(title, columns), color=color, **style)
 
     def draw_heatmap(self, page: Canvas, weights_P: np.ndarray, left: float, top: float, side: float) -> None:
         """Draw a heatmap over the image, its longer side `side` inches, and the maximum below it."""
@@ -247,8 +247,8 @@ class PositionSimilarity:
         image = axes.imshow(sheet, cmap=_SIMILARITY_COLORS, vmin=-1, vmax=1, interpolation="nearest", aspect="auto")
         for axis, count in ((axes.xaxis, columns), (axes.yaxis, rows)):
             shown = range(0, count, ceil(count / 20))
-            centres = [place * (count + gap) + (count - 1) / 2 for place in shown]
-            axis.set_ticks(centres, [str(place + 1) for place in shown], fontsize=7)
+            centers = [place * (count + gap) + (count - 1) / 2 for place in shown]
+            axis.set_ticks(centers, [str(place + 1) for place in shown], fontsize=7)
         axes.set_xlabel("input patch column", fontsize=8)
         axes.set_ylabel("input patch row", fontsize=8)
         draw_colorbar(figure, image, "cosine similarity", [-1, -0.5, 0, 0.5, 1])
@@ -316,8 +316,8 @@ class ConfusionMatrix:
             share, times = share_KK[row, column], self.counts_KK[row, column]
             rounded = "<1%" if share < 0.005 else f"{share:.0%}"
             words = rounded if len(self.classes) > _MAX_CLASSES_WITH_COUNTS else f"{share:.1%}\n{times:,}"
-            colour = "white" if share > 0.2 else "black"
-            axes.text(column, row, words, ha="center", va="center", fontsize=6, color=colour)
+            color = "white" if share > 0.2 else "black"
+            axes.text(column, row, words, ha="center", va="center", fontsize=6, color=color)
 
 
 def _blend_heatmap(gray_HW: np.ndarray, share_HW: np.ndarray) -> np.ndarray:
@@ -325,10 +325,10 @@ def _blend_heatmap(gray_HW: np.ndarray, share_HW: np.ndarray) -> np.ndarray:
     from matplotlib import colormaps
 
     dense_HW1 = 0.2 + 0.65 * share_HW[..., None]
-    colours_HW3 = dense_HW1 * colormaps[_HEATMAP_COLORS](share_HW)[..., :3] + (1 - dense_HW1) * (
+    colors_HW3 = dense_HW1 * colormaps[_HEATMAP_COLORS](share_HW)[..., :3] + (1 - dense_HW1) * (
         0.1 + 0.45 * gray_HW[..., None]
     )
-    return np.asarray((colours_HW3 * 255).round(), dtype=np.uint8)
+    return np.asarray((colors_HW3 * 255).round(), dtype=np.uint8)
 
 
 def _draw_legend(page: Canvas, left: float, top: float) -> None:

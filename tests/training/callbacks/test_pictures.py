@@ -138,8 +138,8 @@ def test_a_page_grows_with_what_is_on_it(tmp_path: Path) -> None:
     page.draw_image(np.full((2, 2, 3), 128, np.uint8), 2.0, 0.5, 1.0, 1.0)
     page.save(tmp_path / "page.png")
     found_HW = imread(tmp_path / "page.png")[..., 0]
-    black, grey = (np.isclose(found_HW, value, atol=0.01).sum() for value in (0, 128 / 255))
-    for pixels in (black, grey):
+    black, gray = (np.isclose(found_HW, value, atol=0.01).sum() for value in (0, 128 / 255))
+    for pixels in (black, gray):
         assert pixels == pytest.approx(150**2, rel=0.03)  # an inch by an inch, neither cut off
 
 

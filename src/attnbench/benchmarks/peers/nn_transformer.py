@@ -1,6 +1,6 @@
 """A contender: a training loop by hand on torch.nn.Transformer, as a good engineer writes it without this project.
 
-Batches of like lengths, one fused optimiser, tied embeddings, torch's own causal path; logits of all places at once.
+Batches of like lengths, one fused optimizer, tied embeddings, torch's own causal path; logits of all places at once.
 """
 
 # Shapes: B batch, S source length, T target length, L length, D d_model, V vocabulary
@@ -68,10 +68,10 @@ def main() -> None:
     torch.manual_seed(1)
     corpus = Corpus(job["data"], "train")
     model = Model(job, 1 + max(lengths_N.max() for lengths_N in corpus.lengths()))
-    optimiser = torch.optim.Adam(model.parameters(), lr=job["lr"], betas=(0.9, 0.98), eps=1e-9, fused=True)
+    optimizer = torch.optim.Adam(model.parameters(), lr=job["lr"], betas=(0.9, 0.98), eps=1e-9, fused=True)
     warmup = job["lr_warmup"]
     schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimiser, lambda step: min((step + 1) / warmup, math.sqrt(warmup / (step + 1)))
+        optimizer, lambda step: min((step + 1) / warmup, math.sqrt(warmup / (step + 1)))
     )
     for rows_B in corpus.epochs(job["batch_tokens"]):
         source_BS, target_BT = (
@@ -83,9 +83,9 @@ def main() -> None:
         loss = F.cross_entropy(
             logits_BTV.flatten(0, 1), wanted_BT.flatten(), ignore_index=job["pad"], label_smoothing=job["smoothing"]
         )
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         torch.autograd.backward(loss)
-        optimiser.step()
+        optimizer.step()
         schedule.step()
         turns.update(int((wanted_BT != job["pad"]).sum()))
 

@@ -66,17 +66,17 @@ def train(turns: Turns, config: Config, task: Task, data: TaskData) -> None:
 
 def train_bare(turns: Turns, config: Config, task: Task, data: TaskData) -> None:
     """Train the same network on the same batches without Lightning, callbacks or logging."""
-    optimiser = build_optimizer(task.network.parameters(), config.optim, is_fused=True)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: compute_lr_factor(step, config.schedule, None))
+    optimizer = build_optimizer(task.network.parameters(), config.optim, is_fused=True)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: compute_lr_factor(step, config.schedule, None))
     for batch in _batches(data):
         loss_sum = (
             cast(Translation, task)._compute_cross_entropy(batch, cast(Any, config.task).label_smoothing).loss_sum
         )
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         torch.autograd.backward(loss_sum / batch.num_update_tokens)
         if config.optim.gradient_clip_val is not None:
             torch.nn.utils.clip_grad_norm_(task.network.parameters(), config.optim.gradient_clip_val)
-        optimiser.step()
+        optimizer.step()
         schedule.step()
         turns.update(batch.num_units)
 

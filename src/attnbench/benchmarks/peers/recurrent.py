@@ -71,16 +71,16 @@ def main() -> None:
     torch.set_num_threads(job["threads"])
     torch.manual_seed(1)
     network, logits_of = NETWORKS[job["how"]](job)
-    optimiser = torch.optim.Adam(network.parameters(), lr=job["lr"], fused=True)
+    optimizer = torch.optim.Adam(network.parameters(), lr=job["lr"], fused=True)
     shape = (job["batch_size"], job["length"])
     while True:
         # No padding: there is nothing to be clever about.
         source_BS, target_BT, wanted_BT = torch.randint(4, job["vocab"], (3, *shape)).unbind()
         loss = F.cross_entropy(logits_of(source_BS, target_BT).flatten(0, 1), wanted_BT.flatten())
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimiser.step()
+        optimizer.step()
         turns.update(wanted_BT.numel())
 
 

@@ -21,7 +21,7 @@ Job = dict[str, Any]
 # Where the time of an operator goes; first match. What is left of the clock is spent outside of all of them.
 _KINDS = {
     "matmul": ("mm", "matmul", "linear", "conv", "dot_product", "flash", "onednn", "mkldnn", "gru", "einsum"),
-    "optimiser": ("_fused_", "_foreach_", "clip_grad"),
+    "optimizer": ("_fused_", "_foreach_", "clip_grad"),
 }
 KINDS = (*_KINDS, "other_operators", "outside_operators")
 

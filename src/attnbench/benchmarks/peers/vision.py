@@ -114,21 +114,21 @@ def main() -> None:
     turns.add(package)
     pixels_NCHW = torch.randint(256, (_PICTURES, 1, job["image_size"], job["image_size"]), dtype=torch.uint8)
     labels_N = torch.randint(_CLASSES, (_PICTURES,))
-    if job["optimiser"] == "sgd":
-        optimiser: torch.optim.Optimizer = torch.optim.SGD(network.parameters(), lr=job["lr"], fused=True)
+    if job["optimizer"] == "sgd":
+        optimizer: torch.optim.Optimizer = torch.optim.SGD(network.parameters(), lr=job["lr"], fused=True)
     else:
-        optimiser = torch.optim.AdamW(network.parameters(), lr=job["lr"], weight_decay=0.05, fused=True)
+        optimizer = torch.optim.AdamW(network.parameters(), lr=job["lr"], weight_decay=0.05, fused=True)
     mixed = torch.autocast("cpu", torch.bfloat16, enabled=job["config"]["trainer"]["precision"] == "bf16_mixed")
     while True:
         for rows_B in torch.split(torch.randperm(_PICTURES), job["batch_size"]):
             images_BCHW = pixels_NCHW[rows_B].float().div_(255).sub_(0.5).div_(0.3)
             with mixed:
                 loss = F.cross_entropy(network(images_BCHW), labels_N[rows_B])
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             torch.autograd.backward(loss)
             if job["clip"] is not None:
                 nn.utils.clip_grad_norm_(network.parameters(), job["clip"])
-            optimiser.step()
+            optimizer.step()
             turns.update(len(rows_B))
 
 

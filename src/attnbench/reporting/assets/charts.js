@@ -10,7 +10,7 @@ function loadPlotly() {
   return loading;
 }
 
-// Okabe and Ito 2008, told apart by colour-blind readers, without black and yellow, which dark or light paper swallows.
+// Okabe and Ito 2008, told apart by color-blind readers, without black and yellow, which dark or light paper swallows.
 const COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6BB1", "#8A8A8A"];
 const COLOURS_ON_DARK = ["#4FA8DC", "#F0803C", "#2CBF96", "#DE9CC2", "#F0B840", "#8CCBF2", "#B39AD6", "#ABABAB"];
 const DASHES = ["solid", "dash", "dot", "dashdot", "longdash"];
@@ -19,8 +19,8 @@ const dark = window.matchMedia("(prefers-color-scheme: dark)");
 
 /** How the curve of the n-th run, or setting, looks. */
 function look(place) {
-  const colours = dark.matches ? COLOURS_ON_DARK : COLOURS;
-  return { color: colours[place % colours.length], dash: DASHES[Math.floor(place / colours.length) % DASHES.length] };
+  const colors = dark.matches ? COLOURS_ON_DARK : COLOURS;
+  return { color: colors[place % colors.length], dash: DASHES[Math.floor(place / colors.length) % DASHES.length] };
 }
 
 const variable = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -28,7 +28,7 @@ const variable = (name) => getComputedStyle(document.documentElement).getPropert
 /** What plotly would read as tags or entities, as the text that it is. */
 const plain = (text) => String(text).replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
 
-/** A layout in the page's colours; `more` is plotly's own. */
+/** A layout in the page's colors; `more` is plotly's own. */
 function layout(more) {
   const grid = { gridcolor: variable("--line"), zerolinecolor: variable("--line"), linecolor: variable("--line"), automargin: true };
   const { xaxis, yaxis, ...rest } = more;

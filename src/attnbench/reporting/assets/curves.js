@@ -28,9 +28,9 @@ function points(columns, metric, axis) {
 }
 
 class Curves {
-  /** `unit` is what a model is trained on; `recoloured` is called when runs have got other colours. */
-  constructor(content, unit, recoloured) {
-    Object.assign(this, { content, recoloured, axis: "update", weight: 0, log: false, together: false, range: ["", ""] });
+  /** `unit` is what a model is trained on; `recolored` is called when runs have got other colors. */
+  constructor(content, unit, recolored) {
+    Object.assign(this, { content, recolored, axis: "update", weight: 0, log: false, together: false, range: ["", ""] });
     this.axes = [["update", "updates"], ["seconds", "seconds of training"], ["units", `${unit} trained on`], ["flops", "FLOPs"], ["epoch", "epoch"]];
     const wanted = ["val/bleu", "val/accuracy", "val/loss"].find((name) => content.metrics.includes(name));
     this.metrics = new Set(content.metrics.filter((name) => name === "train/loss" || name === wanted));
@@ -76,9 +76,9 @@ class Curves {
       }),
       el("label", { title: "of what is logged in training" }, "smoothing ", slider, said),
       check("log scale", false, set("log")),
-      check("a colour a setting", false, (on) => {
+      check("a color a setting", false, (on) => {
         set("together")(on);
-        this.recoloured();
+        this.recolored();
       }),
       el("span", { class: "edges" }, edge(0, "from"), "–", edge(1, "to")),
     );

@@ -24,8 +24,8 @@ function pictureOf({ picture, shape, bytes }) {
   const canvas = el("canvas", { width, height, role: "img", "aria-label": "the picture" });
   const pixels = new ImageData(width, height);
   for (let place = 0; place < height * width; place += 1) {
-    for (let colour = 0; colour < 3; colour += 1) {
-      pixels.data[4 * place + colour] = bytes[start + place * channels + (channels === 1 ? 0 : colour)];
+    for (let color = 0; color < 3; color += 1) {
+      pixels.data[4 * place + color] = bytes[start + place * channels + (channels === 1 ? 0 : color)];
     }
     pixels.data[4 * place + 3] = 255;
   }
