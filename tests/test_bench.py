@@ -7,7 +7,7 @@ import pytest
 from attnbench import bench
 from attnbench.bench import main
 from attnbench.benchmarks import device
-from attnbench.benchmarks.results import SUITES, read
+from attnbench.benchmarks.results import SUITES, read_benchmark
 
 
 def test_measures_and_prints_what_the_record_prints_again(
@@ -22,7 +22,7 @@ def test_measures_and_prints_what_the_record_prints_again(
     printed = capsys.readouterr()
     assert printed.err.splitlines() == ["attention ...", "length 2: 22 rows, 1 repeats", "length 3: 22 rows, 1 repeats"]
     assert "- length 2 scaled_dot rotary fused: ValueError: " in printed.out
-    assert read(record).settings.lengths == [2, 3]
+    assert read_benchmark(record).settings.lengths == [2, 3]
     assert main(["--render", str(record)]) == 0
     assert capsys.readouterr().out == printed.out
     assert main(["--render", str(record), str(record), "--write", str(tmp_path / "page.md")]) == 0

@@ -11,22 +11,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attnbench.benchmarks import peer_environments
-from attnbench.benchmarks.configs import DECODED, PRECISION, SHARED, TRAINED, contested, decoded, trained
-from attnbench.benchmarks.measurement import measure
+from attnbench.benchmarks.configs import (
+    DECODING_MODELS,
+    DEVICE_MODELS,
+    PRECISION,
+    TRAINING_MODELS,
+    compose_decoding_configs,
+    compose_peer_configs,
+    compose_training_configs,
+)
+from attnbench.benchmarks.measurement import measure_suite
 from attnbench.benchmarks.results import (
-    CONTESTS,
-    LENGTHS,
+    DEFAULT_LENGTHS,
     NOT_INSTALLED,
-    OWN,
+    OWN_SUITES,
+    PEER_SUITES,
     SCHEMA_VERSION,
     SUITES,
     Benchmark,
     Settings,
     Suite,
-    read,
-    write,
+    read_benchmark,
+    write_benchmark,
 )
-from attnbench.benchmarks.table import render
+from attnbench.benchmarks.table import format_tables
 from attnbench.config import Config, ConfigError, Fault
 from attnbench.data.errors import DataError
 from attnbench.data.text_files import write_atomically
@@ -36,7 +44,7 @@ from attnbench.records.identity import collect_provenance
 from attnbench.records.record import RecordError
 
 if TYPE_CHECKING:
-    from attnbench.benchmarks.measurement import Plan
+    from attnbench.benchmarks.measurement import SuitePlan
 
 PEER_SUITES_NAME = "peers"
 _HEAD = """# Benchmarks
@@ -44,7 +52,7 @@ _HEAD = """# Benchmarks
 Made by `python -m attnbench.bench` (`--write`), not by hand. Every row took turns with its baseline in one run, so that
 ratios hold where times do not; what a table was measured on stands below it.
 """
-_OF = f"of {', '.join(SUITES)}, or {PEER_SUITES_NAME}: the last {len(CONTESTS)}"
+_OF = f"of {', '.join(SUITES)}, or {PEER_SUITES_NAME}: the last {len(PEER_SUITES)}"
 Configs = dict[str, dict[str, Config]]  # by suite, then by model
 
 
@@ -58,17 +66,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if argv is None else argv
     try:
         if list(given[:2]) == ["peers", "install"]:
-            return peer_environments.install(given[2:])
+            return peer_environments.install_environments(given[2:])
         arguments = vars(_build_parser().parse_args(given))
         output, rendered, written, drawn = (arguments.pop(name) for name in ("output", "render", "write", "draw"))
         if rendered is not None:
-            _print_tables("".join(render(read(record)) for record in rendered), written)
+            _print_tables("".join(format_tables(read_benchmark(record)) for record in rendered), written)
             for record in rendered:
-                _draw_figures(read(record), drawn)
+                _draw_figures(read_benchmark(record), drawn)
             return 0
-        asked = [name for suite in arguments["suites"] for name in (CONTESTS if suite == PEER_SUITES_NAME else [suite])]
+        asked = [
+            name for suite in arguments["suites"] for name in (PEER_SUITES if suite == PEER_SUITES_NAME else [suite])
+        ]
         settings = Settings(**arguments | {"suites": list(dict.fromkeys(asked))})
-        configs = {"training": trained, "decoding": decoded} | {name: partial(contested, name) for name in CONTESTS}
+        configs = {"training": compose_training_configs, "decoding": compose_decoding_configs} | {
+            name: partial(compose_peer_configs, name) for name in PEER_SUITES
+        }
         composed = {name: compose(settings) for name, compose in configs.items() if name in settings.suites}
         benchmark = run_benchmark(settings, composed, output)
     except ConfigError as error:
@@ -81,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Interrupted as error:
         _print_progress(f"attnbench: {error}; suites that were done are in {output}")
         return 128 + error.number
-    _print_tables(render(benchmark), written)
+    _print_tables(format_tables(benchmark), written)
     _draw_figures(benchmark, drawn)
     errors = [row.error for suite in benchmark.suites for row in suite.rows if row.error is not None]
     return int(any(not error.startswith(NOT_INSTALLED) for error in errors))
@@ -111,13 +123,13 @@ def run_benchmark(settings: Settings, configs: Configs, output: Path) -> Benchma
         _print_progress(f"{name} ...")
         suite = plan_suite(name, settings, configs.get(name, {}))
         benchmark.suites.append(
-            Suite(name, suite.groups, suite.notes, measure(suite, settings.repeats, _print_progress))
+            Suite(name, suite.group_name, suite.notes, measure_suite(suite, settings.repeats, _print_progress))
         )
-        write(benchmark, output)
+        write_benchmark(benchmark, output)
     return benchmark
 
 
-def plan_suite(name: str, settings: Settings, configs: dict[str, Config]) -> Plan:
+def plan_suite(name: str, settings: Settings, configs: dict[str, Config]) -> SuitePlan:
     """Plan the suite `name`.
 
     Args:
@@ -131,34 +143,34 @@ def plan_suite(name: str, settings: Settings, configs: dict[str, Config]) -> Pla
     if name == "attention":
         from attnbench.benchmarks import attention
 
-        return attention.plan(settings)
+        return attention.plan_suite(settings)
     if name == "growth":
         from attnbench.benchmarks import layer_types
 
-        return layer_types.plan(settings)
+        return layer_types.plan_suite(settings)
     if name == "scaling":
         from attnbench.benchmarks import scaling
 
-        return scaling.plan(settings)
+        return scaling.plan_suite(settings)
     if name == "training":
         from attnbench.benchmarks import training
 
-        return training.plan(settings, configs)
+        return training.plan_suite(settings, configs)
     if name == "decoding":
         from attnbench.benchmarks import decoding
 
-        return decoding.plan(settings, configs)
-    if name in CONTESTS:
+        return decoding.plan_suite(settings, configs)
+    if name in PEER_SUITES:
         from attnbench.benchmarks import peer_suites
 
-        return peer_suites.plan(name, settings, configs)
+        return peer_suites.plan_suite(name, settings, configs)
     if name == "devices":
         from attnbench.benchmarks import device_scaling
 
-        return device_scaling.plan(settings)
+        return device_scaling.plan_suite(settings)
     from attnbench.benchmarks import startup
 
-    return startup.plan(settings)
+    return startup.plan_suite(settings)
 
 
 def _print_tables(tables: str, path: Path | None) -> None:
@@ -169,10 +181,10 @@ def _print_tables(tables: str, path: Path | None) -> None:
 
 def _draw_figures(benchmark: Benchmark, folder: Path | None) -> None:
     if folder is not None:
-        from attnbench.benchmarks.figures import draw
+        from attnbench.benchmarks.figures import draw_figures
 
         _print_progress(
-            f"drawn: {' '.join(map(str, draw(benchmark, folder))) or 'nothing, for want of a second length'}"
+            f"drawn: {' '.join(map(str, draw_figures(benchmark, folder))) or 'nothing, for want of a second length'}"
         )
 
 
@@ -211,15 +223,20 @@ def _build_parser() -> argparse.ArgumentParser:
         parser.add_argument(name, help=says + shown, **how)
 
     add(
-        "suites", f"{_OF}; none: the first {len(OWN)}", nargs="*", metavar="SUITE", type=_parse_suite, default=list(OWN)
+        "suites",
+        f"{_OF}; none: the first {len(OWN_SUITES)}",
+        nargs="*",
+        metavar="SUITE",
+        type=_parse_suite,
+        default=list(OWN_SUITES),
     )
-    lengths = "; ".join(f"{name}: {','.join(map(str, lengths))}" for name, lengths in LENGTHS.items())
+    lengths = "; ".join(f"{name}: {','.join(map(str, lengths))}" for name, lengths in DEFAULT_LENGTHS.items())
     add("--lengths", f"attention, growth: of sequences; none: those of the suite ({lengths})", type=_parse_counts)
     add("--batch", "attention, growth: sequences", type=_parse_count, default=1)
     add("--heads", "attention, growth: heads", type=_parse_count, default=4)
     add("--width", "attention, growth: of a head", type=_parse_count, default=32)
     add("--max-gib", "attention, growth: what would hold more is left out", type=float, default=4.0)
-    models = {"training": TRAINED, "decoding": DECODED, "devices": SHARED}
+    models = {"training": TRAINING_MODELS, "decoding": DECODING_MODELS, "devices": DEVICE_MODELS}
     of_each = "; ".join(f"{name}: {','.join(those)}" for name, those in models.items())
     add("--models", f"{of_each}; or these", type=_parse_names)
     add("--data", "training, devices: a data set in place of the embedded one, found in $ATTNBENCH_DATA")

@@ -17,14 +17,14 @@ import pytest
 import torch
 
 from attnbench.benchmarks import peer_environments, peer_suites
-from attnbench.benchmarks.configs import contested
-from attnbench.benchmarks.measurement import NotInstalled, measure
-from attnbench.benchmarks.peer_inputs import Sentences
-from attnbench.benchmarks.peer_runs import Contender, Contest, told
-from attnbench.benchmarks.peers.corpus import Corpus, padded
-from attnbench.benchmarks.peers.recurrent import StepByStep
+from attnbench.benchmarks.configs import compose_peer_configs
+from attnbench.benchmarks.measurement import NotInstalledError, measure_suite
+from attnbench.benchmarks.peer_inputs import TranslationInputs
+from attnbench.benchmarks.peer_runs import Peer, PeerGroup, build_peer_job
+from attnbench.benchmarks.peers.corpus import Corpus, pad_sentences
+from attnbench.benchmarks.peers.recurrent import StepByStepNetwork
 from attnbench.benchmarks.peers.serving import KINDS
-from attnbench.benchmarks.results import CONTESTS, Settings
+from attnbench.benchmarks.results import PEER_SUITES, Settings
 from attnbench.config import Config, ConfigError
 from attnbench.config.root import config_from_dict
 from attnbench.models.build import build_model
@@ -47,13 +47,13 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
 
 
 @pytest.fixture(scope="module")
-def sentences(config: Config, asked: Callable[..., Settings]) -> Sentences:
-    return Sentences(config, asked())
+def sentences(config: Config, asked: Callable[..., Settings]) -> TranslationInputs:
+    return TranslationInputs(config, asked())
 
 
 @pytest.fixture
 def answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Answers:
-    """Every answer of a contender that is asked for a turn and for a profile, and then for nothing more."""
+    """Every answer of a peer that is asked for a turn and for a profile, and then for nothing more."""
 
     def serve(module: str, job: Job) -> list[dict[str, Any]]:
         with (tmp_path / "answers").open("w+") as told:
@@ -80,20 +80,22 @@ def check_turns(told: list[dict[str, Any]]) -> None:
 
 
 @pytest.mark.parametrize(("module", "how"), [("nn_transformer", ""), ("ours", ""), ("ours", "bare")])
-def test_sentences_are_learned_from_in_turns(sentences: Sentences, answers: Answers, module: str, how: str) -> None:
+def test_sentences_are_learned_from_in_turns(
+    sentences: TranslationInputs, answers: Answers, module: str, how: str
+) -> None:
     check_turns(answers(module, sentences.job | {"what": "training", "how": how}))
 
 
-def test_decoding_says_what_it_found(sentences: Sentences, answers: Answers) -> None:
+def test_decoding_says_what_it_found(sentences: TranslationInputs, answers: Answers) -> None:
     told = answers("ours", sentences.job | {"what": "decoding", "warmup": 0, "beam_size": 2})
     check_turns(told)
     found = told[0]["hypotheses"]
     assert len(found) == sentences.job["sentences"]
-    assert 0 <= sentences.bleu(found) <= 100
+    assert 0 <= sentences.compute_bleu(found) <= 100
 
 
 @pytest.mark.parametrize("how", ["ours", "step_by_step"])
-def test_recurrent_contenders_take_turns(answers: Answers, how: str) -> None:
+def test_recurrent_peers_take_turns(answers: Answers, how: str) -> None:
     chosen = compose_run(["model=bahdanau_d2l", "attention=additive", "model.d_embedding=4", "model.d_hidden=4"])
     size = {"d_hidden": 4, "depth": 2, "dropout": 0.1}
     job = {
@@ -125,7 +127,7 @@ def test_pictures_are_learned_from_in_turns(answers: Answers, precision: str) ->
 def test_step_by_step_is_the_same_network() -> None:
     chosen = compose_run(["model=bahdanau_d2l", "attention=additive", "model.d_embedding=6", "model.d_hidden=6"])
     ours: Any = build_model(chosen, source_vocab=11, target_vocab=11).eval()
-    theirs = StepByStep(11, 6, 2, 0.0).eval()
+    theirs = StepByStepNetwork(11, 6, 2, 0.0).eval()
     state = theirs.state_dict()
     for name, tensor in ours.state_dict().items():
         for stack in ("encoder", "decoder"):
@@ -145,25 +147,25 @@ def test_weights_of_another_model_are_refused(config: Config, asked: Callable[..
     with pytest.raises(
         ConfigError, match=rf"^--checkpoint={path}: expected model.ckpt of a run; .*no such checkpoint$"
     ):
-        Sentences(config, asked(checkpoint=str(path)))
+        TranslationInputs(config, asked(checkpoint=str(path)))
 
 
-def test_batches_by_hand_hold_every_sentence_once(sentences: Sentences) -> None:
+def test_batches_by_hand_hold_every_sentence_once(sentences: TranslationInputs) -> None:
     corpus = Corpus(sentences.job["data"], "train")
-    buckets = corpus.buckets(40)
+    buckets = corpus.build_batches(40)
     assert sorted(np.concatenate(buckets).tolist()) == list(range(len(corpus)))
     sides = (corpus.source, [ids[1:] for ids in corpus.target])
-    assert all(padded([side[row] for row in rows], 0).size <= 40 for rows in buckets for side in sides)
-    padded_BL = padded([np.array([5, 6]), np.array([7])], 0)
+    assert all(pad_sentences([side[row] for row in rows], 0).size <= 40 for rows in buckets for side in sides)
+    padded_BL = pad_sentences([np.array([5, 6]), np.array([7])], 0)
     assert padded_BL.tolist() == [[5, 6], [7, 0]]
 
 
-def test_a_contender_is_a_process_of_its_own(sentences: Sentences, asked: Callable[..., Settings]) -> None:
+def test_a_contender_is_a_process_of_its_own(sentences: TranslationInputs, asked: Callable[..., Settings]) -> None:
     notes: list[str] = []
     job = sentences.job | {"what": "training", "warmup": 1}
-    contest = Contest("tiny", "target_tokens", job, asked(seconds=0.0), notes)
-    rows = [contest.subject(Contender("by hand", "nn_transformer")), contest.subject(Contender("lost", "nowhere"))]
-    by_hand, lost = measure(peer_suites.Plan("task", notes, rows, warmup=0), 1, lambda said: None)
+    group = PeerGroup("tiny", "target_tokens", job, asked(seconds=0.0), notes)
+    rows = [group.build_case(Peer("by hand", "nn_transformer")), group.build_case(Peer("lost", "nowhere"))]
+    by_hand, lost = measure_suite(peer_suites.SuitePlan("task", notes, rows, warmup=0), 1, lambda said: None)
     assert by_hand.error is None
     assert by_hand.baseline == "attnbench"
     assert {"target_tokens_per_sec_p50", "peak_rss_mib", "matmul_percent"} <= by_hand.values.keys()
@@ -173,43 +175,43 @@ def test_a_contender_is_a_process_of_its_own(sentences: Sentences, asked: Callab
     assert "No module named attnbench.benchmarks.peers.nowhere" in lost.error
 
 
-@pytest.mark.parametrize("suite", CONTESTS)
+@pytest.mark.parametrize("suite", PEER_SUITES)
 def test_every_row_has_its_script(suite: str, asked: Callable[..., Settings]) -> None:
     folder = Path(peer_suites.__file__).parent / "peers"
-    for contender in peer_suites.CONTENDERS[suite]:
-        assert (folder / f"{contender.module}.py").is_file()
-        assert contender.environment is None or contender.environment in peer_environments.names()
-    assert peer_suites.CONTENDERS[suite][0].name == "attnbench"
-    assert contested(suite, asked(data="synthetic_translation"))
+    for peer in peer_suites.PEERS[suite]:
+        assert (folder / f"{peer.module}.py").is_file()
+        assert peer.environment is None or peer.environment in peer_environments.list_environments()
+    assert peer_suites.PEERS[suite][0].name == "attnbench"
+    assert compose_peer_configs(suite, asked(data="synthetic_translation"))
 
 
 def test_a_row_changes_its_own_config(config: Config) -> None:
     job = {"config": config_to_dict(config)}
-    for contender in itertools.chain(*peer_suites.CONTENDERS.values()):
-        changed = config_to_dict(config_from_dict(told(contender, job)["config"]))
-        for key, value in contender.changes.items():
+    for peer in itertools.chain(*peer_suites.PEERS.values()):
+        changed = config_to_dict(config_from_dict(build_peer_job(peer, job)["config"]))
+        for key, value in peer.config_changes.items():
             group, name = key.split(".")
-            assert changed[group].pop(name) == value != job["config"][group][name], contender.name
+            assert changed[group].pop(name) == value != job["config"][group][name], peer.name
         assert all(changed[group].items() <= job["config"][group].items() for group in ("trainer", "attention"))
     with pytest.raises(KeyError, match="precison"):
-        told(Contender("", "", changes={"trainer.precison": "fp32"}), job)
+        build_peer_job(Peer("", "", config_changes={"trainer.precison": "fp32"}), job)
 
 
 def test_who_is_not_installed_says_how_to(
     asked: Callable[..., Settings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    entry = Contest("", "x", {}, asked(), []).subject(Contender("fairseq", "fairseq", "fairseq"))
-    with pytest.raises(NotInstalled, match=r"^python -m attnbench.bench peers install fairseq$"):
-        entry.sample()
-    (row,) = measure(peer_suites.Plan("", [], [entry], warmup=0), 1, lambda said: None)
+    entry = PeerGroup("", "x", {}, asked(), []).build_case(Peer("fairseq", "fairseq", "fairseq"))
+    with pytest.raises(NotInstalledError, match=r"^python -m attnbench.bench peers install fairseq$"):
+        entry.measure_repeat()
+    (row,) = measure_suite(peer_suites.SuitePlan("", [], [entry], warmup=0), 1, lambda said: None)
     assert row.error == "not installed: python -m attnbench.bench peers install fairseq"
     with pytest.raises(ConfigError, match="expected some of fairseq, huggingface"):
-        peer_environments.install(["fairsek"])
+        peer_environments.install_environments(["fairsek"])
 
 
 def test_requirements_are_pinned_and_name_no_host() -> None:
-    for name in peer_environments.names():
+    for name in peer_environments.list_environments():
         lines = (Path(peer_suites.__file__).parent / "peers" / "requirements" / f"{name}.txt").read_text().splitlines()
         pins = [line for line in lines if not line.startswith("#")]
         assert pins

@@ -7,17 +7,17 @@ import torch
 
 from attnbench.benchmarks import device as device_module
 from attnbench.benchmarks import scaling
-from attnbench.benchmarks.measurement import measure
+from attnbench.benchmarks.measurement import measure_suite
 from attnbench.benchmarks.results import Settings
-from attnbench.benchmarks.scaling import AXES, Model, plan, update_of
+from attnbench.benchmarks.scaling import AXES, ModelSize, build_update, plan_suite
 
 
 def test_every_axis_has_a_row_and_holds_what_theory_says(
     asked: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(device_module, "SAMPLE_MS", 0.001)
-    monkeypatch.setattr(scaling, "_TIMES", (1, 2))
-    rows = measure(plan(asked()), repeats=1, tell=lambda said: None)
+    monkeypatch.setattr(scaling, "_FACTORS", (1, 2))
+    rows = measure_suite(plan_suite(asked()), repeats=1, print_progress=lambda said: None)
     assert [(row.name, row.error) for row in rows] == [
         (f"{name} {axis.start} to {2 * axis.start}", None) for name, axis in AXES.items()
     ]
@@ -35,7 +35,7 @@ def test_an_update_is_one_of_training(
     losses: list[float] = []
     backward = torch.autograd.backward
     monkeypatch.setattr(torch.autograd, "backward", lambda loss: (losses.append(loss.item()), backward(loss)))
-    update = update_of(Model(depth=1, d_model=16, num_heads=2, length=4), asked(dtype=dtype))
+    update = build_update(ModelSize(depth=1, d_model=16, num_heads=2, length=4), asked(dtype=dtype))
     for _ in range(10):
         update()
     assert losses[-1] < losses[0]

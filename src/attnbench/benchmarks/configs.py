@@ -1,4 +1,4 @@
-"""The configs that models are measured with, composed and refused before torch is imported."""
+"""Configs of the models that benchmarks measure; they are composed and checked before torch is imported."""
 
 from __future__ import annotations
 
@@ -11,38 +11,59 @@ from attnbench.config.task import ClassificationConfig
 from attnbench.metrics.throughput import WARMUP_STEPS
 from attnbench.sweeps.compose import Composer
 
-TRAINED = ("tiny", "toy", "rnn", "bahdanau", "luong", "small")
-DECODED = ("toy", "luong")
-SHARED = ("tiny",)  # by devices
-BEAMS = {"greedy": 1, "beam 5": 5}  # by group of peers_decoding
+TRAINING_MODELS = ("tiny", "toy", "rnn", "bahdanau", "luong", "small")
+DECODING_MODELS = ("toy", "luong")
+DEVICE_MODELS = ("tiny",)  # for the suite `devices`
+BEAM_SIZES = {"greedy": 1, "beam 5": 5}  # for each group of peers_decoding
 PRECISION = {"float32": "fp32", "bfloat16": "bf16_mixed", "float16": "fp16_mixed"}
-_PAIRS, _PICTURES = "synthetic_translation", "vit_synthetic_garments"  # experiments on embedded data
+_TRANSLATION_EXPERIMENT, _VISION_EXPERIMENT = (
+    "synthetic_translation",
+    "vit_synthetic_garments",
+)  # experiments with generated data
 _MULTI30K = "experiment=transformer_multi30k"
 
 
-def trained(settings: Settings) -> dict[str, Config]:
-    """By model: training for as many updates as one repeat takes, on sentences or pictures as the model has it.
+def compose_training_configs(settings: Settings) -> dict[str, Config]:
+    """Compose the training config of each model; a run takes as many updates as one repeat.
+
+    Args:
+        settings: options of the command.
+
+    Returns:
+        Config by model name.
 
     Raises:
-        ConfigError: with every fault of every model.
+        ConfigError: with all faults of all models.
     """
     overrides = [
         f"trainer.max_steps={settings.warmup + settings.updates}",
         "trainer.max_epochs=null",
         f"trainer.precision={PRECISION[settings.dtype]}",
         f"trainer.accelerator={'gpu' if settings.device == 'cuda' else 'cpu'}",
-        *_data(settings),
+        *_build_data_override(settings),
     ]
-    return _compose(settings.models or TRAINED, overrides, pictures=_PICTURES)
+    return _compose_models(settings.models or TRAINING_MODELS, overrides, vision_experiment=_VISION_EXPERIMENT)
 
 
-def decoded(settings: Settings) -> dict[str, Config]:
-    """By model: translation of the embedded language pair; raises as `trained` does."""
-    return _compose(settings.models or DECODED, [f"data.val_pairs={settings.sentences}"], pictures=_PAIRS)
+def compose_decoding_configs(settings: Settings) -> dict[str, Config]:
+    """Compose the translation config of each model, on the generated language pair.
+
+    Raises:
+        ConfigError: with all faults of all models.
+    """
+    return _compose_models(
+        settings.models or DECODING_MODELS,
+        [f"data.val_pairs={settings.sentences}"],
+        vision_experiment=_TRANSLATION_EXPERIMENT,
+    )
 
 
-def commands(settings: Settings) -> dict[str, list[str]]:
-    """By model: what `python -m attnbench.train` is told for one repeat, without devices; raises as `trained` does."""
+def build_device_commands(settings: Settings) -> dict[str, list[str]]:
+    """Build the overrides of `python -m attnbench.train` for one repeat of each model, without `trainer.devices`.
+
+    Raises:
+        ConfigError: with all faults of all models.
+    """
     updates = WARMUP_STEPS + settings.updates
     overrides = [
         f"trainer.max_steps={updates}",
@@ -50,43 +71,57 @@ def commands(settings: Settings) -> dict[str, list[str]]:
         "trainer.final_weights=last",
         f"trainer.precision={PRECISION[settings.dtype]}",
         f"logger.log_every_n_steps={settings.updates}",
-        f"debug.limit_batches={updates}",  # of what is tested: it is not measured
-        *_data(settings),
+        f"debug.limit_batches={updates}",  # limits the test, which is not measured
+        *_build_data_override(settings),
     ]
     composer = Composer()
-    given = _given(composer, settings.models or SHARED, overrides, pictures=_PICTURES)
-    _checked(composer, given)
+    given = _build_overrides(
+        composer, settings.models or DEVICE_MODELS, overrides, vision_experiment=_VISION_EXPERIMENT
+    )
+    _compose_all(composer, given)
     return given
 
 
-def contested(suite: str, settings: Settings) -> dict[str, Config]:
-    """By group: what contenders of one of results.CONTESTS are told; raises as `trained` does."""
+def compose_peer_configs(suite: str, settings: Settings) -> dict[str, Config]:
+    """Compose the configs of a suite with peers.
+
+    Args:
+        suite: one of results.CONTESTS.
+        settings: options of the command.
+
+    Returns:
+        Config by group.
+
+    Raises:
+        ConfigError: with all faults of all groups.
+    """
     given = {
-        "peers_training": {"tiny": [_MULTI30K, *_data(settings)]},
+        "peers_training": {"tiny": [_MULTI30K, *_build_data_override(settings)]},
         "peers_decoding": {
-            group: [_MULTI30K, *_data(settings), f"task.beam_size={size}"] for group, size in BEAMS.items()
+            group: [_MULTI30K, *_build_data_override(settings), f"task.beam_size={size}"]
+            for group, size in BEAM_SIZES.items()
         },
         "peers_pictures": {"small": ["experiment=vit_fashion_mnist"], "vit_d2l": ["experiment=vit_d2l"]},
         "peers_recurrent": {f"{length} tokens": ["model=bahdanau_d2l", "attention=additive"] for length in (9, 64)},
-        "overhead": {"tiny": [_MULTI30K, *_data(settings)]},
+        "overhead": {"tiny": [_MULTI30K, *_build_data_override(settings)]},
     }[suite]
     endless = ["trainer.accelerator=cpu", "trainer.max_epochs=null", "trainer.max_steps=1000000"]
     quiet = ["callbacks.progress_bar=false"]
-    return _checked(Composer(), {group: [*overrides, *endless, *quiet] for group, overrides in given.items()})
+    return _compose_all(Composer(), {group: [*overrides, *endless, *quiet] for group, overrides in given.items()})
 
 
-def _data(settings: Settings) -> list[str]:
+def _build_data_override(settings: Settings) -> list[str]:
     return [] if settings.data is None else [f"data={settings.data}"]
 
 
-def _compose(models: Sequence[str], overrides: Sequence[str], *, pictures: str) -> dict[str, Config]:
-    """Each model in the experiment of its kind; `pictures`: that of the models that classify pictures."""
+def _compose_models(models: Sequence[str], overrides: Sequence[str], *, vision_experiment: str) -> dict[str, Config]:
+    """Compose each model with the experiment of its task."""
     composer = Composer()
-    return _checked(composer, _given(composer, models, overrides, pictures=pictures))
+    return _compose_all(composer, _build_overrides(composer, models, overrides, vision_experiment=vision_experiment))
 
 
-def _given(
-    composer: Composer, models: Sequence[str], overrides: Sequence[str], *, pictures: str
+def _build_overrides(
+    composer: Composer, models: Sequence[str], overrides: Sequence[str], *, vision_experiment: str
 ) -> dict[str, list[str]]:
     given = {}
     for model in models:
@@ -95,15 +130,19 @@ def _given(
             composer.compose_choices(chosen).run_config.model.family
             in COMPATIBLE_FAMILIES[ClassificationConfig]["model"]
         )
-        experiment = pictures if classifies else _PAIRS
+        experiment = vision_experiment if classifies else _TRANSLATION_EXPERIMENT
         given[model] = [
             f"model={model}", f"experiment={experiment}", "logger=none", "callbacks=quiet", *overrides,
         ]  # fmt: skip
     return given
 
 
-def _checked(composer: Composer, given: Mapping[str, Sequence[str]]) -> dict[str, Config]:
-    """The config that each list of overrides gives; a ConfigError with all faults of all of them."""
+def _compose_all(composer: Composer, given: Mapping[str, Sequence[str]]) -> dict[str, Config]:
+    """Compose the config of each list of overrides.
+
+    Raises:
+        ConfigError: with all faults of all lists.
+    """
     found: dict[str, Config] = {}
     wrong: list[Fault] = []
     for name, overrides in given.items():

@@ -1,4 +1,4 @@
-"""Decoding: greedy and with a beam, with a cache and without, by models with random weights."""
+"""Benchmark of decoding: greedy and beam search, with and without cache, by models with random weights."""
 
 # Shapes: B sentences, S source length
 
@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attnbench.benchmarks.device import seconds
-from attnbench.benchmarks.measurement import Numbers, Plan, Subject
+from attnbench.benchmarks.device import measure_seconds
+from attnbench.benchmarks.measurement import BenchmarkCase, Measurements, SuitePlan
 from attnbench.benchmarks.results import Settings
 from attnbench.config import Config
 from attnbench.data.tokenizer import BOS, EOS, PAD
@@ -22,11 +22,11 @@ from attnbench.tasks.build import build_task
 from attnbench.tasks.translation import Translation
 from attnbench.tasks.translation_data import TranslationData
 
-_BEAM = 5
+_BEAM_SIZE = 5
 
 
-class Decoding:
-    """A model and sentences, built when they are first asked for."""
+class DecodingBenchmark:
+    """Measurement of one model; the model and its sentences are built at first use."""
 
     def __init__(self, config: Config, settings: Settings) -> None:
         self.config, self.settings = config, settings
@@ -42,8 +42,13 @@ class Decoding:
         source_BS = torch.from_numpy(cast(TranslationData, data).pairs["val"].source.pad_rows(rows_B))
         return cast(Translation, task.eval().to(self.device)), source_BS.to(self.device)
 
-    def decode(self, beam_size: int, cached: bool) -> list[Hypothesis]:
-        """The best found of each sentence, at most as long as its source."""
+    def decode(self, beam_size: int, use_cache: bool) -> list[Hypothesis]:
+        """Return the best hypothesis of each sentence, at most as long as its source.
+
+        Args:
+            beam_size: number of hypotheses per sentence.
+            use_cache: whether to use the cache.
+        """
         task, source_BS = self.built
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not torch.float32):
             return beam_search(
@@ -56,22 +61,22 @@ class Decoding:
                 bos=BOS,
                 eos=EOS,
                 pad=PAD,
-                use_cache=cached,
+                use_cache=use_cache,
             )
 
-    def sample(self, beam_size: int, cached: bool) -> Numbers:
-        """Sentences a second."""
-        taken = seconds(partial(self.decode, beam_size, cached), self.device)
+    def measure_speed(self, beam_size: int, use_cache: bool) -> Measurements:
+        """Measure sentences per second."""
+        taken = measure_seconds(partial(self.decode, beam_size, use_cache), self.device)
         return {"sentences_per_sec": self.settings.sentences / taken}
 
-    def once(self, beam_size: int, cached: bool) -> Numbers:
-        """How long the translations are: random weights may end a sentence early."""
-        found = self.decode(beam_size, cached)
+    def measure_length(self, beam_size: int, use_cache: bool) -> Measurements:
+        """Measure the mean length of the translations; random weights may end a sentence early."""
+        found = self.decode(beam_size, use_cache)
         return {"tokens_per_sentence": sum(len(best.tokens) + 1 for best in found) / len(found)}
 
 
-def plan(settings: Settings, configs: Mapping[str, Config]) -> Plan:
-    """Each model, greedy and with a beam; the baseline is the same without a cache."""
+def plan_suite(settings: Settings, configs: Mapping[str, Config]) -> SuitePlan:
+    """Plan the suite: each model with greedy and beam search; the baseline is the same search without cache."""
     notes = [
         f"{settings.sentences} sentences of the synthetic language in one batch, random weights, at most as many"
         f" tokens as the source has; repeats: {settings.repeats}.",
@@ -79,9 +84,12 @@ def plan(settings: Settings, configs: Mapping[str, Config]) -> Plan:
     ]
     subjects = []
     for model, config in configs.items():
-        decoding = Decoding(config, settings)
-        for search, beam_size in (("greedy", 1), (f"beam {_BEAM}", _BEAM)):
+        decoding = DecodingBenchmark(config, settings)
+        for search, beam_size in (("greedy", 1), (f"beam {_BEAM_SIZE}", _BEAM_SIZE)):
             for how in ("recomputing", "cached"):
-                once, sample = (partial(run, beam_size, how == "cached") for run in (decoding.once, decoding.sample))
-                subjects.append(Subject(model, f"{search}, {how}", f"{search}, recomputing", sample, once))
-    return Plan("model", notes, subjects, settings.warmup)
+                once, sample = (
+                    partial(run, beam_size, how == "cached")
+                    for run in (decoding.measure_length, decoding.measure_speed)
+                )
+                subjects.append(BenchmarkCase(model, f"{search}, {how}", f"{search}, recomputing", sample, once))
+    return SuitePlan("model", notes, subjects, settings.warmup)

@@ -1,4 +1,4 @@
-"""The clock and the memory of a device."""
+"""Measure time and memory on a device."""
 
 from __future__ import annotations
 
@@ -9,41 +9,53 @@ import torch
 from torch.autograd import profiler
 
 MIB = 2**20
-SAMPLE_MS = 20  # a shorter one would tell of the system's scheduler
+SAMPLE_MS = 20  # shorter samples would mostly measure the scheduler of the operating system
 
 
-def seconds(run: Callable[[], object], device: torch.device) -> float:
-    """How long `run` takes until the device has done what it was given: a mean over as many calls as fill SAMPLE_MS."""
-    _wait(device)
+def measure_seconds(run: Callable[[], object], device: torch.device) -> float:
+    """Measure the time of one call until the device is done, in seconds.
+
+    The result is the mean over as many calls as fill SAMPLE_MS.
+
+    Args:
+        run: function to measure.
+        device: device that `run` uses.
+    """
+    _synchronize(device)
     start, calls, taken = time.perf_counter(), 0, 0.0
     while taken < SAMPLE_MS / 1e3:
         run()
-        _wait(device)
+        _synchronize(device)
         calls, taken = calls + 1, time.perf_counter() - start
     return taken / calls
 
 
-def peak_bytes(run: Callable[[], object], device: torch.device) -> int:
-    """The most bytes of tensors that there are at once during `run`, beyond those that there were before."""
+def measure_peak_bytes(run: Callable[[], object], device: torch.device) -> int:
+    """Measure the peak memory of tensors during `run`, in bytes above the memory before.
+
+    Args:
+        run: function to measure.
+        device: device that `run` uses.
+    """
     if device.type != "cuda":
-        return _peak_by_profiler(run)
-    _wait(device)
+        return _measure_peak_with_profiler(run)
+    _synchronize(device)
     torch.cuda.reset_peak_memory_stats(device)
     before = torch.cuda.memory_allocated(device)
     run()
-    _wait(device)
+    _synchronize(device)
     return torch.cuda.max_memory_allocated(device) - before
 
 
-def memory_method(device: torch.device) -> str:
-    """What `peak_bytes` reads."""
+def describe_memory_method(device: torch.device) -> str:
+    """Describe how `measure_peak_bytes` measures."""
     if device.type == "cuda":
         return "torch.cuda.max_memory_allocated"
     return "every allocation of a tensor, inside kernels too, and its end, as torch.autograd.profiler saw them"
 
 
-def _peak_by_profiler(run: Callable[[], object]) -> int:
-    # Not the process's resident size: it is that of the worst moment so far, and what malloc keeps is in it.
+def _measure_peak_with_profiler(run: Callable[[], object]) -> int:
+    # The resident size of the process would include earlier peaks and the memory that malloc keeps.
     with profiler.profile(profile_memory=True) as seen:
         run()
     assert seen.kineto_results is not None, "there is a result once the profiler has stopped"
@@ -55,6 +67,6 @@ def _peak_by_profiler(run: Callable[[], object]) -> int:
     return most
 
 
-def _wait(device: torch.device) -> None:
+def _synchronize(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)

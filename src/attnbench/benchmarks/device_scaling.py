@@ -1,4 +1,4 @@
-"""What training gains from more devices: the same updates, divided among the processes that have one each."""
+"""Benchmark of several devices: the same updates, divided among one process per device."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from pathlib import Path
 
 import torch
 
-from attnbench.benchmarks.configs import commands
-from attnbench.benchmarks.measurement import Numbers, Plan, Subject
+from attnbench.benchmarks.configs import build_device_commands
+from attnbench.benchmarks.measurement import BenchmarkCase, Measurements, SuitePlan
 from attnbench.benchmarks.results import Settings
-from attnbench.benchmarks.startup import TRAIN, answer
+from attnbench.benchmarks.startup import TRAIN_COMMAND, measure_command
 from attnbench.metrics.throughput import WARMUP_STEPS
 from attnbench.records.identity import count_cores
 from attnbench.records.record import read_records
 
 
-def plan(settings: Settings) -> Plan:
-    """A group a model; one, two, four ... devices and all of them, as far as there are any.
+def plan_suite(settings: Settings) -> SuitePlan:
+    """Plan the suite: one group per model; 1, 2, 4 ... and all devices.
 
     Raises:
-        ConfigError: with every fault of every model.
+        ConfigError: with all faults of all models.
     """
     gpu = settings.device == "cuda"
     there = torch.cuda.device_count() if gpu else count_cores() // (settings.threads or 1)
@@ -35,19 +35,23 @@ def plan(settings: Settings) -> Plan:
         " best. Cores may be threads that share the arithmetic of one.",
     ]
     subjects = []
-    for model, command in commands(settings).items():
-        counts = _counts(there)
+    for model, command in build_device_commands(settings).items():
+        counts = _list_device_counts(there)
         names = {count: f"{count} x {each}" for count in counts}
         for count, name in names.items():
-            run = partial(sample, [*command, *where, f"trainer.devices={count}"])
-            subjects.append(Subject(model, name, names[1], run))
-    return Plan("model", notes, subjects, warmup=0)
+            run = partial(measure_run, [*command, *where, f"trainer.devices={count}"])
+            subjects.append(BenchmarkCase(model, name, names[1], run))
+    return SuitePlan("model", notes, subjects, warmup=0)
 
 
-def sample(command: Sequence[str]) -> Numbers:
-    """Throughput over all devices, time of an update and memory of a process, by a run's own record."""
+def measure_run(command: Sequence[str]) -> Measurements:
+    """Run a training, and read throughput of all devices, time per update and memory per process from its record.
+
+    Args:
+        command: overrides of `python -m attnbench.train`.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        answer([*TRAIN, *command, f"paths.output={folder}", f"paths.cache={folder}/cache"])
+        measure_command([*TRAIN_COMMAND, *command, f"paths.output={folder}", f"paths.cache={folder}/cache"])
         (record,), _ = read_records(Path(folder))
     found = record.performance
     rates = {key: found[key] for key in found if key.endswith("_per_sec_global")}
@@ -55,6 +59,8 @@ def sample(command: Sequence[str]) -> Numbers:
     return rates | {"update_ms": found["step_ms_p50"]} | memory
 
 
-def _counts(there: int) -> list[int]:
-    """1, 2, 4 ... and `there`."""
-    return sorted({2**power for power in range(there.bit_length())} & set(range(1, there + 1)) | {max(1, there)})
+def _list_device_counts(num_devices: int) -> list[int]:
+    """Return 1, 2, 4 ... and the number of devices."""
+    return sorted(
+        {2**power for power in range(num_devices.bit_length())} & set(range(1, num_devices + 1)) | {max(1, num_devices)}
+    )

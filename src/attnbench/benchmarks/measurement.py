@@ -1,4 +1,4 @@
-"""Repeats in turns: what slows the machine down for a while slows every row alike."""
+"""Measure rows in turns, so that a slow phase of the machine affects all rows alike."""
 
 from __future__ import annotations
 
@@ -13,73 +13,87 @@ from typing import NamedTuple
 from attnbench.benchmarks.results import NOT_INSTALLED, Row
 from attnbench.benchmarks.table import LOWER, MEDIAN, UPPER
 
-Numbers = dict[str, float]
+Measurements = dict[str, float]
 
 
-class NotInstalled(Exception):
-    """What a row is about is not there; says how to get it."""
+class NotInstalledError(Exception):
+    """Raised if the peer of a row is not installed; the message says how to install it."""
 
 
-class Subject(NamedTuple):
-    """What a row is made from."""
+class BenchmarkCase(NamedTuple):
+    """Row to measure."""
 
     group: str
     name: str
     baseline: str
-    sample: Callable[[], Numbers]  # one repeat
-    once: Callable[[], Numbers] = dict  # after the repeats: what does not vary
-    texts: Mapping[str, str] = MappingProxyType({})  # by column: what is known without measuring
+    measure_repeat: Callable[[], Measurements]  # one repeat
+    measure_once: Callable[[], Measurements] = dict  # called once, after the repeats
+    texts: Mapping[str, str] = MappingProxyType({})  # text by column, known without measuring
 
 
-class Plan(NamedTuple):
-    """A suite that is ready to be measured."""
+class SuitePlan(NamedTuple):
+    """Suite that is ready to be measured."""
 
-    groups: str
+    group_name: str
     notes: list[str]
-    subjects: list[Subject]
+    cases: list[BenchmarkCase]
     warmup: int  # repeats that do not count
 
 
-def measure(plan: Plan, repeats: int, tell: Callable[[str], None]) -> list[Row]:
-    """A row for each subject; the subjects of a group take turns (A B C A B C). `tell` hears what is going on."""
+def measure_suite(plan: SuitePlan, repeats: int, print_progress: Callable[[str], None]) -> list[Row]:
+    """Measure a suite: the cases of a group take turns (A B C A B C).
+
+    Args:
+        plan: the suite.
+        repeats: number of measured repeats.
+        print_progress: prints a line of progress.
+
+    Returns:
+        A row for each case.
+    """
     rows: list[Row] = []
-    for group, members in itertools.groupby(plan.subjects, operator.attrgetter("group")):
+    for group, members in itertools.groupby(plan.cases, operator.attrgetter("group")):
         subjects = list(members)
-        tell(f"{f'{plan.groups} {group}: ' if group else ''}{len(subjects)} rows, {repeats} repeats")
-        rows += _in_turns(subjects, repeats, plan.warmup)
+        print_progress(f"{f'{plan.group_name} {group}: ' if group else ''}{len(subjects)} rows, {repeats} repeats")
+        rows += _measure_in_turns(subjects, repeats, plan.warmup)
     return rows
 
 
-def spread(key: str, samples: Sequence[float]) -> Numbers:
-    """Median and quartiles."""
+def summarize_samples(key: str, samples: Sequence[float]) -> Measurements:
+    """Compute median and quartiles.
+
+    Args:
+        key: name of the number.
+        samples: values of all repeats.
+    """
     lower, _, upper = quantiles(samples, n=4, method="inclusive") if len(samples) > 1 else [samples[0]] * 3
     return {key + MEDIAN: median(samples), key + LOWER: lower, key + UPPER: upper}
 
 
-def _in_turns(subjects: Sequence[Subject], repeats: int, warmup: int) -> list[Row]:
+def _measure_in_turns(subjects: Sequence[BenchmarkCase], repeats: int, warmup: int) -> list[Row]:
     rows = [Row(subject.group, subject.name, subject.baseline, texts=dict(subject.texts)) for subject in subjects]
     samples: list[dict[str, list[float]]] = [defaultdict(list) for _ in subjects]
     for turn in range(warmup + repeats):
         for subject, row, found in zip(subjects, rows, samples, strict=True):
-            numbers = _try(subject.sample, row)
+            numbers = _run_safely(subject.measure_repeat, row)
             for key, number in numbers.items() if turn >= warmup else ():
                 found[key].append(number)
     for subject, row, found in zip(subjects, rows, samples, strict=True):
-        once = _try(subject.once, row)
+        once = _run_safely(subject.measure_once, row)
         if row.error is None:
             for key, numbers_of_key in found.items():
-                row.values |= spread(key, numbers_of_key)
+                row.values |= summarize_samples(key, numbers_of_key)
             row.values |= once
     return rows
 
 
-def _try(run: Callable[[], Numbers], row: Row) -> Numbers:
-    """What `run` found; nothing, and why not in the row, where it or something before it failed."""
+def _run_safely(run: Callable[[], Measurements], row: Row) -> Measurements:
+    """Run a measurement; if it or an earlier one failed, the row gets the error and the result is empty."""
     if row.error is not None:
         return {}
     try:
         return run()
-    except NotInstalled as error:
+    except NotInstalledError as error:
         row.error = f"{NOT_INSTALLED}: {error}"
         return {}
     except Exception as error:

@@ -1,4 +1,4 @@
-"""Where other toolkits live: a virtual environment each, for their requirements exclude each other."""
+"""Virtual environments of other toolkits, one each, because their requirements conflict."""
 
 from __future__ import annotations
 
@@ -13,63 +13,67 @@ from pathlib import Path
 
 from attnbench.config import ConfigError, Fault
 
-_FOLDER = Path(".cache", "attnbench", "peers")
+_ENVIRONMENTS_FOLDER = Path(".cache", "attnbench", "peers")
 _REQUIREMENTS = files("attnbench.benchmarks") / "peers" / "requirements"
-_READY = ".ready"  # written when all is installed
+_READY_FILE = ".ready"  # written when the installation is complete
 
 
-def names() -> list[str]:
-    """Every environment that there are requirements of."""
+def list_environments() -> list[str]:
+    """List the environments that have a requirements file."""
     return sorted(item.name.removesuffix(".txt") for item in _REQUIREMENTS.iterdir() if item.name.endswith(".txt"))
 
 
-def python_of(name: str) -> Path | None:
-    """The interpreter of an environment; None: it is not installed."""
-    folder = _FOLDER / name
-    return (folder / "bin" / "python").absolute() if (folder / _READY).is_file() else None
+def find_python(name: str) -> Path | None:
+    """Return the interpreter of an environment; None if it is not installed."""
+    folder = _ENVIRONMENTS_FOLDER / name
+    return (folder / "bin" / "python").absolute() if (folder / _READY_FILE).is_file() else None
 
 
-def install(wanted: Sequence[str]) -> int:
-    """Make the environments `wanted` (none: all), each with this project's own version of torch; the exit status.
+def install_environments(names: Sequence[str]) -> int:
+    """Create environments, each with this project's version of torch. A failure does not stop the others.
 
-    One that cannot be made does not stop the others.
+    Args:
+        names: names of environments; empty: all.
+
+    Returns:
+        Exit status.
 
     Raises:
-        ConfigError: there is no such environment.
+        ConfigError: an environment does not exist.
     """
-    known = names()
+    known = list_environments()
     faults = [
-        Fault("peers install", name, f"expected some of {', '.join(known)}") for name in wanted if name not in known
+        Fault("peers install", name, f"expected some of {', '.join(known)}") for name in names if name not in known
     ]
     if faults:
         raise ConfigError(faults)
-    failed = [name for name in wanted or known if not _make(name)]
+    failed = [name for name in names or known if not _create_environment(name)]
     if failed:
         print(f"attnbench: not installed: {', '.join(failed)}", file=sys.stderr)
     return int(bool(failed))
 
 
-def _make(name: str) -> bool:
-    folder = _FOLDER / name
+def _create_environment(name: str) -> bool:
+    folder = _ENVIRONMENTS_FOLDER / name
     print(f"{folder} ...", file=sys.stderr, flush=True)
     shutil.rmtree(folder, ignore_errors=True)
     torch = f"torch=={importlib.metadata.version('torch').partition('+')[0]}"
     try:
         subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-        installer = _installer(folder)
+        installer = _find_installer(folder)
         subprocess.run([*installer, torch, "numpy", "setuptools", "wheel"], check=True)
         with as_file(_REQUIREMENTS / f"{name}.txt") as requirements:
-            # All is pinned, what it needs included: some declare an older torch than they run with.
+            # All packages are pinned, dependencies included, since some declare an older torch than they work with.
             subprocess.run([*installer, "--no-deps", "-r", requirements], check=True)
     except (subprocess.CalledProcessError, OSError) as error:
         print(f"attnbench: {name}: {error}", file=sys.stderr)
         return False
-    (folder / _READY).touch()
+    (folder / _READY_FILE).touch()
     return True
 
 
-def _installer(folder: Path) -> list[str | Path]:
-    """How to install into `folder`: by uv where there is one, for it is quick; else by the environment's own pip."""
+def _find_installer(folder: Path) -> list[str | Path]:
+    """Return the install command: uv if it exists, else the environment's own pip."""
     python = folder / "bin" / "python"
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
     uv = shutil.which("uv", path=path)

@@ -1,4 +1,4 @@
-"""What contenders share: one config, its sentences as token ids, and the weights that all decode with."""
+"""Inputs that all peers share: config, sentences as token ids, and weights for decoding."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ from attnbench.tasks.build import CheckpointError, build_task, load_task
 from attnbench.tasks.translation import Translation
 from attnbench.tasks.translation_data import TranslationData
 
-_POSITIONS = 512
+_NUM_POSITIONS = 512
 
 
-def temporary_folder(owner: object) -> Path:
-    """A folder that goes when its owner does."""
+def create_temporary_folder(owner: object) -> Path:
+    """Create a folder that is removed when `owner` is garbage-collected."""
     folder = tempfile.mkdtemp(prefix="attnbench-")
     weakref.finalize(owner, shutil.rmtree, folder, ignore_errors=True)
     return Path(folder)
 
 
-class Sentences:
-    """Written into a folder of its own; `job` is what every contender of the translation suites is told."""
+class TranslationInputs:
+    """Sentences and weights in files, and the job description of the translation suites."""
 
     def __init__(self, config: Config, settings: Settings) -> None:
-        folder = temporary_folder(self)
+        folder = create_temporary_folder(self)
         torch.manual_seed(config.seed)
         task, data = build_task(config)
         self.data = cast(TranslationData, data)
         self.task = cast(Translation, task)
         if settings.checkpoint is not None:
-            self._load(Path(settings.checkpoint))
+            self._load_checkpoint(Path(settings.checkpoint))
         sentences = self._write_sentences(folder / "sentences.npz")
         weights = self._write_weights(folder / "weights.npz")
         model, chosen = cast(TransformerConfig, config.model), cast(TranslationConfig, config.task)
@@ -65,13 +65,17 @@ class Sentences:
             "sentences": min(settings.test_sentences, len(self.data.pairs["test"])),
         }  # fmt: skip
 
-    def bleu(self, hypotheses: list[list[int]]) -> float:
-        """Of the first test sentences, as the data has them, tokenized where it is: to compare contenders by."""
+    def compute_bleu(self, hypotheses: list[list[int]]) -> float:
+        """Compute BLEU of the first test sentences, on the tokens of the data, to compare peers.
+
+        Args:
+            hypotheses: token ids of each sentence.
+        """
         split = self.data.get_split("test")
         texts = [self.task.codec.target.decode(ids) for ids in hypotheses]
         return compute_bleu(texts, split.target[: len(texts)], tokenize="none").score
 
-    def _load(self, path: Path) -> None:
+    def _load_checkpoint(self, path: Path) -> None:
         try:
             trained = load_task(path)
         except CheckpointError as error:
@@ -93,5 +97,5 @@ class Sentences:
 
     def _write_weights(self, path: Path) -> Path:
         state = {name: tensor.numpy() for name, tensor in self.task.network.state_dict().items()}
-        np.savez(path, positions_LD=compute_sinusoids(_POSITIONS, state["output.weight"].shape[1]).numpy(), **state)
+        np.savez(path, positions_LD=compute_sinusoids(_NUM_POSITIONS, state["output.weight"].shape[1]).numpy(), **state)
         return path

@@ -1,4 +1,4 @@
-"""What a benchmark measured and on what: the record that its tables are made from."""
+"""Record of a benchmark: what was measured, and on what machine; tables are made from it."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from typing import Any
 from attnbench.data.text_files import write_atomically
 from attnbench.records.record import RecordError, build_dataclass
 
-SCHEMA_VERSION = 1
-OWN = ("attention", "growth", "scaling", "training", "decoding", "startup", "devices")
-CONTESTS = ("peers_training", "peers_decoding", "peers_pictures", "peers_recurrent", "overhead")
-SUITES = (*OWN, *CONTESTS)
-LENGTHS = {"attention": [64, 256, 1024], "growth": [128, 256, 512, 1024, 2048]}
-NOT_INSTALLED = "not installed"  # how the error of a row begins whose contender is not there
+SCHEMA_VERSION = 2
+OWN_SUITES = ("attention", "growth", "scaling", "training", "decoding", "startup", "devices")
+PEER_SUITES = ("peers_training", "peers_decoding", "peers_pictures", "peers_recurrent", "overhead")
+SUITES = (*OWN_SUITES, *PEER_SUITES)
+DEFAULT_LENGTHS = {"attention": [64, 256, 1024], "growth": [128, 256, 512, 1024, 2048]}
+NOT_INSTALLED = "not installed"  # start of the error of a row whose peer is not installed
 
 
 @dataclass
 class Settings:
-    """What was asked for."""
+    """Options of the command."""
 
     suites: list[str]
     lengths: list[int] | None  # attention, growth: of sequences; null: LENGTHS
@@ -46,30 +46,35 @@ class Settings:
 
 @dataclass
 class Row:
-    """One thing measured: medians and quartiles over repeats as <key>_p50, _p25 and _p75, and what needs no repeating.
+    """Measured row: medians and quartiles over repeats (<key>_p50, _p25, _p75), and numbers that are measured once.
 
-    A unit stands in each key. A row that failed says why, and has no values; what is known without measuring it has.
+    Each key ends in a unit. A failed row has an error and no values.
     """
 
     group: str  # rows of one group are measured in turns
     name: str
-    baseline: str  # the row of the same group that this one is a ratio to, it may be itself; empty: none
+    baseline: str  # row of the same group that ratios refer to (possibly this one); empty: none
     values: dict[str, float] = field(default_factory=dict)
     error: str | None = None
-    texts: dict[str, str] = field(default_factory=dict)  # by column: what is known of it without measuring
+    texts: dict[str, str] = field(default_factory=dict)  # text by column, known without measuring
 
 
 @dataclass
 class Suite:
-    """The rows of one suite."""
+    """Rows of one suite."""
 
     name: str
-    groups: str  # what a group is: "length", "model"
-    notes: list[str]  # what a reader must know
+    group_name: str  # kind of the groups: "length", "model"
+    notes: list[str]  # notes below the table
     rows: list[Row]
 
-    def ratio(self, row: Row, key: str) -> float | None:
-        """`row`'s value over its baseline's, or None where there is no such value."""
+    def compute_ratio(self, row: Row, key: str) -> float | None:
+        """Compute a row's value divided by its baseline's; None if one of them is missing.
+
+        Args:
+            row: the row.
+            key: name of the number.
+        """
         known = {(other.group, other.name): other.values.get(key) for other in self.rows}
         base, own = known.get((row.group, row.baseline)), row.values.get(key)
         return None if own is None or not base else own / base
@@ -77,7 +82,7 @@ class Suite:
 
 @dataclass
 class Benchmark:
-    """One command's results."""
+    """Results of one command."""
 
     schema_version: int
     settings: Settings
@@ -85,17 +90,18 @@ class Benchmark:
     suites: list[Suite]
 
 
-def write(benchmark: Benchmark, path: Path) -> None:
-    """Write the record, whole or not at all."""
+def write_benchmark(benchmark: Benchmark, path: Path) -> None:
+    """Write a record atomically."""
     text = json.dumps(dataclasses.asdict(benchmark), indent=1, allow_nan=False) + "\n"
     write_atomically(path, text.encode())
 
 
-def read(path: Path) -> Benchmark:
-    """The record in the file `path`.
+def read_benchmark(path: Path) -> Benchmark:
+    """Read a record.
 
     Raises:
-        RecordError: unreadable, no JSON, another schema version, or a field missing, unknown or mistyped.
+        RecordError: the file cannot be read, is not JSON, has another schema version, or has a missing, unknown or
+            mistyped field.
     """
     try:
         content = json.loads(path.read_bytes())

@@ -1,4 +1,4 @@
-"""How training a Transformer slows down and what it holds as it gets deeper, wider, of more heads, or reads more."""
+"""Benchmark of model size: training speed and memory against depth, width, heads and sequence length."""
 
 # Shapes: B batch, L length of source and target
 
@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 import torch
 
-from attnbench.benchmarks.device import SAMPLE_MS, memory_method
-from attnbench.benchmarks.measurement import Numbers, Plan, Subject
+from attnbench.benchmarks.device import SAMPLE_MS, describe_memory_method
+from attnbench.benchmarks.measurement import BenchmarkCase, Measurements, SuitePlan
 from attnbench.benchmarks.results import Settings
-from attnbench.benchmarks.size_curves import FIT, Curve
+from attnbench.benchmarks.size_curves import FIT_NOTE, SizeCurve
 from attnbench.config.attention import AttentionConfig
 from attnbench.config.model import TransformerConfig
 from attnbench.config.optim import OptimConfig
@@ -21,12 +21,12 @@ from attnbench.models.transformer import Transformer
 from attnbench.nn.loss import linear_cross_entropy
 from attnbench.tasks.optimization import build_optimizer
 
-_TIMES = (1, 2, 4, 8)
-_SENTENCES, _VOCABULARY = 16, 256
+_FACTORS = (1, 2, 4, 8)
+_NUM_SENTENCES, _VOCAB_SIZE = 16, 256
 
 
-class Model(NamedTuple):
-    """What is varied, one at a time."""
+class ModelSize(NamedTuple):
+    """Sizes of the model; one is varied at a time."""
 
     depth: int = 2
     d_model: int = 128
@@ -34,32 +34,37 @@ class Model(NamedTuple):
     length: int = 32  # of source and of target
 
 
-class Axis(NamedTuple):
-    """One of Model's fields, from its smallest value on, and what theory says."""
+class SizeAxis(NamedTuple):
+    """Varied field of `ModelSize`: its smallest value, and theoretical complexities."""
 
     start: int
-    operations: str  # for a token
+    operations: str  # per token
     memory: str
 
 
 AXES = {
-    "depth": Axis(1, "O(N)", "O(N)"),
-    "d_model": Axis(64, "O(d^2 + n d)", "O(n d + d^2)"),
-    "num_heads": Axis(1, "O(1)", "O(1)"),
-    "length": Axis(16, "O(d^2 + n d)", "O(n d)"),
+    "depth": SizeAxis(1, "O(N)", "O(N)"),
+    "d_model": SizeAxis(64, "O(d^2 + n d)", "O(n d + d^2)"),
+    "num_heads": SizeAxis(1, "O(1)", "O(1)"),
+    "length": SizeAxis(16, "O(d^2 + n d)", "O(n d)"),
 }
 
 
-def update_of(model: Model, settings: Settings) -> Callable[[], None]:
-    """An update of this model as in training, always on the same random sentences without padding."""
+def build_update(model: ModelSize, settings: Settings) -> Callable[[], None]:
+    """Build one training update of a model, on fixed random sentences without padding.
+
+    Args:
+        model: sizes.
+        settings: options of the command.
+    """
     device, dtype = torch.device(settings.device), getattr(torch, settings.dtype)
     config = TransformerConfig(
         depth=model.depth, d_model=model.d_model, d_ff=2 * model.d_model, num_heads=model.num_heads
     )
-    words = {"source_vocab": _VOCABULARY, "target_vocab": _VOCABULARY}
+    words = {"source_vocab": _VOCAB_SIZE, "target_vocab": _VOCAB_SIZE}
     network = Transformer(config, AttentionConfig(), PositionConfig(), **words).to(device)
     optimizer = build_optimizer(network.parameters(), OptimConfig(), is_fused=True)
-    source_BL, target_BL = torch.randint(1, _VOCABULARY, (2, _SENTENCES, model.length), device=device)
+    source_BL, target_BL = torch.randint(1, _VOCAB_SIZE, (2, _NUM_SENTENCES, model.length), device=device)
 
     def update() -> None:
         with torch.autocast(device.type, dtype, enabled=dtype is not torch.float32):
@@ -72,38 +77,39 @@ def update_of(model: Model, settings: Settings) -> Callable[[], None]:
     return update
 
 
-class Scaling(Curve):
-    """Training along one axis, in multiples of where it starts."""
+class ScalingCurve(SizeCurve):
+    """Training speed along one axis, at multiples of its smallest value."""
 
     def __init__(self, axis: str, settings: Settings) -> None:
         self.axis, start = axis, AXES[axis].start
-        self.models = {times: Model()._replace(**{axis: start * times}) for times in _TIMES}
+        self.models = {times: ModelSize()._replace(**{axis: start * times}) for times in _FACTORS}
         super().__init__(
-            lambda times: update_of(self.models[times], settings), _TIMES, "times", torch.device(settings.device)
+            lambda times: build_update(self.models[times], settings), _FACTORS, "times", torch.device(settings.device)
         )
 
-    def sample(self) -> Numbers:
-        """Target tokens of each size a second, and how they become fewer."""
-        rates = {n: 1e3 * _SENTENCES * self.models[n].length / ms for n, ms in self.times().items()}
-        return self.numbers("target_tokens_per_sec", rates)
+    def measure_time(self) -> Measurements:
+        """Measure target tokens per second at each size, and fit the exponent."""
+        rates = {n: 1e3 * _NUM_SENTENCES * self.models[n].length / ms for n, ms in self.measure_times().items()}
+        return self.format_measurements("target_tokens_per_sec", rates)
 
 
-def plan(settings: Settings) -> Plan:
-    """A row for each axis."""
+def plan_suite(settings: Settings) -> SuitePlan:
+    """Plan the suite: one row per axis."""
     device = torch.device(settings.device)
-    base = ", ".join(f"{name} {value}" for name, value in Model()._asdict().items())
+    base = ", ".join(f"{name} {value}" for name, value in ModelSize()._asdict().items())
     notes = [
-        f"An encoder-decoder Transformer of {base}, d_ff 2 d_model, {_VOCABULARY} words, but for what a row varies;"
-        f" _at_2_times: at twice where the row begins. Updates with Adam, without loading, of {_SENTENCES} sentences"
-        f" without padding. Repeats: {settings.repeats}, each over {SAMPLE_MS} ms, or one call, of every size.",
+        f"An encoder-decoder Transformer of {base}, d_ff 2 d_model, {_VOCAB_SIZE} words, but for what a row varies;"
+        f" _at_2_times: at twice where the row begins. Updates with Adam, without loading, of {_NUM_SENTENCES}"
+        f" sentences without padding. Repeats: {settings.repeats}, each over {SAMPLE_MS} ms, or one call, of"
+        f" every size.",
         "operations a token, memory of an update: in theory, with N layers, length n, width d.",
-        FIT,
+        FIT_NOTE,
         "What is small spends its time on calls and not on numbers: it grows more slowly than theory says.",
-        f"peak_mib: tensors of an update, above weights and the optimizer's state: {memory_method(device)}.",
+        f"peak_mib: tensors of an update, above weights and the optimizer's state: {describe_memory_method(device)}.",
     ]
     subjects = []
     for name, axis in AXES.items():
-        curve, texts = Scaling(name, settings), {"operations a token": axis.operations, "memory": axis.memory}
-        row = f"{name} {axis.start} to {axis.start * _TIMES[-1]}"
-        subjects.append(Subject("", row, "", curve.sample, curve.once, texts))
-    return Plan("", notes, subjects, settings.warmup)
+        curve, texts = ScalingCurve(name, settings), {"operations a token": axis.operations, "memory": axis.memory}
+        row = f"{name} {axis.start} to {axis.start * _FACTORS[-1]}"
+        subjects.append(BenchmarkCase("", row, "", curve.measure_time, curve.measure_memory, texts))
+    return SuitePlan("", notes, subjects, settings.warmup)

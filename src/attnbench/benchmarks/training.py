@@ -1,4 +1,4 @@
-"""Training: updates of whole models by the project's own loop, what they learn from loaded as in a run."""
+"""Benchmark of training: updates of whole models by the project's own training code, with data loading."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from pytorch_lightning.callbacks import Checkpoint
 
-from attnbench.benchmarks.measurement import Numbers, Plan, Subject
+from attnbench.benchmarks.measurement import BenchmarkCase, Measurements, SuitePlan
 from attnbench.benchmarks.results import Settings
 from attnbench.config import Config
 from attnbench.tasks.base import Task
@@ -22,8 +22,8 @@ from attnbench.training.runner import ignore_warnings
 from attnbench.training.trainer import build_trainer
 
 
-class Training:
-    """A model's training, built when it is first asked; each repeat goes over the same updates."""
+class TrainingBenchmark:
+    """Measurement of one model, built at first use; each repeat covers the same updates."""
 
     def __init__(self, config: Config, settings: Settings) -> None:
         self.config, self.settings = config, settings
@@ -34,12 +34,12 @@ class Training:
         torch.manual_seed(self.config.seed)
         return build_task(self.config)
 
-    def sample(self) -> Numbers:
-        """Throughput and time of the updates after the first few, by the meter that a run's record is written by."""
+    def measure_updates(self) -> Measurements:
+        """Measure throughput and time per update after warmup, with the meter that also writes a run's record."""
         task, data = self.built
         performance = Performance(window_steps=self.settings.updates, warmup_steps=self.settings.warmup)
         with tempfile.TemporaryDirectory() as folder, ignore_warnings():
-            # Lightning adds checkpoints of its own where nobody else keeps any.
+            # Without a Checkpoint callback Lightning adds one that saves.
             trainer = build_trainer(self.config, Path(folder), False, [performance, Checkpoint()])
             trainer.limit_val_batches = 0
             trainer.fit(task, datamodule=data)
@@ -47,18 +47,22 @@ class Training:
         rate, update_ms = found["units_per_sec"], found["step_ms_p50"]
         if rate is None or update_ms is None:
             raise RuntimeError("training ended before a window of updates was full")
-        return {f"{performance.unit_name}_per_sec": rate, "update_ms": update_ms, "loading_ms": loading_ms(data)}
+        return {
+            f"{performance.unit_name}_per_sec": rate,
+            "update_ms": update_ms,
+            "loading_ms": measure_loading_ms(data),
+        }
 
 
-def loading_ms(data: TaskData) -> float:
-    """Time of an update's batch alone, over an epoch: planning, collation and augmentation."""
+def measure_loading_ms(data: TaskData) -> float:
+    """Measure the time of loading one update's batch, over an epoch, in milliseconds."""
     start = time.perf_counter()
     batches = sum(1 for _ in data.build_train_loader(data.build_update_sampler()))
     return 1e3 * (time.perf_counter() - start) / batches
 
 
-def plan(settings: Settings, configs: Mapping[str, Config]) -> Plan:
-    """Every model; the first one of a task is the baseline of the others."""
+def plan_suite(settings: Settings, configs: Mapping[str, Config]) -> SuitePlan:
+    """Plan the suite: every model; the first model of a task is the baseline of the others."""
     data = ", ".join(dict.fromkeys(config.data.family for config in configs.values()))
     notes = [
         f"Data: {data}. {settings.updates} updates a repeat, after {settings.warmup} others that do not count;"
@@ -70,5 +74,5 @@ def plan(settings: Settings, configs: Mapping[str, Config]) -> Plan:
     baselines: dict[str, str] = {}
     for model, config in configs.items():
         baseline = baselines.setdefault(config.task.family, model)
-        subjects.append(Subject("", model, baseline, Training(config, settings).sample))
-    return Plan("model", notes, subjects, warmup=0)
+        subjects.append(BenchmarkCase("", model, baseline, TrainingBenchmark(config, settings).measure_updates))
+    return SuitePlan("model", notes, subjects, warmup=0)

@@ -1,6 +1,6 @@
-"""Sentences as every contender reads them: token ids in flat arrays, and batches of like lengths.
+"""Sentences for all peers: token ids in flat arrays, and batches of similar lengths.
 
-Legend: B sentences of a batch, L places of its longest.
+Shapes: B sentences of a batch, L length of the longest one.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 
 class Corpus:
-    """Sources that end with EOS; targets that begin with BOS and end with EOS."""
+    """Sentence pairs: sources end with EOS; targets begin with BOS and end with EOS."""
 
     def __init__(self, path: str, split: str) -> None:
         with np.load(path) as arrays:
@@ -26,13 +26,20 @@ class Corpus:
     def __len__(self) -> int:
         return len(self.source)
 
-    def lengths(self) -> tuple[Array, Array]:
-        """Tokens of each source, and of each target that are to be predicted."""
+    def get_lengths(self) -> tuple[Array, Array]:
+        """Return the number of tokens of each source, and of each target without BOS."""
         return np.array([len(ids) for ids in self.source]), np.array([len(ids) - 1 for ids in self.target])
 
-    def buckets(self, batch_tokens: int) -> list[Array]:
-        """The rows of each batch: as many of like lengths as have `batch_tokens` places on their longer side."""
-        source_N, target_N = self.lengths()
+    def build_batches(self, batch_tokens: int) -> list[Array]:
+        """Build batches of similar lengths.
+
+        Args:
+            batch_tokens: largest number of positions on the longer side of a batch, padding included.
+
+        Returns:
+            Row numbers of each batch.
+        """
+        source_N, target_N = self.get_lengths()
         order_N = np.lexsort((source_N, target_N))
         found, start, longest = [], 0, 0
         for end, row in enumerate(order_N):
@@ -43,16 +50,25 @@ class Corpus:
             longest = wider
         return [*found, order_N[start:]]
 
-    def epochs(self, batch_tokens: int) -> Iterator[Array]:
-        """The rows of batch after batch, in another order each epoch, without an end."""
-        found, random = self.buckets(batch_tokens), np.random.default_rng(1)
+    def iterate_batches(self, batch_tokens: int) -> Iterator[Array]:
+        """Yield batches without end, in another order in each epoch.
+
+        Args:
+            batch_tokens: see `build_batches`.
+        """
+        found, random = self.build_batches(batch_tokens), np.random.default_rng(1)
         while True:
             for number in random.permutation(len(found)):
                 yield found[number]
 
 
-def padded(sentences: list[Array], pad: int) -> Array:
-    """ids_BL, filled up with `pad`."""
+def pad_sentences(sentences: list[Array], pad: int) -> Array:
+    """Build ids_BL, filled with `pad`.
+
+    Args:
+        sentences: token ids of each sentence.
+        pad: id of the padding token.
+    """
     ids_BL = np.full((len(sentences), max(map(len, sentences))), pad, dtype=np.int64)
     for row_L, ids in zip(ids_BL, sentences, strict=True):
         row_L[: len(ids)] = ids

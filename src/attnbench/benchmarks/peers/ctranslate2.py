@@ -1,4 +1,4 @@
-"""A contender: CTranslate2 (OpenNMT's inference engine in C++) with the weights of this project's Transformer, fp32."""
+"""Peer: CTranslate2 (inference engine of OpenNMT in C++) with the weights of this project's Transformer, fp32."""
 # mypy: disable-error-code="import-not-found, import-untyped"
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from attnbench.benchmarks.peers.serving import Job, Turns
 
 
 def main() -> None:
-    """Translate until nobody asks for more."""
+    """Translate until no more turns are requested."""
     turns = Turns("ctranslate2")
     job = turns.job
     sources = [[str(number) for number in ids] for ids in Corpus(job["data"], "test").source[: job["sentences"]]]
     longest = max(map(len, sources))
     with tempfile.TemporaryDirectory() as folder:
-        _spec(job).save(folder)
+        _build_spec(job).save(folder)
         translator = ctranslate2.Translator(
             folder, compute_type="float32", inter_threads=1, intra_threads=job["threads"]
         )
@@ -38,10 +38,10 @@ def main() -> None:
         )
         return [[int(token) for token in result.hypotheses[0]] for result in results]
 
-    turns.repeat(everything)
+    turns.run_decoding(everything)
 
 
-def _spec(job: Job) -> Any:
+def _build_spec(job: Job) -> Any:
     size = job["model"]
     spec = TransformerSpec.from_config((size["depth"], size["depth"]), size["num_heads"], pre_norm=False)
     with np.load(job["weights"]) as weights:
@@ -52,8 +52,8 @@ def _spec(job: Job) -> Any:
             side.scale_embeddings = True
             side.position_encodings.encodings = weights["positions_LD"]
         for number in range(size["depth"]):
-            _layer(spec.encoder.layer[number], weights, f"encoder.{number}")
-            _layer(spec.decoder.layer[number], weights, f"decoder.{number}")
+            _fill_layer(spec.encoder.layer[number], weights, f"encoder.{number}")
+            _fill_layer(spec.decoder.layer[number], weights, f"decoder.{number}")
         spec.decoder.projection.weight = weights["output.weight"]
     names = [str(number) for number in range(job["vocab"])]
     for side in ("source", "target"):
@@ -67,7 +67,7 @@ def _spec(job: Job) -> Any:
     return spec
 
 
-def _layer(layer: Any, weights: Any, name: str) -> None:
+def _fill_layer(layer: Any, weights: Any, name: str) -> None:
     def linear(spec: Any, at: str, rows: slice = slice(None)) -> None:
         spec.weight, spec.bias = weights[f"{at}.weight"][rows], weights[f"{at}.bias"][rows]
 

@@ -1,4 +1,4 @@
-"""A contender: fairseq 0.12, its batches, its trainer and its beam search, on sentences in memory."""
+"""Peer: fairseq 0.12 with its own batches, trainer and beam search, on sentences in memory."""
 # mypy: disable-error-code="import-not-found, import-untyped"
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from attnbench.benchmarks.peers.serving import Job, Turns
 _dataclass: Any = dataclasses.dataclass
 
 
-def _lenient(cls: Any = None, /, **options: Any) -> Any:
-    """Its configs have one another as defaults, which Python 3.11 refuses of what cannot be hashed."""
+def _allow_unhashable_defaults(cls: Any = None, /, **options: Any) -> Any:
+    """Allow unhashable default values in dataclasses, which fairseq's configs have and Python 3.11 refuses."""
     if cls is None:
-        return lambda decorated: _lenient(decorated, **options)
+        return lambda decorated: _allow_unhashable_defaults(decorated, **options)
     if cls.__module__.startswith("fairseq"):
         options.setdefault("unsafe_hash", True)
     return _dataclass(cls, **options)
 
 
-dataclasses.dataclass = _lenient
+dataclasses.dataclass = _allow_unhashable_defaults
 from fairseq import options  # noqa: E402
 from fairseq.data import Dictionary, LanguagePairDataset, ListDataset  # noqa: E402
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf  # noqa: E402
@@ -35,8 +35,8 @@ from fairseq.trainer import Trainer  # noqa: E402
 dataclasses.dataclass = _dataclass
 
 
-def dictionary(job: Job) -> Any:
-    """The vocabulary of numbers, with this project's special tokens."""
+def build_dictionary(job: Job) -> Any:
+    """Build a vocabulary of numbers with this project's special tokens."""
     found = Dictionary()
     found.symbols = [str(number) for number in range(job["vocab"])]
     found.indices = {symbol: number for number, symbol in enumerate(found.symbols)}
@@ -47,8 +47,13 @@ def dictionary(job: Job) -> Any:
     return found
 
 
-def settings(job: Job, folder: str) -> Any:
-    """What its command line would be told."""
+def build_settings(job: Job, folder: str) -> Any:
+    """Build the options that fairseq's command line would have.
+
+    Args:
+        job: the job.
+        folder: folder for files.
+    """
     size = job["model"]
     shape = {"layers": size["depth"], "attention-heads": size["num_heads"], "embed-dim": size["d_model"]}
     shape["ffn-embed-dim"] = size["d_ff"]
@@ -64,8 +69,14 @@ def settings(job: Job, folder: str) -> Any:
     return convert_namespace_to_omegaconf(options.parse_args_and_arch(options.get_training_parser(), words))
 
 
-def pairs(corpus: Corpus, words: Any, count: int | None = None) -> Any:
-    """Its data set of the first `count` pairs."""
+def build_pairs(corpus: Corpus, words: Any, count: int | None = None) -> Any:
+    """Build fairseq's data set of the first `count` pairs.
+
+    Args:
+        corpus: the sentences.
+        words: the vocabulary.
+        count: number of pairs; None: all.
+    """
     sides = []
     for side, first in ((corpus.source, 0), (corpus.target, 1)):
         tensors = [torch.from_numpy(ids[first:].astype(np.int64)) for ids in side[:count]]
@@ -74,23 +85,37 @@ def pairs(corpus: Corpus, words: Any, count: int | None = None) -> Any:
 
 
 def train(turns: Turns, cfg: Any, task: Any, words: Any) -> None:
-    """Train until nobody asks for more, as fairseq_cli.train does."""
+    """Train as fairseq_cli.train does, until no more turns are requested.
+
+    Args:
+        turns: turns of this process.
+        cfg: fairseq's config.
+        task: fairseq's task.
+        words: the vocabulary.
+    """
     model, criterion = task.build_model(cfg.model), task.build_criterion(cfg.criterion)
-    task.datasets["train"] = pairs(Corpus(turns.job["data"], "train"), words)
+    task.datasets["train"] = build_pairs(Corpus(turns.job["data"], "train"), words)
     trainer = Trainer(cfg, task, model, criterion)
     batches = task.get_batch_iterator(task.datasets["train"], max_tokens=cfg.dataset.max_tokens, seed=1)
     while True:
         for sample in batches.next_epoch_itr(shuffle=True):
             trainer.train_step([sample])
-            turns.update(sample["ntokens"])
+            turns.count_units(sample["ntokens"])
 
 
 def decode(turns: Turns, cfg: Any, task: Any, words: Any) -> None:
-    """Translate with this project's weights until nobody asks for more."""
+    """Translate with this project's weights until no more turns are requested.
+
+    Args:
+        turns: turns of this process.
+        cfg: fairseq's config.
+        task: fairseq's task.
+        words: the vocabulary.
+    """
     job = turns.job
     model = task.build_model(cfg.model)
     with np.load(job["weights"]) as weights:
-        model.load_state_dict(renamed(weights, model.state_dict(), job["model"]["d_model"]))
+        model.load_state_dict(rename_weights(weights, model.state_dict(), job["model"]["d_model"]))
         for side in (model.encoder, model.decoder):
             # Its places are counted from behind its padding's number.
             places_LD = torch.from_numpy(weights["positions_LD"])
@@ -98,7 +123,7 @@ def decode(turns: Turns, cfg: Any, task: Any, words: Any) -> None:
     for layer in model.encoder.layers:
         layer.can_use_fastpath = False  # its call of torch's fused layer is refused by torch as it now is
     model.eval()
-    data = pairs(Corpus(job["data"], "test"), words, job["sentences"])
+    data = build_pairs(Corpus(job["data"], "test"), words, job["sentences"])
     cfg.generation.beam, cfg.generation.lenpen = job["beam_size"], job["length_penalty"]
     cfg.generation.max_len_a, cfg.generation.max_len_b = job["max_ratio"], job["max_extra"]
     generator = task.build_generator([model], cfg.generation)
@@ -114,11 +139,17 @@ def decode(turns: Turns, cfg: Any, task: Any, words: Any) -> None:
                     found[row] = [token for token in hypotheses[0]["tokens"].tolist() if token != job["eos"]]
         return [found[row] for row in sorted(found)]
 
-    turns.repeat(everything)
+    turns.run_decoding(everything)
 
 
-def renamed(weights: Any, like: dict[str, Any], d_model: int) -> dict[str, Any]:
-    """This project's weights by the names that fairseq has for them."""
+def rename_weights(weights: Any, like: dict[str, Any], d_model: int) -> dict[str, Any]:
+    """Rename this project's weights to fairseq's names.
+
+    Args:
+        weights: arrays by name.
+        like: fairseq's state dict.
+        d_model: width of the model.
+    """
     parts = {
         "self_attn": "self_attention", "encoder_attn": "cross_attention", "fc1": "feed_forward.input_projection",
         "fc2": "feed_forward.output_projection", "self_attn_layer_norm": "around_self.norm",
@@ -145,9 +176,9 @@ def main() -> None:
     turns = Turns("fairseq", "torch")
     torch.set_num_threads(turns.job["threads"])
     torch.manual_seed(1)
-    words = dictionary(turns.job)
+    words = build_dictionary(turns.job)
     with tempfile.TemporaryDirectory() as folder:
-        cfg = settings(turns.job, folder)
+        cfg = build_settings(turns.job, folder)
         task = TranslationTask(cfg.task, words, words)
         (decode if turns.job["what"] == "decoding" else train)(turns, cfg, task, words)
 

@@ -1,4 +1,4 @@
-"""A contender: transformers' MarianMT, a Transformer of the same shape, by its Seq2SeqTrainer and by `generate`."""
+"""Peer: MarianMT of transformers, a Transformer of the same shape, with its Seq2SeqTrainer and `generate`."""
 
 # Shapes: B batch, S source length, T target length
 # mypy: disable-error-code="import-not-found, import-untyped"
@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 from transformers import MarianConfig, MarianMTModel, Seq2SeqTrainer, Seq2SeqTrainingArguments, TrainerCallback
 
-from attnbench.benchmarks.peers.corpus import Corpus, padded
+from attnbench.benchmarks.peers.corpus import Corpus, pad_sentences
 from attnbench.benchmarks.peers.serving import Job, Turns
 
 
-def build(job: Job) -> Any:
-    """The model: post-norm, all embeddings tied, sinusoids."""
+def build_network(job: Job) -> Any:
+    """Build the model: post-norm, all embeddings tied, sinusoidal positions."""
     size = job["model"]
     both = {
         f"{side}_{name}": value
@@ -48,9 +48,14 @@ def build(job: Job) -> Any:
     )
 
 
-def collated(items: list[dict[str, Any]], pad: int) -> dict[str, Tensor]:
-    """A batch as its own collator makes it; labels_BT are -100 where there is nothing to learn."""
-    source_BS, target_BT = (padded([item[key] for item in items], pad) for key in ("input_ids", "labels"))
+def collate(items: list[dict[str, Any]], pad: int) -> dict[str, Tensor]:
+    """Collate a batch as transformers' own collator does; labels_BT are -100 at positions without loss.
+
+    Args:
+        items: examples.
+        pad: id of the padding token.
+    """
+    source_BS, target_BT = (pad_sentences([item[key] for item in items], pad) for key in ("input_ids", "labels"))
     labels_BT = target_BT[:, 1:]
     return {
         "input_ids": torch.from_numpy(source_BS),
@@ -60,8 +65,14 @@ def collated(items: list[dict[str, Any]], pad: int) -> dict[str, Tensor]:
     }
 
 
-def arguments_of(job: Job, folder: str, batch_size: int) -> Any:
-    """What its trainer is told."""
+def build_training_arguments(job: Job, folder: str, batch_size: int) -> Any:
+    """Build the arguments of the trainer.
+
+    Args:
+        job: the job.
+        folder: folder for files.
+        batch_size: number of sentences per batch.
+    """
     return Seq2SeqTrainingArguments(
         folder,
         per_device_train_batch_size=batch_size,
@@ -84,13 +95,13 @@ def arguments_of(job: Job, folder: str, batch_size: int) -> Any:
 
 
 def train(turns: Turns) -> None:
-    """Train until nobody asks for more."""
+    """Train until no more turns are requested."""
     job, corpus = turns.job, Corpus(turns.job["data"], "train")
     examples = [
         {"input_ids": source, "labels": target} for source, target in zip(corpus.source, corpus.target, strict=True)
     ]
     # It has no batches by tokens: as many sentences as have them on average, those of like lengths together.
-    longest = np.maximum(*corpus.lengths()).mean()
+    longest = np.maximum(*corpus.get_lengths()).mean()
 
     class Trainer(Seq2SeqTrainer):
         def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
@@ -99,20 +110,22 @@ def train(turns: Turns) -> None:
 
     class TakesTurns(TrainerCallback):
         def on_step_end(self, *_: Any, **__: Any) -> None:
-            turns.update(trainer.units)
+            turns.count_units(trainer.units)
 
     with tempfile.TemporaryDirectory() as folder:
-        arguments = arguments_of(job, folder, int(job["batch_tokens"] / longest))
-        trainer = Trainer(build(job), arguments, partial(collated, pad=job["pad"]), examples, callbacks=[TakesTurns()])
+        arguments = build_training_arguments(job, folder, int(job["batch_tokens"] / longest))
+        trainer = Trainer(
+            build_network(job), arguments, partial(collate, pad=job["pad"]), examples, callbacks=[TakesTurns()]
+        )
         trainer.train()
 
 
 def decode(turns: Turns) -> None:
-    """Translate with this project's weights until nobody asks for more."""
+    """Translate with this project's weights until no more turns are requested."""
     job = turns.job
-    model = build(job)
+    model = build_network(job)
     with np.load(job["weights"]) as weights:
-        model.load_state_dict(renamed(weights, model.state_dict()))
+        model.load_state_dict(rename_weights(weights, model.state_dict()))
     model.eval()
     sources = Corpus(job["data"], "test").source[: job["sentences"]]
     order = sorted(range(len(sources)), key=lambda row: len(sources[row]))
@@ -131,7 +144,7 @@ def decode(turns: Turns) -> None:
 
     @torch.inference_mode()
     def translate(rows: list[int]) -> list[list[int]]:
-        source_BS = torch.from_numpy(padded([sources[row] for row in rows], job["pad"]))
+        source_BS = torch.from_numpy(pad_sentences([sources[row] for row in rows], job["pad"]))
         ids_BT = model.generate(
             input_ids=source_BS,
             attention_mask=(source_BS != job["pad"]).long(),
@@ -146,11 +159,16 @@ def decode(turns: Turns) -> None:
             for ids in cast(list[list[int]], ids_BT.tolist())
         ]
 
-    turns.repeat(everything)
+    turns.run_decoding(everything)
 
 
-def renamed(weights: Any, like: dict[str, Tensor]) -> dict[str, Tensor]:
-    """This project's weights by the names that MarianMT has for them."""
+def rename_weights(weights: Any, like: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Rename this project's weights to MarianMT's names.
+
+    Args:
+        weights: arrays by name.
+        like: state dict of the model.
+    """
     parts = {
         "self_attn": "self_attention", "encoder_attn": "cross_attention", "fc1": "feed_forward.input_projection",
         "fc2": "feed_forward.output_projection", "self_attn_layer_norm": "around_self.norm",

@@ -1,4 +1,4 @@
-"""A contender: JoeyNMT 2.3, its training on files of token numbers as words, in no order of lengths."""
+"""Peer: JoeyNMT 2.3, its training on files with token numbers as words; batches are not sorted by length."""
 # mypy: disable-error-code="import-not-found, import-untyped"
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from joeynmt.training import TrainManager, train
 from attnbench.benchmarks.peers.corpus import Corpus
 from attnbench.benchmarks.peers.serving import Job, Turns
 
-_SPECIALS = ("unk", "pad", "bos", "eos")  # in its order
+_SPECIALS = ("unk", "pad", "bos", "eos")  # in JoeyNMT's order
 _LANGUAGES = ("source", "target")
 
 
 def main() -> None:
-    """Train until nobody asks for more."""
+    """Train until no more turns are requested."""
     turns = Turns("joeynmt", "torch")
     torch.set_num_threads(turns.job["threads"])
     step = TrainManager._train_step
@@ -26,7 +26,7 @@ def main() -> None:
     def update(self: Any, batch: Any) -> Any:
         # A turn ends where the next update begins: the one before is then all done.
         if self.seen is not None:
-            turns.update(self.seen)
+            turns.count_units(self.seen)
         self.seen = batch.ntokens
         return step(self, batch)
 
@@ -34,13 +34,18 @@ def main() -> None:
     TrainManager._train_step = update
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write(turns.job, folder)
+        write_files(turns.job, folder)
         (folder / "model").mkdir()
-        train(0, 1, settings(turns.job, folder), skip_test=True)
+        train(0, 1, build_settings(turns.job, folder), skip_test=True)
 
 
-def write(job: Job, folder: Path) -> None:
-    """Its files: sentences to learn from and, because it wants some, a few to validate on; and the vocabulary."""
+def write_files(job: Job, folder: Path) -> None:
+    """Write JoeyNMT's files: training sentences, a few validation sentences, and the vocabulary.
+
+    Args:
+        job: the job.
+        folder: folder to write into.
+    """
     corpus = Corpus(job["data"], "train")
     for language, side, ending in zip(
         _LANGUAGES, (corpus.source, corpus.target), (slice(None, -1), slice(1, -1)), strict=True
@@ -52,8 +57,13 @@ def write(job: Job, folder: Path) -> None:
     (folder / "vocabulary").write_text("\n".join(words) + "\n")
 
 
-def settings(job: Job, folder: Path) -> dict[str, Any]:
-    """Its configuration."""
+def build_settings(job: Job, folder: Path) -> dict[str, Any]:
+    """Build JoeyNMT's config.
+
+    Args:
+        job: the job.
+        folder: folder with the files.
+    """
     size = job["model"]
     stack = {
         "type": "transformer", "num_layers": size["depth"], "num_heads": size["num_heads"],

@@ -1,6 +1,7 @@
-"""A contender: a training loop by hand on torch.nn.Transformer, as a good engineer writes it without this project.
+"""Peer: a hand-written training loop on torch.nn.Transformer, as a good engineer would write it without this project.
 
-Batches of like lengths, one fused optimizer, tied embeddings, torch's own causal path; logits of all places at once.
+It has batches of similar lengths, one fused optimizer, tied embeddings and torch's own causal path, and computes the
+logits of all positions at once.
 """
 
 # Shapes: B batch, S source length, T target length, L length, D d_model, V vocabulary
@@ -13,12 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnbench.benchmarks.peers.corpus import Corpus, padded
+from attnbench.benchmarks.peers.corpus import Corpus, pad_sentences
 from attnbench.benchmarks.peers.serving import Job, Turns
 
 
 class Model(nn.Module):
-    """Vaswani et al. 2017, all embeddings tied."""
+    """Transformer of Vaswani et al. 2017 with all embeddings tied."""
 
     positions_LD: Tensor
 
@@ -42,12 +43,12 @@ class Model(nn.Module):
         self.register_buffer("positions_LD", torch.stack((angle_LD.sin(), angle_LD.cos()), -1).flatten(1))
 
     def embed(self, ids_BL: Tensor) -> Tensor:
-        """x_BLD."""
+        """Compute x_BLD."""
         x_BLD: Tensor = self.dropout(self.embedding(ids_BL) * self.scale + self.positions_LD[: ids_BL.shape[1]])
         return x_BLD
 
     def forward(self, source_BS: Tensor, target_BT: Tensor) -> Tensor:
-        """logits_BTV."""
+        """Compute logits_BTV."""
         padding_BS = source_BS == self.pad
         hidden_BTD = self.transformer(
             self.embed(source_BS),
@@ -61,21 +62,21 @@ class Model(nn.Module):
 
 
 def main() -> None:
-    """Train until nobody asks for more."""
+    """Train until no more turns are requested."""
     turns = Turns("torch")
     job = turns.job
     torch.set_num_threads(job["threads"])
     torch.manual_seed(1)
     corpus = Corpus(job["data"], "train")
-    model = Model(job, 1 + max(lengths_N.max() for lengths_N in corpus.lengths()))
+    model = Model(job, 1 + max(lengths_N.max() for lengths_N in corpus.get_lengths()))
     optimizer = torch.optim.Adam(model.parameters(), lr=job["lr"], betas=(0.9, 0.98), eps=1e-9, fused=True)
     warmup = job["lr_warmup"]
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min((step + 1) / warmup, math.sqrt(warmup / (step + 1)))
     )
-    for rows_B in corpus.epochs(job["batch_tokens"]):
+    for rows_B in corpus.iterate_batches(job["batch_tokens"]):
         source_BS, target_BT = (
-            torch.from_numpy(padded([side[row] for row in rows_B], job["pad"]))
+            torch.from_numpy(pad_sentences([side[row] for row in rows_B], job["pad"]))
             for side in (corpus.source, corpus.target)
         )
         wanted_BT = target_BT[:, 1:]
@@ -87,7 +88,7 @@ def main() -> None:
         torch.autograd.backward(loss)
         optimizer.step()
         schedule.step()
-        turns.update(int((wanted_BT != job["pad"]).sum()))
+        turns.count_units(int((wanted_BT != job["pad"]).sum()))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A contender: OpenNMT-py 3.5, its training command on files of token numbers as words."""
+"""Peer: OpenNMT-py 3.5, its training command on files with token numbers as words."""
 # mypy: disable-error-code="import-not-found, import-untyped"
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from onmt.trainer import Trainer
 from attnbench.benchmarks.peers.corpus import Corpus
 from attnbench.benchmarks.peers.serving import Job, Turns
 
-_SPECIALS = ("<blank>", "<s>", "</s>", "<unk>")  # as it calls them, in this project's order
+_SPECIALS = ("<blank>", "<s>", "</s>", "<unk>")  # OpenNMT's names, in this project's order
 
 
 def main() -> None:
-    """Train until nobody asks for more."""
+    """Train until no more turns are requested."""
     turns = Turns("OpenNMT-py", "torch")
     job = turns.job
     torch.set_num_threads(job["threads"])
@@ -26,18 +26,23 @@ def main() -> None:
 
     def update(self: Any, batches: Any, *args: Any) -> None:
         accumulate(self, batches, *args)
-        turns.update(sum(int((batch["tgt"][:, 1:] != job["pad"]).sum()) for batch in batches))
+        turns.count_units(sum(int((batch["tgt"][:, 1:] != job["pad"]).sum()) for batch in batches))
 
     Trainer._gradient_accumulation = update
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write(job, folder)
-        options, _ = command._get_parser().parse_known_args(settings(job, folder))
+        write_files(job, folder)
+        options, _ = command._get_parser().parse_known_args(build_settings(job, folder))
         command.train(options)
 
 
-def write(job: Job, folder: Path) -> None:
-    """Its files: sentences, the vocabulary, and where they lie."""
+def write_files(job: Job, folder: Path) -> None:
+    """Write OpenNMT's files: sentences, the vocabulary, and a config with their paths.
+
+    Args:
+        job: the job.
+        folder: folder to write into.
+    """
     corpus = Corpus(job["data"], "train")
     for side, ending in ((corpus.source, slice(None, -1)), (corpus.target, slice(1, -1))):
         path = folder / ("target" if side is corpus.target else "source")
@@ -48,8 +53,13 @@ def write(job: Job, folder: Path) -> None:
     (folder / "config.yaml").write_text(f"data: {corpora}\n")
 
 
-def settings(job: Job, folder: Path) -> list[str]:
-    """What its command line is told."""
+def build_settings(job: Job, folder: Path) -> list[str]:
+    """Build the arguments of OpenNMT's command line.
+
+    Args:
+        job: the job.
+        folder: folder with the files.
+    """
     size = job["model"]
     vocabulary = str(folder / "vocabulary")
     return [

@@ -1,4 +1,4 @@
-"""The contender that this project is: its own training, with its own loader, and its own decoding."""
+"""This project as a peer: its training with its own data loading, and its decoding."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ from attnbench.training.runner import ignore_warnings
 from attnbench.training.trainer import apply_compile_and_checkpointing, build_monitoring_callbacks, build_trainer
 
 
-class _TakesTurns(pl.Callback):
-    """The last callback: a turn ends where everything else is done with an update."""
+class _TurnCallback(pl.Callback):
+    """Last callback: counts a batch when all other callbacks are done."""
 
     def __init__(self, turns: Turns) -> None:
         self._turns = turns
@@ -42,14 +42,21 @@ class _TakesTurns(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Count the batch."""
-        self._turns.update(batch.num_units)
+        self._turns.count_units(batch.num_units)
 
 
 def train(turns: Turns, config: Config, task: Task, data: TaskData) -> None:
-    """Train by the harness, until nobody asks for more; `how` is full for all that a run does beside training."""
+    """Train with the project's own trainer; with `how` = full, with all callbacks and loggers of a run.
+
+    Args:
+        turns: turns of this process.
+        config: config of the run.
+        task: the task.
+        data: its data.
+    """
     with tempfile.TemporaryDirectory() as name, ignore_warnings():
         folder = Path(name)
-        callbacks: list[pl.Callback] = [Checkpoint()]  # else Lightning adds one of its own
+        callbacks: list[pl.Callback] = [Checkpoint()]  # without it Lightning adds one that saves
         tracker: Any = False
         if turns.job["how"] == "full":
             record = create_record(config, [])
@@ -59,16 +66,23 @@ def train(turns: Turns, config: Config, task: Task, data: TaskData) -> None:
             tracker = logger.logger
             history = HistoryCallback(folder, config.logger.log_every_n_steps, run_record, performance)
             callbacks += [performance, run_record, history, *build_monitoring_callbacks(config, performance, folder)]
-        trainer = build_trainer(config, folder, tracker, [*callbacks, _TakesTurns(turns)])
+        trainer = build_trainer(config, folder, tracker, [*callbacks, _TurnCallback(turns)])
         trainer.limit_val_batches = 0
         trainer.fit(task, datamodule=data)
 
 
 def train_bare(turns: Turns, config: Config, task: Task, data: TaskData) -> None:
-    """Train the same network on the same batches without Lightning, callbacks or logging."""
+    """Train the same network on the same batches without Lightning, callbacks or logging.
+
+    Args:
+        turns: turns of this process.
+        config: config of the run.
+        task: the task.
+        data: its data.
+    """
     optimizer = build_optimizer(task.network.parameters(), config.optim, is_fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: compute_lr_factor(step, config.schedule, None))
-    for batch in _batches(data):
+    for batch in _iterate_batches(data):
         loss_sum = (
             cast(Translation, task)._compute_cross_entropy(batch, cast(Any, config.task).label_smoothing).loss_sum
         )
@@ -78,10 +92,10 @@ def train_bare(turns: Turns, config: Config, task: Task, data: TaskData) -> None
             torch.nn.utils.clip_grad_norm_(task.network.parameters(), config.optim.gradient_clip_val)
         optimizer.step()
         schedule.step()
-        turns.update(batch.num_units)
+        turns.count_units(batch.num_units)
 
 
-def _batches(data: TaskData) -> Iterator[Batch]:
+def _iterate_batches(data: TaskData) -> Iterator[Batch]:
     sampler = data.build_update_sampler()
     for epoch in count():
         sampler.set_epoch(epoch)
@@ -89,7 +103,13 @@ def _batches(data: TaskData) -> Iterator[Batch]:
 
 
 def decode(turns: Turns, task: Translation, data: TranslationData) -> None:
-    """Translate the first test sentences again and again."""
+    """Translate the first test sentences repeatedly.
+
+    Args:
+        turns: turns of this process.
+        task: the task.
+        data: its data.
+    """
     job = turns.job
     with np.load(job["weights"]) as arrays:
         task.network.load_state_dict({name: torch.from_numpy(arrays[name]) for name in task.network.state_dict()})
@@ -103,11 +123,11 @@ def decode(turns: Turns, task: Translation, data: TranslationData) -> None:
             found |= zip(batch.indices_B.tolist(), hypotheses, strict=True)
         return [found[row] for row in sorted(found)]
 
-    turns.repeat(everything)
+    turns.run_decoding(everything)
 
 
 def main() -> None:
-    """Do what the job asks, until nobody asks for more."""
+    """Run the job until no more turns are requested."""
     turns = Turns("attnbench", "torch")
     job = turns.job
     torch.set_num_threads(job["threads"])

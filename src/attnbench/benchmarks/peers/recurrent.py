@@ -1,7 +1,8 @@
-"""A contender: an encoder-decoder with additive attention, trained step by step as d2l.ai, chapter 11.4, has it.
+"""Peer: encoder-decoder with additive attention, trained step by step as in d2l.ai, chapter 11.4.
 
-The algorithm is the book's, the code is not: at each target token the keys are projected anew, attended to, and the
-context goes with the token's embedding through all layers. This project's network runs in the same loop.
+The algorithm is the book's, the code is not: at each target token the keys are projected again, and the context is
+concatenated to
+the token's embedding. This project's network runs in the same loop.
 """
 
 # Shapes: B batch, S source length, T target length, H hidden width (that of embeddings too), V vocabulary, D layers
@@ -17,8 +18,8 @@ from torch import Tensor, nn
 from attnbench.benchmarks.peers.serving import Job, Turns
 
 
-class StepByStep(nn.Module):
-    """Bahdanau et al. 2015 on stacked GRUs, the query the top layer's last state."""
+class StepByStepNetwork(nn.Module):
+    """Attention model of Bahdanau et al. 2015 on stacked GRUs; the query is the last state of the top layer."""
 
     def __init__(self, vocab: int, hidden: int, depth: int, dropout: float) -> None:
         super().__init__()
@@ -31,7 +32,7 @@ class StepByStep(nn.Module):
         self.output = nn.Linear(hidden, vocab)
 
     def forward(self, source_BS: Tensor, target_BT: Tensor) -> Tensor:
-        """logits_BTV."""
+        """Compute logits_BTV."""
         memory_SBH, state_DBH = self.encoder(self.source_embedding(source_BS).transpose(0, 1))
         memory_BSH = memory_SBH.transpose(0, 1)
         outputs = []
@@ -45,15 +46,15 @@ class StepByStep(nn.Module):
         return logits_BTV
 
 
-def step_by_step(job: Job) -> tuple[nn.Module, Any]:
-    """The network, and its logits_BTV."""
+def build_step_by_step(job: Job) -> tuple[nn.Module, Any]:
+    """Build the network, and the function that computes logits_BTV."""
     size = job["model"]
-    network = StepByStep(job["vocab"], size["d_hidden"], size["depth"], size["dropout"])
+    network = StepByStepNetwork(job["vocab"], size["d_hidden"], size["depth"], size["dropout"])
     return network, lambda source_BS, target_BT: network(source_BS, target_BT)
 
 
-def ours(job: Job) -> tuple[nn.Module, Any]:
-    """This project's network, and its logits_BTV."""
+def build_ours(job: Job) -> tuple[nn.Module, Any]:
+    """Build this project's network, and the function that computes logits_BTV."""
     from attnbench.config.root import config_from_dict
     from attnbench.models.build import build_model
 
@@ -61,11 +62,11 @@ def ours(job: Job) -> tuple[nn.Module, Any]:
     return network, lambda source_BS, target_BT: network.project(network(source_BS, target_BT).hidden)
 
 
-NETWORKS = {"step_by_step": step_by_step, "ours": ours}
+NETWORKS = {"step_by_step": build_step_by_step, "ours": build_ours}
 
 
 def main() -> None:
-    """Train on random sentences of one length, until nobody asks for more."""
+    """Train on random sentences of one length, until no more turns are requested."""
     turns = Turns("torch")
     job = turns.job
     torch.set_num_threads(job["threads"])
@@ -74,14 +75,14 @@ def main() -> None:
     optimizer = torch.optim.Adam(network.parameters(), lr=job["lr"], fused=True)
     shape = (job["batch_size"], job["length"])
     while True:
-        # No padding: there is nothing to be clever about.
+        # without padding, so that no peer can save work
         source_BS, target_BT, wanted_BT = torch.randint(4, job["vocab"], (3, *shape)).unbind()
         loss = F.cross_entropy(logits_of(source_BS, target_BT).flatten(0, 1), wanted_BT.flatten())
         optimizer.zero_grad()
         torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
-        turns.update(wanted_BT.numel())
+        turns.count_units(wanted_BT.numel())
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""What a contender's process does: take turns with the others, and say how much it did in which time.
+"""Side of a peer process: it works in turns and reports how much it did in what time.
 
-The standard library alone, and torch for a profile: each contender has an environment of its own. A job is a JSON file;
-a turn is asked for by a line on stdin ("go", or "profile"), and answered by a line of JSON through a pipe of its own.
+It needs only the standard library, and torch for a profile, because each peer has its own environment. The job is a
+JSON file; a
+turn is requested by a line on stdin ("go" or "profile") and answered by a line of JSON through a pipe.
 """
 
 from __future__ import annotations
@@ -18,19 +19,23 @@ from typing import Any
 
 Job = dict[str, Any]
 
-# Where the time of an operator goes; first match. What is left of the clock is spent outside of all of them.
-_KINDS = {
+# Kind of an operator by its name; the first match counts. The remaining time is outside of operators.
+_OPERATOR_KINDS = {
     "matmul": ("mm", "matmul", "linear", "conv", "dot_product", "flash", "onednn", "mkldnn", "gru", "einsum"),
     "optimizer": ("_fused_", "_foreach_", "clip_grad"),
 }
-KINDS = (*_KINDS, "other_operators", "outside_operators")
+KINDS = (*_OPERATOR_KINDS, "other_operators", "outside_operators")
 
 
 class Turns:
-    """A contender's turns: `update` is called after each piece of work, and waits there while others work."""
+    """Turns of a peer: `count_units` is called after each piece of work, and waits there while other peers work."""
 
     def __init__(self, *packages: str) -> None:
-        """`packages`: those whose versions the table tells."""
+        """Read the job.
+
+        Args:
+            packages: packages whose versions the table lists.
+        """
         self.job: Job = json.loads(Path(sys.argv[1]).read_text("utf-8"))
         if self.job["cores"] is not None:
             os.sched_setaffinity(0, self.job["cores"])
@@ -40,50 +45,62 @@ class Turns:
         self._profiler: Any = None
         self._units, self._began = 0.0, 0.0
 
-    def add(self, package: str) -> None:
-        """One more package whose version the table tells."""
+    def add_package(self, package: str) -> None:
+        """Add a package whose version the table lists."""
         self._packages.append(package)
 
-    def ready(self, **more: Any) -> None:
-        """Say which versions there are, and wait for the first turn."""
-        self._warmup = 0
-        self._tell({"versions": {name: importlib.metadata.version(name) for name in self._packages}, **more})
-        self._wait()
+    def report_ready(self, **more: Any) -> None:
+        """Report versions, and wait for the first turn.
 
-    def update(self, units: float) -> None:
-        """So much was done. Ends the turn when its time is up; then this waits for the next one."""
+        Args:
+            more: further content of the report.
+        """
+        self._warmup = 0
+        self._send({"versions": {name: importlib.metadata.version(name) for name in self._packages}, **more})
+        self._wait_for_request()
+
+    def count_units(self, units: float) -> None:
+        """Count work; when the time of the turn is over, end it and wait for the next one.
+
+        Args:
+            units: amount of work done.
+        """
         if self._warmup:
             self._warmup -= 1
             if self._warmup == 0:
-                self.ready()
+                self.report_ready()
             return
         self._units += units
         seconds = time.perf_counter() - self._began
         if seconds >= self.job["seconds"]:
-            self._end(seconds)
+            self._end_turn(seconds)
 
-    def repeat(self, decode: Callable[[], list[list[int]]]) -> None:
-        """Turns of decoding, forever: the first results are kept, as token ids without BOS and EOS."""
-        self.ready(hypotheses=decode())
+    def run_decoding(self, decode: Callable[[], list[list[int]]]) -> None:
+        """Decode in turns, without end.
+
+        Args:
+            decode: returns token ids without BOS and EOS; its first result is reported.
+        """
+        self.report_ready(hypotheses=decode())
         while True:
-            self.update(len(decode()))
+            self.count_units(len(decode()))
 
-    def _end(self, seconds: float) -> None:
+    def _end_turn(self, seconds: float) -> None:
         answer: dict[str, Any] = {"units": self._units, "seconds": seconds}
         if self._profiler is not None:
-            answer["profile"] = self._shares(seconds)
-        # Linux counts it in KiB, macOS in bytes.
+            answer["profile"] = self._compute_time_shares(seconds)
+        # KiB on Linux, bytes on macOS
         answer["peak_rss_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2 ** (
             20 if sys.platform == "darwin" else 10
         )
-        self._tell(answer)
-        self._wait()
+        self._send(answer)
+        self._wait_for_request()
 
-    def _wait(self) -> None:
+    def _wait_for_request(self) -> None:
         asked = sys.stdin.readline().strip()
         if not asked:
             self._answers.close()
-            os._exit(0)  # whatever loop this stands in
+            os._exit(0)  # the caller is inside the training loop of another library
         self._units = 0.0
         if asked == "profile":
             from torch.profiler import ProfilerActivity, profile
@@ -92,17 +109,19 @@ class Turns:
             self._profiler.start()
         self._began = time.perf_counter()
 
-    def _shares(self, seconds: float) -> dict[str, float]:
+    def _compute_time_shares(self, seconds: float) -> dict[str, float]:
         self._profiler.stop()
         found = dict.fromkeys(KINDS, 0.0)
         for event in self._profiler.key_averages():
-            kind = next((k for k, parts in _KINDS.items() if any(p in event.key for p in parts)), "other_operators")
+            kind = next(
+                (k for k, parts in _OPERATOR_KINDS.items() if any(p in event.key for p in parts)), "other_operators"
+            )
             if event.key.startswith("aten::") or kind != "other_operators":
                 found[kind] += event.self_cpu_time_total / 1e6 / seconds
         self._profiler = None
         found["outside_operators"] = max(0.0, 1 - sum(found.values()))
         return found
 
-    def _tell(self, answer: dict[str, Any]) -> None:
+    def _send(self, answer: dict[str, Any]) -> None:
         self._answers.write(json.dumps(answer) + "\n")
         self._answers.flush()

@@ -1,4 +1,4 @@
-"""Contenders: vision Transformers of one shape in one bare loop, by timm, torchvision, vit-pytorch and this project."""
+"""Peers: vision Transformers of one shape in one training loop, by timm, torchvision, vit-pytorch and this project."""
 
 # Shapes: N pictures there are, B of a batch, C channels, H height, W width, K classes
 # mypy: disable-error-code="import-not-found, import-untyped"
@@ -17,8 +17,8 @@ _CLASSES = 10
 _PICTURES = 1024
 
 
-def timm(job: Job) -> tuple[nn.Module, str]:
-    """Its VisionTransformer; and the package."""
+def build_timm(job: Job) -> tuple[nn.Module, str]:
+    """Build timm's VisionTransformer; return it with the package name."""
     from timm.models.vision_transformer import VisionTransformer
 
     size, dropout = job["model"], job["model"]["dropout"]
@@ -38,8 +38,8 @@ def timm(job: Job) -> tuple[nn.Module, str]:
     return network, "timm"
 
 
-def torchvision(job: Job) -> tuple[nn.Module, str]:
-    """Its VisionTransformer, with one channel instead of three; and the package."""
+def build_torchvision(job: Job) -> tuple[nn.Module, str]:
+    """Build torchvision's VisionTransformer with one channel instead of three; return it with the package name."""
     from torchvision.models.vision_transformer import VisionTransformer
 
     size = job["model"]
@@ -55,12 +55,14 @@ def torchvision(job: Job) -> tuple[nn.Module, str]:
         num_classes=_CLASSES,
     )
     network.conv_proj = nn.Conv2d(1, size["d_model"], size["patch_size"], size["patch_size"])
-    nn.init.normal_(network.heads.head.weight, std=0.02)  # zero at first, with no gradient to anything below
+    nn.init.normal_(
+        network.heads.head.weight, std=0.02
+    )  # torchvision initializes it with zeros, which gives the other layers no gradient
     return network, "torchvision"
 
 
-def simple_vit(job: Job) -> tuple[nn.Module, str]:
-    """vit-pytorch's SimpleViT, which has no dropout and no classifying token; and the package."""
+def build_simple_vit(job: Job) -> tuple[nn.Module, str]:
+    """Build vit-pytorch's SimpleViT, which has no dropout and no class token; return it with the package name."""
     from vit_pytorch import SimpleViT
 
     size = job["model"]
@@ -78,40 +80,40 @@ def simple_vit(job: Job) -> tuple[nn.Module, str]:
     return network, "vit-pytorch"
 
 
-class _Logits(nn.Module):
-    """This project's network, for what it says of classes alone."""
+class _LogitsOnly(nn.Module):
+    """Wrapper of this project's network that returns logits only."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
-        """logits_BK."""
+        """Compute logits_BK."""
         return cast(Tensor, self.network(images_BCHW).logits)
 
 
-def ours(job: Job) -> tuple[nn.Module, str]:
-    """This project's network; and the package."""
+def build_ours(job: Job) -> tuple[nn.Module, str]:
+    """Build this project's network; return it with the package name."""
     from attnbench.config.root import config_from_dict
     from attnbench.models.build import build_classifier
 
     network: Any = build_classifier(
         config_from_dict(job["config"]), channels=1, image_size=job["image_size"], classes=_CLASSES
     )
-    return _Logits(network), "attnbench"
+    return _LogitsOnly(network), "attnbench"
 
 
-NETWORKS = {"timm": timm, "torchvision": torchvision, "simple_vit": simple_vit, "ours": ours}
+NETWORKS = {"timm": build_timm, "torchvision": build_torchvision, "simple_vit": build_simple_vit, "ours": build_ours}
 
 
 def main() -> None:
-    """Train on random pictures that are in memory, until nobody asks for more."""
+    """Train on random images in memory, until no more turns are requested."""
     turns = Turns("torch")
     job = turns.job
     torch.set_num_threads(job["threads"])
     torch.manual_seed(1)
     network, package = NETWORKS[job["how"]](job)
-    turns.add(package)
+    turns.add_package(package)
     pixels_NCHW = torch.randint(256, (_PICTURES, 1, job["image_size"], job["image_size"]), dtype=torch.uint8)
     labels_N = torch.randint(_CLASSES, (_PICTURES,))
     if job["optimizer"] == "sgd":
@@ -129,7 +131,7 @@ def main() -> None:
             if job["clip"] is not None:
                 nn.utils.clip_grad_norm_(network.parameters(), job["clip"])
             optimizer.step()
-            turns.update(len(rows_B))
+            turns.count_units(len(rows_B))
 
 
 if __name__ == "__main__":
