@@ -1,4 +1,4 @@
-"""What may be said about attention: how it scores, and which path computes it."""
+"""Config of attention: scoring function, normalizer and backend."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from attnbench.config.fields import MAX_WIDTH, bounded_field
 
 
 class Score(Enum):
-    """How well a key matches a query (nn/scoring.py has one class for each name)."""
+    """Scoring function; nn/scoring.py has one class per name."""
 
     scaled_dot = "scaled_dot"
     dot = "dot"
@@ -22,17 +22,17 @@ class Score(Enum):
 
     @property
     def supports_rotary(self) -> bool:
-        """Whether turning queries and keys by their places leaves a score that knows their distance alone."""
+        """True if rotating queries and keys makes the score depend only on relative position (required for rotary)."""
         return self in (Score.scaled_dot, Score.dot, Score.cosine, Score.distance)
 
     @property
     def allows_different_widths(self) -> bool:
-        """Whether queries and keys may differ in width."""
+        """True if queries and keys may differ in width."""
         return self in (Score.general, Score.additive, Score.concat, Score.uniform)
 
 
 class Normalizer(Enum):
-    """How scores become weights (nn/normalizers.py has one class for each name); the last two choose one key."""
+    """Function that turns scores into weights (nn/normalizers.py); the last two select one key."""
 
     softmax = "softmax"
     sparsemax = "sparsemax"
@@ -42,15 +42,15 @@ class Normalizer(Enum):
 
 
 class Backend(Enum):
-    """Which path computes attention: both give the same numbers."""
+    """Implementation of attention; both give the same numbers."""
 
-    auto = "auto"  # the fused kernel where the score allows it and nobody asks for weights
+    auto = "auto"  # the fused kernel if the score allows it and the weights are not needed
     eager = "eager"  # always scores, mask, softmax, dropout, sum
 
 
 @dataclass
 class AttentionConfig:
-    """One scoring function for every attention of a model."""
+    """Options of all attention layers of a model."""
 
     score: Score = Score.scaled_dot
     normalizer: Normalizer = Normalizer.softmax
@@ -60,10 +60,10 @@ class AttentionConfig:
     )  # additive, concat: width of the hidden layer; null: d_k
     cosine_temperature: float = bounded_field(
         0.3, greater_than=0, maximum=1e6
-    )  # cosine: what it starts from; it is learned
+    )  # cosine: initial value of the learned temperature
     gumbel_temperature: float = bounded_field(
         1.0, greater_than=0, maximum=1e6
-    )  # gumbel: how soft the choice is to the gradient
+    )  # gumbel: temperature of the softmax in the backward pass
     sigma: float | None = bounded_field(
         None, greater_than=0, maximum=1e6
     )  # distance: width of the kernel; null: d_k^(1/4)

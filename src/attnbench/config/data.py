@@ -1,4 +1,4 @@
-"""Data sets: one dataclass a source; everything about a pair of texts that changes a result."""
+"""Config of text data sets, one dataclass per source."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from attnbench.config.fields import Fault, bounded_field, path_field, seed_field
 _MAX_PAIRS = 10**9
 _MAX_TOKENS = 2**20
 _MAX_VOCAB_SIZE = 10**6
-# Words of the synthetic language are drawn until so many differ.
+# Words of the synthetic language are drawn until this many are different.
 _MAX_WORDS = 10_000
 _MAX_CLAUSES = 100
 
 
 class TokenizerType(Enum):
-    """How text becomes tokens (data/tokenizer.py)."""
+    """Tokenizer (data/tokenizer.py)."""
 
     bpe = "bpe"  # byte-pair encoding learned on the training text: Sennrich et al. 2016
     word = "word"  # white space
@@ -33,14 +33,14 @@ class Language(Enum):
 
 
 class TextVariant(Enum):
-    """Which published form of Multi30k."""
+    """Published form of Multi30k."""
 
     raw = "raw"
     tokenized = "tokenized"  # .lc.norm.tok.: lower-cased, normalized, Moses-tokenized
 
 
 class OnTooLong(Enum):
-    """What to do with a training pair over max_len."""
+    """Treatment of training pairs longer than max_len."""
 
     error = "error"
     drop = "drop"
@@ -49,19 +49,19 @@ class OnTooLong(Enum):
 
 @dataclass
 class DataConfig:
-    """What every data set has."""
+    """Options of all data sets."""
 
     family: str = "none"  # names the dataclass in a record and a checkpoint
 
     @property
     def max_update_size(self) -> int:
-        """What an update holds at most, in the batch's unit; every set says so itself."""
+        """Largest size of an update, in the unit of the batch."""
         raise NotImplementedError
 
 
 @dataclass
 class ParallelTextConfig(DataConfig):
-    """What every set of sentence pairs has."""
+    """Options of all data sets of sentence pairs."""
 
     tokenizer_type: TokenizerType = TokenizerType.bpe
     vocab_size: int = bounded_field(
@@ -76,24 +76,24 @@ class ParallelTextConfig(DataConfig):
 
     @property
     def max_update_size(self) -> int:
-        """What an update holds at most, in the batch's unit."""
+        """Largest size of an update, in tokens of the longer side, padding included."""
         return self.batch_tokens
 
     def find_faults(self) -> Iterator[Fault]:
-        """A batch must hold its longest sentence."""
+        """Check that a batch can hold the longest sentence."""
         if self.batch_tokens < self.max_len:
             yield Fault("batch_tokens", f"{self.batch_tokens}", f"expected at least data.max_len={self.max_len}")
 
 
 @dataclass
 class LanguagePairConfig(ParallelTextConfig):
-    """A set published in several languages."""
+    """Data set that is published in several languages."""
 
     source: Language = Language.en
     target: Language = Language.de
 
     def find_faults(self) -> Iterator[Fault]:
-        """A language is not translated into itself."""
+        """Check that source and target language differ."""
         yield from super().find_faults()
         if self.source is self.target:
             yield Fault("target", self.target.name, f"expected a language other than data.source={self.source.name}")
@@ -109,7 +109,7 @@ class Multi30kConfig(LanguagePairConfig):
     extra_test_sets: list[str] = field(default_factory=list)  # tested too, and recorded under their own names
 
     def find_faults(self) -> Iterator[Fault]:
-        """Each test set is tested once."""
+        """Check that each test set is named once."""
         yield from super().find_faults()
         for name in self.extra_test_sets:
             if [self.test_set, *self.extra_test_sets].count(name) > 1:
@@ -140,7 +140,7 @@ class TatoebaConfig(LanguagePairConfig):
     val_pairs: int = bounded_field(128, minimum=1, maximum=_MAX_PAIRS)
 
     def find_faults(self) -> Iterator[Fault]:
-        """Tatoeba's export here has English and French."""
+        """Check that the languages are English and French."""
         yield from super().find_faults()
         if Language.de in (self.source, self.target):
             yield Fault("target", self.target.name, "expected en and fr, the languages of this set")
@@ -148,7 +148,7 @@ class TatoebaConfig(LanguagePairConfig):
 
 @dataclass
 class FilesConfig(ParallelTextConfig):
-    """The user's own parallel text: two files a split, or one TSV a split (target left empty)."""
+    """The user's own parallel text: two files per split, or one TSV per split (target left empty)."""
 
     family: str = "files"
     train_source: str = path_field("???")
@@ -157,16 +157,16 @@ class FilesConfig(ParallelTextConfig):
     val_target: str | None = path_field(None)
     test_source: str | None = path_field(None)  # null: the validation set stands in, and the record says so
     test_target: str | None = path_field(None)
-    checksum: str | None = None  # of the files, a checksum: filled in, so that a run on other text is another run
+    checksum: str | None = None  # checksum of the files, filled in automatically: other text gives another run_id
 
 
 @dataclass
 class SyntheticTranslationConfig(ParallelTextConfig):
-    """A language pair made from a small grammar, with known translation and alignment."""
+    """Language pair generated from a small grammar, with known translations and alignments."""
 
     family: str = "synthetic_translation"
     tokenizer_type: TokenizerType = TokenizerType.word
-    grammar_seed: int = seed_field(0)  # the language; `seed` is the run
+    grammar_seed: int = seed_field(0)  # seed of the language; `seed` is the run's
     train_pairs: int = bounded_field(4000, minimum=1, maximum=_MAX_PAIRS)
     val_pairs: int = bounded_field(200, minimum=1, maximum=_MAX_PAIRS)
     test_pairs: int = bounded_field(200, minimum=1, maximum=_MAX_PAIRS)

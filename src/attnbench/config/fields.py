@@ -1,4 +1,4 @@
-"""Typed fields that know their bounds, and the walk that collects every fault of a config."""
+"""Typed config fields with bounds, and the function that finds all faults of a config."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _INVISIBLE_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing wrong with a config: the full key, what was given and what was expected."""
+    """Fault of a config: the full key, the given value, and what was expected."""
 
     key: str
     given: str
@@ -63,7 +63,7 @@ def _shorten_text(text: str) -> str:
 
 
 class ConfigError(Exception):
-    """A config that is refused; carries every fault found, one line each."""
+    """Raised for an invalid config; holds all faults, one line each."""
 
     def __init__(self, faults: list[Fault]) -> None:
         self.faults = faults
@@ -72,7 +72,7 @@ class ConfigError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """The closed or open interval a number must lie in."""
+    """Interval, open or closed, that a number must lie in."""
 
     minimum: float | None = None
     greater_than: float | None = None
@@ -164,10 +164,15 @@ def _matches_type(value: Any, hint: Any) -> bool:
 
 
 def find_faults(node: Any, prefix: str = "") -> Iterator[Fault]:
-    """Every fault of a config dataclass and of what it holds: types and bounds first, then its own `faults`.
+    """Find all faults of a config dataclass and its nested dataclasses.
 
-    A dataclass may define `faults(self) -> Iterator[Fault]` for what one field cannot know alone;
-    the keys it names are relative to itself.
+    Types and bounds come first, then the faults that `find_faults` of each class yields. A dataclass may define
+    `find_faults(self) -> Iterator[Fault]` for conditions between fields; keys in these faults are relative to the
+    dataclass.
+
+    Args:
+        node: config dataclass.
+        prefix: key of `node` with a final dot.
     """
     broken, is_wrong_below = False, False
     kind: type = type(node)

@@ -1,4 +1,4 @@
-"""Sets of pictures with a class each; everything about them that changes a result."""
+"""Config of image data sets with one class per image."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from enum import Enum
 from attnbench.config.data import DataConfig
 from attnbench.config.fields import Fault, bounded_field, path_field, seed_field
 
-# A set of pictures is held in memory, and each of them as numbers of four bytes.
+# All images are held in memory as float32.
 _MAX_IMAGES = 10**7
 _MAX_IMAGE_SIZE = 4096
 
 
 class Channels(Enum):
-    """What a picture of one's own is read as."""
+    """Color channels that the user's images are read with."""
 
     gray = "gray"
     rgb = "rgb"
@@ -23,42 +23,42 @@ class Channels(Enum):
 
 @dataclass
 class ImagesConfig(DataConfig):
-    """What every set of pictures has."""
+    """Options of all image data sets."""
 
-    batch_size: int = bounded_field(128, minimum=1)  # pictures of an update
+    batch_size: int = bounded_field(128, minimum=1)  # images per update
     image_size: int = bounded_field(
         28, minimum=1, maximum=_MAX_IMAGE_SIZE
     )  # side in pixels; pictures of another size are resized
-    val_images: int = bounded_field(6000, minimum=1)  # split off the training set, the same for every run
-    split_seed: int = seed_field(0)  # which ones; `seed` is the run
-    crop_padding: int = bounded_field(0, minimum=0)  # training: a random crop of the picture padded by so many pixels
-    horizontal_flip: bool = False  # training: mirrored half of the time
+    val_images: int = bounded_field(6000, minimum=1)  # taken from the training set, the same for every run
+    split_seed: int = seed_field(0)  # seed of this split; `seed` is the run's
+    crop_padding: int = bounded_field(0, minimum=0)  # training: random crop after padding by this many pixels
+    horizontal_flip: bool = False  # training: flip half of the images
 
     @property
     def max_update_size(self) -> int:
-        """What an update holds at most, in the batch's unit."""
+        """Largest size of an update, in images."""
         return self.batch_size
 
     def find_faults(self) -> Iterator[Fault]:
-        """A crop must keep something of the picture."""
+        """Check that a crop is smaller than the image."""
         if self.crop_padding >= self.image_size:
             yield Fault("crop_padding", f"{self.crop_padding}", f"expected less than data.image_size={self.image_size}")
 
 
 @dataclass
 class FashionMnistConfig(ImagesConfig):
-    """Fashion-MNIST (Xiao et al. 2017): 60,000 and 10,000 gray pictures of 28x28, ten classes."""
+    """Fashion-MNIST (Xiao et al. 2017): 60,000 training and 10,000 test images, gray, 28x28, ten classes."""
 
     family: str = "fashion_mnist"
-    train_images: int | None = bounded_field(None, minimum=1)  # the first so many of what validation leaves; null: all
+    train_images: int | None = bounded_field(None, minimum=1)  # number of images after the validation split; null: all
 
 
 @dataclass
 class SyntheticGarmentsConfig(ImagesConfig):
-    """Gray pictures of 28x28 drawn from random parameters, ten classes."""
+    """Gray images of 28x28, drawn with random parameters, ten classes."""
 
     family: str = "synthetic_garments"
-    drawing_seed: int = seed_field(0)  # the pictures; `seed` is the run
+    drawing_seed: int = seed_field(0)  # seed of the images; `seed` is the run's
     train_images: int = bounded_field(4000, minimum=10, maximum=_MAX_IMAGES)
     val_images: int = bounded_field(500, minimum=10, maximum=_MAX_IMAGES)
     test_images: int = bounded_field(1000, minimum=10, maximum=_MAX_IMAGES)
@@ -66,10 +66,10 @@ class SyntheticGarmentsConfig(ImagesConfig):
 
 @dataclass
 class ImageFolderConfig(ImagesConfig):
-    """The user's own pictures: <folder>/train/<class>/*.png, and val and test beside train where there are any."""
+    """The user's own images: <folder>/train/<class>/*.png, optionally with val and test beside train."""
 
     family: str = "image_folder"
     folder: str = path_field("???")
     channels: Channels = Channels.rgb
-    val_images: int = bounded_field(1000, minimum=1)  # only where there is no <folder>/val
-    checksum: str | None = None  # of the files, a checksum: filled in, so that a run on other pictures is another run
+    val_images: int = bounded_field(1000, minimum=1)  # used if there is no <folder>/val
+    checksum: str | None = None  # checksum of the files, filled in automatically: other images give another run_id

@@ -1,4 +1,4 @@
-"""How translations are scored."""
+"""Config of translation scores."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BleuTokenizer = Enum(
 
 @dataclass
 class MetricsConfig:
-    """Scores of translations."""
+    """Options of translation scores."""
 
     # Splits text into the words that BLEU counts; auto: by the target language.
     tokenize: BleuTokenizer = BleuTokenizer["auto"]

@@ -1,4 +1,4 @@
-"""Architectures: one dataclass a family; presets are values in conf/model/."""
+"""Config of architectures, one dataclass per family; conf/model/ has presets."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from enum import Enum
 
 from attnbench.config.fields import MAX_DEPTH, MAX_WIDTH, Fault, bounded_field
 
-MAX_STAGES = 12  # of a convolutional network: pictures have 4,096 pixels a side at most
+MAX_STAGES = 12  # convolutional networks: images have at most 4,096 pixels per side
 
 
 class NormPlacement(Enum):
-    """Where the norm of a residual branch stands (nn/blocks.py, `Residual`)."""
+    """Placement of norms in a residual block (nn/blocks.py, `ResidualConnection`)."""
 
     post = "post"  # norm(x + f(x)): Vaswani et al. 2017
     pre = "pre"  # x + f(norm(x)), and a final norm on the stack: Xiong et al. 2020
@@ -22,7 +22,7 @@ class NormPlacement(Enum):
 
 
 class NormType(Enum):
-    """Which norm (nn/norms.py)."""
+    """Kind of norm (nn/norms.py)."""
 
     layer = "layer"
     rms = "rms"
@@ -32,7 +32,7 @@ class NormType(Enum):
 
 
 class Activation(Enum):
-    """The feed-forward network's non-linearity; the last two gate (Shazeer 2020)."""
+    """Activation function of the feed-forward network; the last two are gated (Shazeer 2020)."""
 
     relu = "relu"
     gelu = "gelu"
@@ -41,7 +41,7 @@ class Activation(Enum):
 
 
 class TiedEmbeddings(Enum):
-    """Which embedding matrices are one and the same."""
+    """Embedding matrices that share their weights."""
 
     none = "none"
     target = "target"  # target embedding and output projection
@@ -49,24 +49,24 @@ class TiedEmbeddings(Enum):
 
 
 class Init(Enum):
-    """How weights start (nn/initialization.py)."""
+    """Initialization of weights (nn/initialization.py)."""
 
     xavier = "xavier"  # Xavier uniform; q, k, v at gain 1/sqrt(2) (1 for deepnorm); embeddings N(0, 1/d_model)
     scaled = "scaled"  # xavier, and the last layer of each residual branch over sqrt(number of branches)
     normal = "normal"  # N(0, 0.02^2), recurrent cells and patches included: Radford et al. 2019
-    torch = "torch"  # what torch.nn modules choose by themselves
+    torch = "torch"  # defaults of torch.nn
 
 
 @dataclass
 class ModelConfig:
-    """What every architecture has."""
+    """Options of all architectures."""
 
     family: str = "none"  # names the dataclass in a record and a checkpoint
     init: Init = Init.xavier
 
     @property
     def uses_batch_norm(self) -> bool:
-        """Whether results depend on how an update is divided: statistics are those of a part of it."""
+        """True if the model has batch norm, so that results depend on how an update is divided."""
         return False
 
     def smallest_feature_map(self, image_size: int) -> int | None:
@@ -76,7 +76,7 @@ class ModelConfig:
 
 @dataclass
 class BlocksConfig(ModelConfig):
-    """What every model made of Transformer blocks has."""
+    """Options of all models made of Transformer blocks."""
 
     depth: int = bounded_field(6, minimum=1, maximum=MAX_DEPTH)  # layers; of an encoder-decoder: of the encoder
     d_model: int = bounded_field(512, minimum=1, maximum=MAX_WIDTH)
@@ -95,7 +95,7 @@ class BlocksConfig(ModelConfig):
 
     @property
     def uses_batch_norm(self) -> bool:
-        """Whether results depend on how an update is divided: statistics are those of a part of it."""
+        """True if the model has batch norm, so that results depend on how an update is divided."""
         return self.norm_type is NormType.batch
 
     @property
@@ -105,7 +105,7 @@ class BlocksConfig(ModelConfig):
         return self.d_k or share, self.d_v or share
 
     def find_faults(self) -> Iterator[Fault]:
-        """Pairs that cannot be built."""
+        """Check that the width can be divided among the heads."""
         if self.d_model % self.num_heads and None in (self.d_k, self.d_v):
             yield Fault(
                 "num_heads",
@@ -124,9 +124,9 @@ class TransformerConfig(BlocksConfig):
 
 
 class Pool(Enum):
-    """What a vision Transformer classifies from."""
+    """Vector that a vision Transformer classifies."""
 
-    cls = "cls"  # a token of its own: Dosovitskiy et al. 2021
+    cls = "cls"  # a class token: Dosovitskiy et al. 2021
     mean = "mean"  # the mean over patches
 
 
@@ -141,14 +141,14 @@ class VitConfig(BlocksConfig):
 
 @dataclass
 class ResNet18Config(ModelConfig):
-    """ResNet-18 (He et al. 2016, Table 1), from torchvision, its first layer made for the data's channels."""
+    """ResNet-18 (He et al. 2016, Table 1) from torchvision, with a first layer for the data's channels."""
 
     family: str = "resnet18"
     init: Init = Init.torch
 
     @property
     def uses_batch_norm(self) -> bool:
-        """Whether results depend on how an update is divided: statistics are those of a part of it."""
+        """True: results depend on how an update is divided."""
         return True
 
     def smallest_feature_map(self, image_size: int) -> int:
@@ -158,7 +158,10 @@ class ResNet18Config(ModelConfig):
 
 @dataclass
 class CnnConfig(ModelConfig):
-    """A small residual network (He et al. 2016, section 4.2): a stage a width, `blocks` blocks of two layers each."""
+    """Small residual network (He et al. 2016, section 4.2).
+
+    It has one stage per width, and `blocks` blocks of two layers per stage.
+    """
 
     family: str = "cnn"
     init: Init = Init.torch
@@ -171,11 +174,11 @@ class CnnConfig(ModelConfig):
 
     @property
     def uses_batch_norm(self) -> bool:
-        """Whether results depend on how an update is divided: statistics are those of a part of it."""
+        """True: results depend on how an update is divided."""
         return True
 
     def find_faults(self) -> Iterator[Fault]:
-        """A stage has channels."""
+        """Check the widths of the stages."""
         if not self.widths or min(self.widths) < 1 or max(self.widths) > MAX_WIDTH:
             expected = f"expected numbers of channels, at least 1 and at most {MAX_WIDTH}, one a stage"
             yield Fault("widths", f"{self.widths}", expected)
@@ -186,7 +189,7 @@ class CnnConfig(ModelConfig):
 
 @dataclass
 class MlpConfig(ModelConfig):
-    """A multilayer perceptron on the pixels."""
+    """Multilayer perceptron on pixels."""
 
     family: str = "mlp"
     depth: int = bounded_field(2, minimum=0, maximum=MAX_DEPTH)  # hidden layers; 0: a linear model, softmax regression

@@ -1,4 +1,4 @@
-"""Optimisers and learning-rate schedules."""
+"""Config of optimizer and learning-rate schedule."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from attnbench.config.fields import Fault, bounded_field
 
 
 class Optimizer(Enum):
-    """Which torch.optim class takes the step."""
+    """Class of torch.optim."""
 
     adam = "adam"
     adamw = "adamw"
@@ -19,7 +19,7 @@ class Optimizer(Enum):
 
 @dataclass
 class OptimConfig:
-    """The optimizer; `lr` is the peak of the schedule."""
+    """Options of the optimizer; `lr` is the peak of the schedule."""
 
     name: Optimizer = Optimizer.adam
     lr: float = bounded_field(1e-3, greater_than=0)
@@ -34,7 +34,7 @@ class OptimConfig:
 
 
 class Schedule(Enum):
-    """How the learning rate moves, update by update."""
+    """Shape of the learning rate over updates."""
 
     constant = "constant"
     inverse_sqrt = "inverse_sqrt"  # linear warm-up, then 1/sqrt(update): Vaswani et al. 2017, eq. 3
@@ -43,12 +43,12 @@ class Schedule(Enum):
 
 @dataclass
 class ScheduleConfig:
-    """The learning-rate schedule, counted in updates."""
+    """Learning-rate schedule, counted in updates."""
 
     name: Schedule = Schedule.constant
     warmup_steps: int = bounded_field(0, minimum=0)
 
     def find_faults(self) -> Iterator[Fault]:
-        """1/sqrt(update) needs a peak to fall from."""
+        """Check that inverse_sqrt has a warmup."""
         if self.name is Schedule.inverse_sqrt and self.warmup_steps < 1:
             yield Fault("warmup_steps", f"{self.warmup_steps}", "expected at least 1 for inverse_sqrt")

@@ -1,4 +1,4 @@
-"""What may be said about positions."""
+"""Config of positions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from attnbench.config.fields import bounded_field
 
 
 class Position(Enum):
-    """How a model knows the order of its input (nn/positions.py has one class for each name)."""
+    """Position encoding; nn/positions.py has one class per name."""
 
     sinusoidal = "sinusoidal"
     learned = "learned"
@@ -21,11 +21,11 @@ class Position(Enum):
 
 @dataclass
 class PositionConfig:
-    """One kind of position for every sequence of a model."""
+    """Position encoding of all sequences of a model."""
 
     kind: Position = Position.sinusoidal
-    max_len: int = bounded_field(1024, minimum=1, maximum=2**20)  # longest sequence a learned table can place
+    max_len: int = bounded_field(1024, minimum=1, maximum=2**20)  # learned: number of positions
     max_distance: int = bounded_field(
         16, minimum=1, maximum=2**20
-    )  # relative: from here on all distances are one: k of Shaw et al. 2018
+    )  # relative: larger distances are clipped to this one, k of Shaw et al. 2018
     rope_theta: float = bounded_field(10000.0, greater_than=1, maximum=1e12)  # rotary: longest wavelength over 2 pi

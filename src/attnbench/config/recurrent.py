@@ -1,4 +1,4 @@
-"""Recurrent encoder-decoders: without attention, with Bahdanau's, with Luong's."""
+"""Config of recurrent encoder-decoders: without attention, with Bahdanau's or Luong's attention."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from attnbench.config.model import ModelConfig, TiedEmbeddings
 
 
 class Cell(Enum):
-    """What carries the state from one token to the next."""
+    """Recurrent cell."""
 
     rnn = "rnn"  # tanh(W x + U h): Elman 1990
     gru = "gru"  # Cho et al. 2014, with the reset gate behind the product, as torch.nn.GRU has it
@@ -19,24 +19,24 @@ class Cell(Enum):
 
 
 class DecoderContext(Enum):
-    """What the decoder sees of the source, and when."""
+    """Information about the source that the decoder gets."""
 
-    initial_state = "initial_state"  # only the state it starts from: Sutskever et al. 2014
-    fixed = "fixed"  # and at each step the encoder's final state, beside the token: Cho et al. 2014
-    bahdanau = "bahdanau"  # attends before each step, from the state before it: Bahdanau et al. 2015
-    luong = "luong"  # attends after each step, from the state it led to: Luong et al. 2015
+    initial_state = "initial_state"  # only its initial state: Sutskever et al. 2014
+    fixed = "fixed"  # initial state, and the encoder's final state as an input of each step: Cho et al. 2014
+    bahdanau = "bahdanau"  # attention before each step, with the previous state as query: Bahdanau et al. 2015
+    luong = "luong"  # attention after each step, with the new state as query: Luong et al. 2015
 
 
 class Window(Enum):
-    """Which places of the source Luong's attention sees: Luong et al. 2015, section 3."""
+    """Source positions that Luong's attention sees: Luong et al. 2015, section 3."""
 
     all = "all"  # global attention
-    local_m = "local_m"  # those around the target's own place: monotonic alignment
-    local_p = "local_p"  # those around a predicted place, and the nearer the more
+    local_m = "local_m"  # a window around the target's position: monotonic alignment
+    local_p = "local_p"  # a window around a predicted position, with Gaussian weights
 
 
 class Bridge(Enum):
-    """What the decoder's states start from, layer by layer."""
+    """Initial states of the decoder, layer by layer."""
 
     copy = "copy"  # the encoder's final states
     linear = "linear"  # tanh of a linear map of them, of both directions (Bahdanau et al. 2015, A.2.2: backward alone)
@@ -49,7 +49,7 @@ class RecurrentConfig(ModelConfig):
 
     family: str = "recurrent"
     cell: Cell = Cell.gru
-    depth: int = bounded_field(2, minimum=1, maximum=MAX_DEPTH)  # layers, of encoder and decoder each
+    depth: int = bounded_field(2, minimum=1, maximum=MAX_DEPTH)  # layers of the encoder, and of the decoder
     d_embedding: int = bounded_field(256, minimum=1, maximum=MAX_WIDTH)
     d_hidden: int = bounded_field(
         256, minimum=1, maximum=MAX_WIDTH
@@ -67,13 +67,13 @@ class RecurrentConfig(ModelConfig):
     tie_embeddings: TiedEmbeddings = TiedEmbeddings.none
     bptt: int | None = bounded_field(
         None, minimum=1
-    )  # the decoder's gradient goes back so many target steps; null: all
+    )  # truncated backpropagation in the decoder: number of target steps; null: all
     # Scheduled sampling (Bengio et al. 2015): how likely a training step sees the reference's token before it and not
     # the model's own.
     teacher_forcing: float = bounded_field(1.0, minimum=0, maximum=1)
 
     def find_faults(self) -> Iterator[Fault]:
-        """Pairs that cannot be built, or that would learn nothing."""
+        """Check combinations that cannot be built, or that cannot learn."""
         luong = self.decoder_context is DecoderContext.luong
         if self.input_feeding and not luong:
             expected = (

@@ -1,4 +1,4 @@
-"""The root of the schema: which groups there are, and what must hold between them."""
+"""Root of the config schema: all groups, and the conditions between them."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ from attnbench.config.trainer import DebugConfig, TrainerConfig
 
 @dataclass
 class Config:
-    """One run, wholly."""
+    """Config of one run."""
 
     name: str = "run"  # the experiment's name
     seed: int = seed_field(1)
@@ -71,7 +71,7 @@ class Config:
     sweep: SweepConfig = field(default_factory=SweepConfig)
 
     def find_faults(self) -> Iterator[Fault]:
-        """What one group cannot know of another."""
+        """Find faults between groups."""
         yield from find_name_faults("name", self.name)
         fitting = COMPATIBLE_FAMILIES.get(type(self.task), {})
         for group, members in SCHEMAS.items():
@@ -201,7 +201,7 @@ def _list_families(group: str, *bases: type) -> set[str]:
     return {name for name, node in SCHEMAS[group].items() if issubclass(node, bases)}
 
 
-# What each task learns from, and with.
+# Data and model families that fit each task.
 COMPATIBLE_FAMILIES: dict[type[TaskConfig], dict[str, set[str]]] = {
     TranslationConfig: {
         "data": _list_families("data", ParallelTextConfig),
@@ -215,7 +215,7 @@ COMPATIBLE_FAMILIES: dict[type[TaskConfig], dict[str, set[str]]] = {
 
 
 def register_schema() -> None:
-    """Make the schema known to Hydra: the root as `schema`, families as `schema/<group>/<name>`."""
+    """Register the schema with Hydra: the root as `schema`, families as `schema/<group>/<name>`."""
     store = ConfigStore.instance()
     store.store(name="schema", node=Config)
     for group, members in SCHEMAS.items():
@@ -224,10 +224,13 @@ def register_schema() -> None:
 
 
 def config_from_dict(values: dict[str, Any]) -> Config:
-    """The Config that `resolved`, as a record or a checkpoint holds it, was made from.
+    """Build a Config from the plain data of `config_to_dict`, as a record or a checkpoint holds it.
+
+    Args:
+        values: nested plain data.
 
     Raises:
-        ConfigError: a family or key that this version does not know.
+        ConfigError: a family or key is unknown to this version.
     """
     base = OmegaConf.structured(Config)
     for group, members in SCHEMAS.items():
@@ -243,10 +246,13 @@ def config_from_dict(values: dict[str, Any]) -> Config:
 
 
 def validate_config(cfg: Any) -> Config:
-    """Turn a composed config into its dataclass, or refuse it.
+    """Convert a composed config to its dataclass and check it.
+
+    Args:
+        cfg: Hydra's config, or a Config.
 
     Raises:
-        ConfigError: with every fault found.
+        ConfigError: with all faults.
     """
     config = OmegaConf.to_object(cfg) if OmegaConf.is_config(cfg) else cfg
     if not isinstance(config, Config):

@@ -1,4 +1,4 @@
-"""Tasks: what is learned, how it is scored and decoded."""
+"""Config of tasks: loss, scores and decoding."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from attnbench.config.fields import bounded_field
 MAX_BEAM_SIZE = 1000
 # Wu et al. 2016 find 0.6 to 0.7 best, and 1 is the mean; from 5 on, 4,096 tokens to this power lose their digits.
 _MAX_LENGTH_PENALTY = 5
-# A decoder that never ends a sentence writes so much: each step is computed.
+# Limits the length of a translation by a decoder that never produces EOS.
 _MAX_LENGTH_RATIO = 100
 _MAX_EXTRA_TOKENS = 10_000
 
 
 @dataclass
 class TaskConfig:
-    """What every task has."""
+    """Options of all tasks."""
 
     family: str = "none"  # names the dataclass in a record and a checkpoint
     label_smoothing: float = bounded_field(0.0, minimum=0, less_than=1)
 
 
 class TranslationMetric(Enum):
-    """A score of the validation set that can choose the weights."""
+    """Validation metric that selects the weights."""
 
     bleu = "bleu"
     chrf = "chrf"
@@ -34,14 +34,14 @@ class TranslationMetric(Enum):
 
 
 class ClassificationMetric(Enum):
-    """A score of the validation set that can choose the weights."""
+    """Validation metric that selects the weights."""
 
     accuracy = "accuracy"
     loss = "loss"
 
 
 class LengthPenalty(Enum):
-    """What a hypothesis of L tokens (EOS counted) has its log-probability divided by; alpha is length_penalty."""
+    """Divisor of a hypothesis' log-probability for L tokens (EOS counted); alpha is length_penalty."""
 
     power = "power"  # L^alpha, as in fairseq and OpenNMT-py's "avg"
     wu = "wu"  # ((5 + L) / 6)^alpha: Wu et al. 2016, equation 14
@@ -52,15 +52,15 @@ class TranslationConfig(TaskConfig):
     """Sequence-to-sequence translation, scored by sacreBLEU and chrF."""
 
     family: str = "translation"
-    monitor: TranslationMetric = TranslationMetric.bleu  # chooses the weights, and stops training (trainer.patience)
+    monitor: TranslationMetric = TranslationMetric.bleu  # selects the weights and stops training (trainer.patience)
     beam_size: int = bounded_field(5, minimum=1, maximum=MAX_BEAM_SIZE)  # on the test set and in translate; 1: greedy
     val_beam_size: int = bounded_field(1, minimum=1, maximum=MAX_BEAM_SIZE)  # while training
     length_penalty: float = bounded_field(1.0, minimum=0, maximum=_MAX_LENGTH_PENALTY)  # alpha; 0: no penalty
     length_penalty_form: LengthPenalty = LengthPenalty.power
     min_length: int = bounded_field(
         1, minimum=0, maximum=_MAX_EXTRA_TOKENS
-    )  # tokens of a translation at least, without EOS
-    # A translation has at most max_ratio x source + max_extra tokens.
+    )  # smallest number of tokens of a translation, without EOS
+    # A translation has at most max_ratio x (source tokens) + max_extra tokens.
     max_ratio: float = bounded_field(1.5, greater_than=0, maximum=_MAX_LENGTH_RATIO)
     max_extra: int = bounded_field(20, minimum=1, maximum=_MAX_EXTRA_TOKENS)
     decode_tokens: int = bounded_field(8192, minimum=1)  # source tokens x beams decoded at once
@@ -68,9 +68,9 @@ class TranslationConfig(TaskConfig):
 
 @dataclass
 class ClassificationConfig(TaskConfig):
-    """Classification of pictures, scored by accuracy and calibration."""
+    """Image classification, scored by accuracy and calibration."""
 
     family: str = "classification"
-    monitor: ClassificationMetric = ClassificationMetric.accuracy  # chooses the weights, and stops training
+    monitor: ClassificationMetric = ClassificationMetric.accuracy  # selects the weights and stops training
     calibration_bins: int = bounded_field(15, minimum=1, maximum=10_000)  # of confidence: Guo et al. 2017, equation 3
-    eval_batch_size: int = bounded_field(1000, minimum=1)  # pictures classified at once
+    eval_batch_size: int = bounded_field(1000, minimum=1)  # images per batch

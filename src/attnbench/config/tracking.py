@@ -1,4 +1,4 @@
-"""Where numbers and pictures go: loggers, callbacks, folders; and how a sweep is run."""
+"""Config of loggers, callbacks, folders and sweeps."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _INVALID_PROJECT_CHARACTERS = frozenset("/\\#?%:")
 
 
 class Logger(Enum):
-    """Which tracker mirrors the local records."""
+    """Tracker that mirrors the local records."""
 
     wandb = "wandb"
     csv = "csv"
@@ -26,7 +26,7 @@ class Logger(Enum):
 
 
 class LoggerMode(Enum):
-    """W&B: files only, or also the server."""
+    """Mode of W&B: local files only, or also the server."""
 
     offline = "offline"
     online = "online"
@@ -34,7 +34,7 @@ class LoggerMode(Enum):
 
 @dataclass
 class LoggerConfig:
-    """The tracker; offline by default: no account, no prompt, no network."""
+    """Options of the tracker; offline by default: no account, no prompt, no network."""
 
     name: Logger = Logger.wandb
     mode: LoggerMode = LoggerMode.offline
@@ -58,38 +58,38 @@ class LoggerConfig:
 
 @dataclass
 class CallbacksConfig:
-    """What is observed beside training; none of it changes a result."""
+    """Observation of training; no option changes a result."""
 
-    pictures: bool = True  # attention maps, and what else a task draws
+    pictures: bool = True  # attention maps and other figures of the task
     probe_size: int = bounded_field(4, minimum=1)  # validation examples whose attention is drawn
     pictures_every_validations: int | None = bounded_field(None, minimum=1)  # null: at the end only
-    samples: int = bounded_field(8, minimum=0)  # sample outputs a validation
+    samples: int = bounded_field(8, minimum=0)  # sample outputs per validation
     progress_bar: bool = True
 
 
 @dataclass
 class PathsConfig:
-    """Folders; none of them is part of a run's identity."""
+    """Folders; they are not part of a run's identity."""
 
     data: str = path_field("data")
     output: str = path_field("multirun")
     cache: str = path_field(".cache/attnbench")
 
 
-# A day: a run whose machine is gone is free only after that time, and a lease is renewed in parts of it.
+# One day. If the machine of a run is lost, other machines wait this long before they take the run over.
 _MAX_LEASE_SECONDS = 24 * 60 * 60
 
 
 class OnOutOfMemory(Enum):
-    """What becomes of a run that runs out of memory."""
+    """Reaction to a lack of memory."""
 
     fail = "fail"
-    halve_batch = "halve_batch"  # again with half of trainer.micro_batch_size, until it fits: the same updates
+    halve_batch = "halve_batch"  # retry with half of trainer.micro_batch_size until it fits; updates stay the same
 
 
 @dataclass
 class SweepConfig:
-    """The folder and table that runs belong to, and how a multirun goes about them; no result hangs on it."""
+    """Folder and table of a sweep, and how its runs are executed; no option changes a result."""
 
     name: str = "default"
     table: str | None = None  # experiments/<table>/table.yaml; null: the sweep's own name
@@ -110,7 +110,7 @@ class SweepConfig:
     trial: int | None = bounded_field(None, minimum=0)
 
     def find_faults(self) -> Iterator[Fault]:
-        """The name is a folder's."""
+        """Check that the name can be a folder."""
         if not self.name or any(c in self.name for c in "/\\ \t\n") or self.name.startswith("."):
             yield Fault("name", repr(self.name), "expected a folder name without spaces or slashes")
         elif self.name.startswith(("~", "-")):

@@ -1,4 +1,4 @@
-"""How long, on what and how carefully to train; and ways to look for a fault."""
+"""Config of training: length, hardware, precision, and debugging options."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from enum import Enum
 
 from attnbench.config.fields import MAX_MINUTES, Fault, bounded_field
 
-# A process each, on one machine; the largest ones that are sold have 16 GPUs.
+# One process per device on one machine.
 _MAX_DEVICES = 64
 _MAX_NODES = 10_000
-# More than any CPU has; the system refuses to start so many, which looks like a want of memory.
+# More threads than any CPU has make the system report a lack of memory.
 _MAX_THREADS = 1024
 
 
 class Accelerator(Enum):
-    """Where to compute."""
+    """Hardware to compute on."""
 
     auto = "auto"
     cpu = "cpu"
@@ -24,7 +24,7 @@ class Accelerator(Enum):
 
 
 class Precision(Enum):
-    """In what numbers to compute; the mixed ones keep float32 weights."""
+    """Number format of the computation; mixed formats keep float32 weights."""
 
     fp32 = "fp32"
     bf16_mixed = "bf16_mixed"
@@ -32,15 +32,15 @@ class Precision(Enum):
 
 
 class Strategy(Enum):
-    """What ranks share of a model."""
+    """Distribution of a model over ranks."""
 
-    auto = "auto"  # ddp where there are several
-    ddp = "ddp"  # each has all of it
-    fsdp = "fsdp"  # each has a share of parameters, gradients and the optimizer's state
+    auto = "auto"  # ddp if there are several ranks
+    ddp = "ddp"  # every rank has the whole model
+    fsdp = "fsdp"  # parameters, gradients and optimizer states are sharded
 
 
 class FinalWeights(Enum):
-    """Which weights are tested and kept as model.ckpt."""
+    """Weights that are tested and kept as model.ckpt."""
 
     best = "best"  # the checkpoint with the best validation metric
     last = "last"
@@ -49,21 +49,23 @@ class FinalWeights(Enum):
 
 @dataclass
 class TrainerConfig:
-    """Length, hardware and precision of training; at least one of the three lengths is set."""
+    """Length, hardware and precision of training; at least one of max_epochs, max_steps and max_minutes is set."""
 
     max_epochs: int | None = bounded_field(None, minimum=1)
     max_steps: int | None = bounded_field(None, minimum=1)  # updates of the weights
     max_minutes: float | None = bounded_field(
         None, greater_than=0, maximum=MAX_MINUTES
-    )  # of training, interruptions not counted
+    )  # training time without interruptions
     check_val_every_n_epoch: int = bounded_field(1, minimum=1)
     patience: int | None = bounded_field(None, minimum=1)  # validations without improvement; null: no early stop
     final_weights: FinalWeights = FinalWeights.best
     average_last: int = bounded_field(5, minimum=1)  # checkpoints kept, and averaged if final_weights=average
-    save_every_minutes: float = bounded_field(5.0, greater_than=0, maximum=MAX_MINUTES)  # what a kill can cost at most
+    save_every_minutes: float = bounded_field(
+        5.0, greater_than=0, maximum=MAX_MINUTES
+    )  # longest training time that is lost when the process is killed
     micro_batch_size: int | None = bounded_field(
         None, minimum=1
-    )  # a device's share at once, in the batch's unit; null: all
+    )  # largest batch of a device, in the unit of the batch; null: the whole update
     precision: Precision = Precision.fp32
     compile: bool = False
     activation_checkpointing: bool = (
@@ -78,7 +80,7 @@ class TrainerConfig:
     )  # CPU threads; null: what torch chooses
 
     def find_faults(self) -> Iterator[Fault]:
-        """Training must end, and its precision be one that the accelerator has."""
+        """Check that training ends, and that the accelerator supports the precision."""
         if self.max_epochs is None and self.max_steps is None and self.max_minutes is None:
             yield Fault("max_steps", "null", "expected max_steps, max_epochs or max_minutes to be set")
         if self.accelerator is Accelerator.cpu and self.precision is Precision.fp16_mixed:
@@ -94,8 +96,8 @@ class TrainerConfig:
 
 @dataclass
 class DebugConfig:
-    """Shortcuts for looking for a fault; all off in a result."""
+    """Debugging options; all are off for results."""
 
     overfit_batches: int = bounded_field(0, minimum=0)  # train and validate on this many batches; 0: off
     limit_batches: int | None = bounded_field(None, minimum=1)  # of each loader; null: all
-    detect_anomaly: bool = False  # stop where a NaN is born; slow
+    detect_anomaly: bool = False  # stop at the operation that produces a NaN; slow

@@ -1,4 +1,4 @@
-"""Importing this takes signals and protects output: first of all, where a command's own imports take half a second."""
+"""Install signal handlers and protect output when imported; commands import this module first."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Signals that ask this process to stop: one exception, one exit status and one reason, whatever it is doing."""
+"""Signals that ask this process to stop: one exception, one exit status and one reason."""
 
 from __future__ import annotations
 
@@ -16,23 +16,24 @@ from types import FrameType
 from typing import Any, NoReturn
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_GRACE_SECONDS = 10.0  # seconds that the end of a process may take before another signal ends it at once
+_GRACE_SECONDS = 10.0  # seconds; after that, another signal ends a process that is already stopping
 
 
 class Interrupted(SystemExit):
-    """A signal has asked this process to stop; the exit status is 128 + its number, as a shell has it.
+    """Raised when a signal asks this process to stop; the exit status is 128 + signal number, as in shells.
 
-    A SystemExit, so that Hydra does not take it for a failure, and Lightning not for a KeyboardInterrupt, which it ends
-    the process for, with status 1.
+    It is a SystemExit, so that Hydra does not report it as a failure, and Lightning does not handle it like
+    KeyboardInterrupt, after
+    which it ends the process with status 1.
     """
 
     def __init__(self, number: int, where: str = "", *, is_reported: bool = False) -> None:
-        """Name the signal.
+        """Create the exception.
 
         Args:
-            number: of the signal.
-            where: what follows in the reason, such as "after update 12".
-            is_reported: whether a person has been told already.
+            number: signal number.
+            where: end of the message, such as "after update 12".
+            is_reported: whether a message was already printed.
         """
         super().__init__(128 + number)
         self.number, self.where, self.is_reported = number, where, is_reported
@@ -43,22 +44,22 @@ class Interrupted(SystemExit):
 
 @dataclass
 class _State:
-    """What this process knows of the signals that it got."""
+    """Signals that this process has received."""
 
-    previous_handlers: dict[int, Any] = field(default_factory=dict)  # handlers that were there before ours
-    first_signal: int | None = None  # the signal that came first
+    previous_handlers: dict[int, Any] = field(default_factory=dict)  # handlers before ours
+    first_signal: int | None = None  # first signal received
     is_raised: bool = False  # whether it has been raised as an exception
     waits_for_check: bool = False  # whether a first signal waits for `raise_if_requested`
     hold_depth: int = 0  # depth of `delay_signals`
     pending: list[int] = field(default_factory=list)  # signals that came while held
-    ending_since: float | None = None  # since when nothing may be interrupted any more, by time.monotonic
+    ending_since: float | None = None  # start of an end that must not be interrupted, by time.monotonic
 
 
 _state = _State()
 
 
 def install_handlers() -> None:
-    """Take the signals from now on, in the main thread; a SIGHUP that is ignored (nohup) stays ignored."""
+    """Install the signal handlers in the main thread; an ignored SIGHUP (nohup) stays ignored."""
     global _state
     if _state.previous_handlers or threading.current_thread() is not threading.main_thread():
         return
@@ -70,16 +71,16 @@ def install_handlers() -> None:
 
 @functools.cache
 def ignore_signals_at_exit() -> None:
-    """Have the signals ignored from the end of Python's own clean-up: the libraries' takes half a second more.
+    """Ignore signals from the end of Python's cleanup on, since the cleanup of libraries takes half a second more.
 
-    Call it early: what is registered first runs last.
+    Call it early: the function that is registered first runs last.
     """
     atexit.register(_ignore_all)
 
 
 @contextmanager
 def handle_signals() -> Iterator[None]:
-    """Take the signals meanwhile, unless this process does so already."""
+    """Handle signals inside the context, unless this process handles them already."""
     if _state.previous_handlers:
         yield
         return
@@ -92,7 +93,7 @@ def handle_signals() -> Iterator[None]:
 
 @contextmanager
 def delay_signals() -> Iterator[None]:
-    """Let no signal interrupt what is done meanwhile; one that comes is acted on at the end."""
+    """Delay signals inside the context; they are handled at its end."""
     _state.hold_depth += 1
     try:
         yield
@@ -103,30 +104,38 @@ def delay_signals() -> Iterator[None]:
 
 
 def set_waiting_for_check(waits: bool) -> None:
-    """Let a first signal wait for the next `raise_if_requested` (True), or interrupt at once (False).
+    """Set whether the first signal waits for the next `raise_if_requested` (True) or interrupts at once (False).
 
-    A second one never waits.
+    A second signal never waits.
     """
     _state.waits_for_check = waits
 
 
 def get_requested_signal() -> int | None:
-    """Return the signal that has asked this process to stop, if one has."""
+    """Return the signal that has asked this process to stop, if any."""
     return _state.first_signal
 
 
 def raise_if_requested(where: str = "") -> None:
-    """Stop here if a signal has asked for it.
+    """Raise if a signal has asked this process to stop.
+
+    Args:
+        where: end of the message, such as "after update 12".
 
     Raises:
-        Interrupted: one has.
+        Interrupted: a signal was received.
     """
     if _state.first_signal is not None and _state.ending_since is None:
         raise_interrupted(_state.first_signal, where)
 
 
 def raise_interrupted(number: int, where: str = "", *, is_reported: bool = False) -> NoReturn:
-    """Stop this process as the signal `number` does.
+    """Raise `Interrupted` for a signal.
+
+    Args:
+        number: signal number.
+        where: end of the message.
+        is_reported: whether a message was already printed.
 
     Raises:
         Interrupted: always.
@@ -137,17 +146,20 @@ def raise_interrupted(number: int, where: str = "", *, is_reported: bool = False
 
 
 def ignore_signals() -> None:
-    """Let no signal interrupt how this process ends: its result is there. After ten seconds, one ends it at once."""
+    """Ignore signals while this process ends, because its result is complete.
+
+    After ten seconds a signal ends the process at once.
+    """
     _state.ending_since = time.monotonic()
 
 
 def reset_state() -> None:
-    """Begin anew, for another run in the same process."""
+    """Reset the state before another run in the same process."""
     _state.ending_since, _state.waits_for_check = None, False
 
 
 def find_interruption(error: BaseException) -> BaseException:
-    """Return the interruption that `error` is, or only follows from; else `error` itself."""
+    """Return the interruption that caused `error`; `error` itself if there is none."""
     if isinstance(error, Interrupted):
         return error
     if isinstance(error, KeyboardInterrupt):
@@ -158,7 +170,7 @@ def find_interruption(error: BaseException) -> BaseException:
 
 
 def parse_signal_number(reason: str) -> int | None:
-    """Return the signal that a reason, the text of an `Interrupted`, names."""
+    """Return the signal number in the text of an `Interrupted`; None if there is none."""
     found = re.search(r"stopped by (SIG[A-Z]+)", reason)
     return int(signal.Signals[found[1]]) if found and found[1] in signal.Signals.__members__ else None
 
@@ -184,7 +196,7 @@ def _handle_signal(number: int, frame: FrameType | None) -> None:
 
 def _raise_or_exit(number: int) -> None:
     is_first, _state.first_signal = _state.first_signal is None, _state.first_signal or number
-    if _state.ending_since is not None:  # it ends already: an exception now would only cost the record
+    if _state.ending_since is not None:  # the process is ending: an exception now could lose the record
         if time.monotonic() > _state.ending_since + _GRACE_SECONDS:
             os._exit(128 + number)
         return

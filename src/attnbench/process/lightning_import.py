@@ -1,6 +1,6 @@
-"""Import Lightning in two thirds of the usual time. Importing this module does it; only commands import this module.
+"""Import Lightning in two thirds of the usual time. Importing this module does it; only commands import it.
 
-It changes the process: the garbage collector is off meanwhile, and what was imported is frozen afterwards.
+It affects the process: the garbage collector is off during the import, and imported objects are frozen afterwards.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from lightning_utilities.core import imports
 
 @contextmanager
 def _speed_up_imports() -> Iterator[None]:
-    """Switch off the garbage collector and hide scipy while modules are imported, and freeze what was imported.
+    """Disable the garbage collector and hide scipy during imports, then freeze the imported objects.
 
-    Imports leave no garbage, and later collections need not visit the million objects that they make. torchmetrics,
-    which Lightning imports, would load scipy.signal for a function that is not used here (torchmetrics 1.9).
+    Imports create no garbage, and later collections need not visit the million objects that they create.
+    torchmetrics, which Lightning
+    imports, would load scipy.signal for a function that is not used here (torchmetrics 1.9).
     """
     is_collecting, names = gc.isenabled(), vars(imports)
     original = {name: names[name] for name in ("package_available", "_version")}

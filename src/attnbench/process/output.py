@@ -1,4 +1,4 @@
-"""What every command shares: output that never ends a run, an exit status for each signal, no figure on a screen."""
+"""Output and exit status of all commands: lost output never ends a run, and each signal has its exit status."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _NO_SPACE_ERRNOS = (
     errno.ENOSPC,
     errno.EDQUOT,
     errno.EFBIG,
-)  # a file that took no more, where a terminal or reader is gone
+)  # the file is full; other errors mean that the terminal or reader is gone
 _FILE_ERRNOS = (
     *_NO_SPACE_ERRNOS,
     errno.EROFS,
@@ -38,11 +38,11 @@ _PROGRAM = "attnbench"
 
 
 def make_command(*, is_output_result: bool) -> Callable[[Callable[P, int]], Callable[P, int]]:
-    """Make a function that returns an exit status into a command: signals and lost output are no tracebacks there.
+    """Turn a function that returns an exit status into a command without tracebacks for signals and lost output.
 
     Args:
-        is_output_result: whether standard output is what the command is for: if the disk that it goes to is full, the
-            command has failed.
+        is_output_result: whether standard output is the result of the command: if its disk is full, the command
+            fails.
     """
 
     def decorate(main: Callable[P, int]) -> Callable[P, int]:
@@ -50,7 +50,9 @@ def make_command(*, is_output_result: bool) -> Callable[[Callable[P, int]], Call
         def guarded(*args: P.args, **kwargs: P.kwargs) -> int:
             protect_output()
             interrupts.ignore_signals_at_exit()
-            os.environ["MPLBACKEND"] = "agg"  # a notebook's, which its processes inherit, is not importable here
+            os.environ["MPLBACKEND"] = (
+                "agg"  # a notebook's backend, which child processes inherit, cannot be imported here
+            )
             with interrupts.handle_signals():
                 try:
                     os.getcwd()
@@ -75,14 +77,18 @@ def make_command(*, is_output_result: bool) -> Callable[[Callable[P, int]], Call
 
 
 def exit_process(status: int) -> NoReturn:
-    """End the process with this status; a signal that comes now changes nothing."""
+    """End the process with this status; signals no longer change it."""
     interrupts.install_handlers()
     interrupts.ignore_signals()
     sys.exit(status)
 
 
 def report_interruption(error: BaseException) -> int:
-    """Say that a signal has ended the command, unless that has been said; returns the exit status."""
+    """Print that a signal ended the command, unless that was already printed.
+
+    Returns:
+        Exit status.
+    """
     found = interrupts.find_interruption(error)
     assert isinstance(found, interrupts.Interrupted)
     if not found.is_reported:
@@ -91,39 +97,40 @@ def report_interruption(error: BaseException) -> int:
 
 
 def print_error(message: object) -> None:
-    """Print a sentence to standard error."""
+    """Print a message to standard error."""
     print(f"{_PROGRAM}: {message}", file=sys.stderr, flush=True)
 
 
 def write_unbuffered(text: str) -> None:
-    """Write to standard error past Python's buffers: safe in a signal's handler, and in any thread."""
+    """Write to standard error without Python's buffers, which is safe in signal handlers and threads."""
     with contextlib.suppress(OSError):
         os.write(2, text.encode())
 
 
 def supports_cursor_control(stream: TextIO | None) -> bool:
-    """Whether lines on `stream` can be written over: a terminal that knows escape codes."""
+    """Return True if lines on `stream` can be overwritten, as on a terminal with escape codes."""
     return stream is not None and stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
-_replacement_streams: list[TextIO] = []  # what stands for a closed standard input
+_replacement_streams: list[TextIO] = []  # streams that replace a closed standard input
 
 
 def is_stdin_closed() -> bool:
-    """Return whether this process was started without a standard input."""
+    """Return True if this process was started without standard input."""
     return sys.stdin is None or sys.stdin in _replacement_streams
 
 
 def protect_output(encoding: str | None = None) -> None:
-    """Let standard output and error take whatever is printed, and never raise.
+    """Replace standard output and error by streams that accept any text and never raise.
 
-    What was closed when the process started (a daemon's) leads nowhere. Where the process has replaced the streams, as
-    tests do, they stay.
+    Descriptors that were closed at the start (as in a daemon) are opened on the null device. Streams that the process
+    has replaced, as
+    in tests, stay.
 
     Args:
-        encoding: of all three; None: what the locale says, and characters that it lacks are spelled out.
+        encoding: encoding of all three streams; None: that of the locale, with replacements for missing characters.
     """
-    for descriptor in (0, 1, 2):  # in order: the system gives the lowest that is free
+    for descriptor in (0, 1, 2):  # in this order, because the system assigns the lowest free descriptor
         try:
             os.fstat(descriptor)
         except OSError:
@@ -136,23 +143,23 @@ def protect_output(encoding: str | None = None) -> None:
     for name, descriptor in (("stdout", 1), ("stderr", 2)):
         stream = getattr(sys, name)
         if stream is None or stream is getattr(sys, f"__{name}__"):
-            logging.raiseExceptions = False  # else a log that cannot be written is a traceback a line
+            logging.raiseExceptions = False  # otherwise logging prints a traceback for each line that cannot be written
             setattr(sys, name, _open_stream(descriptor, stream, encoding))
         elif encoding is not None and isinstance(stream, _Output):
             stream.reconfigure(encoding=encoding, errors=_ERROR_HANDLER)
 
 
 def write_to_descriptors() -> None:
-    """Write to descriptors 1 and 2 as they are now, line by line and in UTF-8: for a process of a supervisor's."""
+    """Write to the current descriptors 1 and 2, line by line and in UTF-8, in a process of a supervisor."""
     logging.raiseExceptions = False
     for name, descriptor in (("stdout", 1), ("stderr", 2)):
         setattr(sys, name, _open_stream(descriptor, None, "utf-8", line_buffering=True))
 
 
 class _Output(io.TextIOWrapper):
-    """Text to a file descriptor, which takes all of it; `error` is the last reason why some was lost.
+    """Text stream to a file descriptor that never raises; `error` is the last reason for lost text.
 
-    Once the terminal or the reader is gone, the descriptor leads nowhere, for programs that are started here too.
+    When the terminal or the reader is gone, the descriptor is redirected to the null device, for child processes too.
     """
 
     def __init__(self, descriptor: int, encoding: str, *, line_buffering: bool) -> None:
@@ -174,7 +181,7 @@ class _Output(io.TextIOWrapper):
             self._handle_lost_output(error)
 
     def discard_output(self) -> None:
-        """Send what is still to be written, and what follows, to nobody."""
+        """Discard pending and later output."""
         with contextlib.suppress(OSError):
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self.fileno())
@@ -182,7 +189,7 @@ class _Output(io.TextIOWrapper):
             super().flush()
 
     def _handle_lost_output(self, error: OSError) -> None:
-        if isinstance(error, BlockingIOError):  # whoever shares a terminal may have made it so
+        if isinstance(error, BlockingIOError):  # another process may have set the shared terminal to non-blocking
             while isinstance(error, BlockingIOError):
                 select.select([], [self.fileno()], [], 1.0)
                 try:
@@ -207,10 +214,13 @@ def _open_stream(
 
 
 def _report_file_error(error: OSError) -> int:
-    """Say which file or folder has ended the command; returns the exit status.
+    """Print which file or folder ended the command.
+
+    Returns:
+        Exit status.
 
     Raises:
-        OSError: it is none that a person can mend.
+        OSError: the error is not one of files.
     """
     if error.errno == errno.ENOENT and error.filename is None:
         print_error("the current folder is gone: change to one that exists")
@@ -222,17 +232,17 @@ def _report_file_error(error: OSError) -> int:
 
 
 def _flush_stream(stream: TextIO) -> OSError | None:
-    """Flush a stream; returns why some of it was lost, if it was."""
+    """Flush a stream; return the error if text was lost."""
     with contextlib.suppress(OSError, ValueError):
         stream.flush()
     if not isinstance(stream, _Output) or stream.error is None:
         return None
-    stream.discard_output()  # else Python tries again when it ends, and complains
+    stream.discard_output()  # otherwise Python flushes again at exit and prints an error
     return stream.error
 
 
 def _replace_characters(error: UnicodeError) -> tuple[str, int]:
-    """Spell characters that an encoding lacks."""
+    """Replace characters that an encoding lacks."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     return "".join(_SPELLINGS.get(letter, "?") for letter in error.object[error.start : error.end]), error.end

@@ -1,6 +1,6 @@
-"""Processes that end with their parent, at every moment: by the kernel where it offers that (Linux).
+"""Processes that end together with their parent, by a feature of the Linux kernel.
 
-Importing this in a fork server makes the server end with its supervisor, before it imports anything that takes seconds.
+Importing this module in a fork server makes the server end with its supervisor, even during slow imports.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def end_with_parent(parent: int) -> None:
-    """Have the kernel kill this process once the thread that started it is gone; at once if it is gone already.
+    """Let the kernel kill this process when the thread that started it ends.
+
+    If the parent is already gone, this process is killed at once.
 
     Args:
-        parent: the id of the process that started this one.
+        parent: id of the parent process.
     """
     with contextlib.suppress(AttributeError, OSError):  # no Linux
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -29,7 +31,7 @@ def end_with_parent(parent: int) -> None:
 
 
 _supervisor = os.environ.pop(SUPERVISOR_VARIABLE, "")
-server: int | None = None  # the id of the fork server, in it and in the processes that are forked from it
+server: int | None = None  # id of the fork server, in the server and its children
 if _supervisor.isdecimal():
     end_with_parent(int(_supervisor))
     server = os.getpid()

@@ -1,4 +1,4 @@
-"""history.jsonl: how a run's numbers went while it trained, a line an entry."""
+"""history.jsonl: numbers of a run during training, one line per entry."""
 
 from __future__ import annotations
 
@@ -10,34 +10,41 @@ from pathlib import Path
 from typing import Any
 
 HISTORY_FILE = "history.jsonl"
-AXIS_KEYS = ("update", "epoch", "seconds", "units", "flops")  # what a curve can be drawn against; the rest are metrics
+AXIS_KEYS = ("update", "epoch", "seconds", "units", "flops")  # possible x axes of curves; all other keys are metrics
 
-_SIGNIFICANT_DIGITS = 7  # as many as a float32 has
-# JSON has no such numbers; these are the names that Python's float() and JavaScript's Number() read.
+_SIGNIFICANT_DIGITS = 7  # the precision of float32
+# Names for numbers that JSON lacks; Python's float() and JavaScript's Number() read them.
 _NON_FINITE_NAMES = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 
 
 def append_entry(folder: Path, entry: Mapping[str, float]) -> None:
-    """Add a line to the history in a run's folder.
+    """Append a line to the history in a run's folder.
 
-    `update`: optimizer steps so far; `epoch`, counted from 1; `seconds` of training and validation so far, all sessions
-    together; `units`: target tokens or pictures trained on so far, over all ranks; `flops` of training on them, absent
-    if unknown; all others are metrics by the name that they are logged under.
+    Args:
+        folder: folder of the run.
+        entry: `update` (optimizer steps so far), `epoch` (from 1), `seconds` (training and validation so far, all
+            sessions), `units`
+            (target tokens or images so far, all ranks), `flops` (so far; absent if unknown), and metrics by their
+            logged names.
     """
     with (folder / HISTORY_FILE).open("a", encoding="utf-8") as file:
         file.write(json.dumps({key: _convert_to_json(value) for key, value in entry.items()}) + "\n")
 
 
 def read_history(folder: Path) -> list[dict[str, float]]:
-    """Read the entries in the order they were made; none where there is no history. Damaged lines are left out."""
+    """Read the entries in their order; empty if there is no history. Damaged lines are left out."""
     entries = (_parse_numbers(entry) for entry in read_lines(folder / HISTORY_FILE))
     return [entry for entry in entries if entry is not None]
 
 
 def count_damaged_lines(folder: Path, num_readable: int) -> int:
-    """Count the lines of a run's history beyond those `readable` ones that `read_history` returned.
+    """Count damaged lines of a run's history.
 
-    A last line that was cut short is not counted: any run that was killed may have one.
+    A last line that was cut off is not counted: any killed run may have one.
+
+    Args:
+        folder: folder of the run.
+        num_readable: number of entries that `read_history` returned.
     """
     try:
         written = (folder / HISTORY_FILE).read_bytes().count(b"\n")
@@ -47,16 +54,16 @@ def count_damaged_lines(folder: Path, num_readable: int) -> int:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Read the objects with an `update` in a file of JSON lines; other lines are left out, wherever they stand.
+    """Read the objects with an `update` from a file of JSON lines; all other lines are left out.
 
-    A kill or a power loss may leave half a line; another program, or a bad disk, anything.
+    A killed process or a power loss may leave half a line; another program or a bad disk may leave anything.
     """
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return []
     found = []
-    for line in text.split("\n"):  # splitlines would part texts that hold other ends of lines
+    for line in text.split("\n"):  # str.splitlines would also split at other line separators
         try:
             entry = json.loads(line)
         except (ValueError, RecursionError):
@@ -67,12 +74,16 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def truncate_after_update(path: Path, update: int) -> int:
-    """Take out of a file of JSON lines what came after `update`, since a run goes on from there and writes it again.
+    """Remove entries after `update` from a file of JSON lines, because a resumed run writes them again.
 
-    Damaged lines go too; what a damaged line is depends on the file: the history has numbers alone.
+    Damaged lines are removed too.
+
+    Args:
+        path: the file.
+        update: last update to keep.
 
     Returns:
-        The number of lines that are left.
+        Number of remaining lines.
     """
     if not path.is_file():
         return 0
@@ -86,7 +97,7 @@ def truncate_after_update(path: Path, update: int) -> int:
 
 
 def _parse_numbers(entry: Mapping[str, Any]) -> dict[str, float] | None:
-    """Return an entry's values as numbers; None where one of them is none."""
+    """Return an entry's values as numbers; None if a value is not a number."""
     try:
         return {key: float(value) for key, value in entry.items()}
     except (TypeError, ValueError, OverflowError):

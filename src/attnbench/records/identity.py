@@ -1,4 +1,4 @@
-"""Which run this is, by a hash of its config, and where its numbers come from: code, machine, data."""
+"""Identity of a run (a hash of its config) and provenance of its numbers: code, machine, data."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:  # the schema needs Hydra, which a table has no time for
+if TYPE_CHECKING:  # the schema imports Hydra, which is slow, and tables do not need it
     from attnbench.config import Config
 
-# What may differ between two runs that are the same: names, folders, what watches, and where it is computed.
+# Groups and keys that do not change a result: names, folders, observation, hardware.
 _IGNORED_GROUPS = frozenset({"name", "paths", "logger", "callbacks", "sweep"})
 _PLACEMENT_KEYS = frozenset(
     {
@@ -32,7 +32,7 @@ _PLACEMENT_KEYS = frozenset(
         "save_every_minutes",
     }
 )
-_BATCH_NORM_FAMILIES = frozenset({"cnn", "resnet18"})  # families; of others, model.norm_type says it
+_BATCH_NORM_FAMILIES = frozenset({"cnn", "resnet18"})  # families; for others see model.norm_type
 _BLOCK_FAMILIES = frozenset({"transformer", "vit"})
 _CONTEXTS_WITH_ATTENTION = frozenset({"bahdanau", "luong"})  # values of a recurrent model's `decoder_context`
 _USER_FILE_KEYS = frozenset(
@@ -55,14 +55,14 @@ _REPOSITORY = Path(__file__).resolve().parents[3]
 
 
 def config_to_dict(config: Config) -> dict[str, Any]:
-    """The config as plain nested data, Enums by name: what a record and a checkpoint hold."""
+    """Convert the config to plain nested data, Enums by name: the form in records and checkpoints."""
     return {key: _convert_to_plain_data(value) for key, value in dataclasses.asdict(config).items()}
 
 
 def select_identity(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what can change a result of a `config_to_dict` config, the seed included.
+    """Select the values of a `config_to_dict` config that can change a result, including the seed.
 
-    With batch norm, how an update is divided does so too: statistics are those of a part of it.
+    With batch norm this includes how an update is divided, since statistics are computed per part.
     """
     part = {key: value for key, value in config.items() if key not in _IGNORED_GROUPS}
     part["trainer"] = {key: value for key, value in config["trainer"].items() if key not in _PLACEMENT_KEYS}
@@ -72,32 +72,29 @@ def select_identity(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def uses_batch_norm(config: Mapping[str, Any]) -> bool:
-    """Check whether the model of a `config_to_dict` config has batch norm."""
+    """Return True if the model of a `config_to_dict` config has batch norm."""
     model = config.get("model", {})
     return model.get("family") in _BATCH_NORM_FAMILIES or model.get("norm_type") == "batch"
 
 
 def _normalize_update_division(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return how an update is divided, each way of it in one form: a limit that is never reached limits nothing."""
+    """Return how an update is divided, in a normal form: a limit that is never reached is dropped."""
     trainer, data = config["trainer"], config.get("data", {})
     size, limit = data.get("batch_tokens", data.get("batch_size")), trainer.get("micro_batch_size")
     try:
         ranks = trainer.get("devices", 1) * trainer.get("num_nodes", 1)
         batches = 1 if limit is None or size is None else math.ceil(size / (limit * ranks))
-    except (TypeError, ZeroDivisionError):  # a damaged record, which a table groups as it is
+    except (TypeError, ZeroDivisionError):  # a damaged record
         return {key: trainer.get(key) for key in ("devices", "num_nodes", "micro_batch_size")}
     division: dict[str, Any] = {"devices": ranks}
     division["micro_batch_size"] = None if batches == 1 else math.ceil(size / (batches * ranks))
-    if ranks > 1 and trainer.get("strategy") == "fsdp":  # each rank has statistics of its own
+    if ranks > 1 and trainer.get("strategy") == "fsdp":  # each rank has its own statistics
         division["strategy"] = "fsdp"
     return division
 
 
 def _select_hashed_values(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the part of a `config_to_dict` config that a run_id is made of.
-
-    `select_identity` less keys that nothing reads.
-    """
+    """Select the values that the run_id is computed from: `select_identity` without keys that are not used."""
     part = select_identity(config)
     model, trainer, data, optim = (dict(part.get(key, {})) for key in ("model", "trainer", "data", "optim"))
     has_blocks = model.get("family") in _BLOCK_FAMILIES
@@ -109,14 +106,17 @@ def _select_hashed_values(config: Mapping[str, Any]) -> dict[str, Any]:
         trainer.pop("average_last", None)
     for key in ("beta1", "beta2", "eps") if optim.get("name") == "sgd" else ("momentum",):
         optim.pop(key, None)
-    if data.get("checksum") is not None:  # where the user's own files lie, and what they are called
+    if data.get("checksum") is not None:  # paths of the user's own files
         data = {key: value for key, value in data.items() if key not in _USER_FILE_KEYS}
     debug = {key: value for key, value in part.get("debug", {}).items() if key != "detect_anomaly"}
     return part | {"trainer": trainer, "data": data, "optim": optim, "debug": debug}
 
 
 def compute_run_id(config: Config) -> str:
-    """Return twelve hexadecimal digits of a SHA-256 over the config's identity: no clock, host or folder in it."""
+    """Compute the run_id: twelve hexadecimal digits of a SHA-256 of the config's identity.
+
+    It does not depend on time, host or folder.
+    """
     return compute_run_id_from_dict(config_to_dict(config))
 
 
@@ -129,12 +129,12 @@ def compute_run_id_from_dict(config: Mapping[str, Any]) -> str:
 def collect_provenance(
     data_checksums: Mapping[str, str], *, device: str | None = None, num_threads: int | None = None
 ) -> dict[str, Any]:
-    """What it would take to get the same numbers again.
+    """Collect what is needed to reproduce the numbers: commit, versions, hardware, data.
 
     Args:
         data_checksums: SHA-256 by file.
-        device: the accelerator's name, which only a caller with torch knows.
-        num_threads: CPU threads that torch computes with, which only such a caller knows too.
+        device: name of the accelerator, known only to callers with torch.
+        num_threads: CPU threads of torch, also known only to such callers.
     """
     return {
         "git": _get_git_state(),
@@ -164,12 +164,12 @@ def _get_package_version(package: str) -> str | None:
 
 
 def _get_git_state() -> dict[str, Any] | None:
-    """Commit of the checkout that this package runs from, and whether its code differs."""
+    """Return the commit of the checkout that this package runs from, and whether its code was changed."""
     found = _run_git("rev-parse", "--show-toplevel", "HEAD")
     if found is None:
         return None
     top, commit = found.splitlines()
-    if Path(top).resolve() != _REPOSITORY:  # installed, inside somebody else's repository
+    if Path(top).resolve() != _REPOSITORY:  # installed inside another repository
         return None
     return {"commit": commit, "dirty": bool(_run_git("status", "--porcelain", "--", "src", "conf"))}
 
@@ -193,7 +193,7 @@ def _get_cpu_name() -> str:
 
 
 def count_cores() -> int:
-    """Those this process may use, where the system tells."""
+    """Return the number of CPU cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

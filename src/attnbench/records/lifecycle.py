@@ -1,4 +1,4 @@
-"""The record of a run that has not ended well, or not yet begun: what is known of it without torch."""
+"""Records over the lifecycle of a run: start, error, end. Without torch."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from attnbench.records.record import (
 )
 
 _SIGNAL_ADVICE: dict[int, str] = {
-    # Seen with bf16 on virtual machines that pass on the CPU's AMX flags and not its AMX.
+    # Seen with bf16 on virtual machines that report AMX without supporting it.
     signal.SIGILL: ": the CPU does not carry out an instruction it announces; "
     "ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16 in the environment does without AMX",
 }
-# Exceptions by the name of their class, or of one it comes from: what raises them needs torch.
+# By class name, or the name of a base class, because the classes need torch.
 _REASON_BY_EXCEPTION = {
     "TrainingError": FailureReason.diverged,
     "FloatingPointError": FailureReason.diverged,
@@ -44,7 +44,7 @@ _REASON_BY_EXCEPTION = {
     "Interrupted": FailureReason.interrupted,
     "SystemExit": FailureReason.interrupted,
 }
-_REASON_BY_MESSAGE = (  # and what a RuntimeError says that should have been one of those
+_REASON_BY_MESSAGE = (  # RuntimeErrors by their message
     (re.compile("can't allocate memory|out of memory|_ALLOC_FAILED"), FailureReason.memory),
     (re.compile("returned nan values"), FailureReason.diverged),  # debug.detect_anomaly
 )
@@ -65,13 +65,13 @@ _ERRNO_ADVICE = {
     errno.EFBIG: "raise the limit on the size of files (ulimit -f), and the same command goes on",
     errno.EDQUOT: "make room in your quota, and the same command goes on",
 }
-# What a rank says whose only fault is that another one is gone.
+# Errors of a rank that only follow from the end of another rank.
 _OTHER_RANK_PATTERN = re.compile("closed by peer|reset by peer|Broken pipe|NCCL|another rank|rank 0 ended")
 _MEMORY_ADVICE = "; with -m, sweep.on_oom=halve_batch goes on in smaller parts of an update"
 
 
 def format_current_time() -> str:
-    """The time as a record holds it: ISO 8601, UTC, whole seconds."""
+    """Return the current time in ISO 8601, UTC, whole seconds."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
@@ -102,10 +102,10 @@ def create_record(config: Config, overrides: list[str], previous: Record | None 
 
 
 def load_previous_record(folder: Path) -> Record | None:
-    """The record that lies in a run's folder, if one does.
+    """Load the record in a run's folder; None if there is none.
 
     Raises:
-        RecordError: it cannot be read, and so must not be written over.
+        RecordError: the record cannot be read, and must not be overwritten.
     """
     path = folder / RECORD_FILE
     if not path.exists():
@@ -142,7 +142,11 @@ def describe_folder_error(error: OSError, folder: Path) -> str:
 
 
 def is_finished(folder: Path) -> bool:
-    """Whether the run of this folder needs no more doing; raises as `load_previous_record` does."""
+    """Return True if the run in this folder is finished.
+
+    Raises:
+        RecordError: see `load_previous_record`.
+    """
     record = load_previous_record(folder)
     return record is not None and record.status is Status.finished
 
@@ -162,12 +166,12 @@ def remove_temporary_files(folder: Path) -> None:
 
 
 def build_signal_error(signal_number: int) -> dict[str, str]:
-    """The error of a process that was asked to stop by signal `number`, and said nothing itself."""
+    """Build the error of a process that was stopped by a signal and wrote no record itself."""
     return _build_error(FailureReason.interrupted, "Interrupted", f"stopped by {signal.Signals(signal_number).name}")
 
 
 def build_hang_error(minutes: float) -> dict[str, str]:
-    """The error of a process that was killed since it went nowhere."""
+    """Build the error of a process that was killed because it made no progress."""
     return _build_error(FailureReason.hung, "Hung", f"no progress for {minutes:g} minutes (sweep.hang_timeout_minutes)")
 
 
@@ -209,12 +213,15 @@ def build_exception_error(error: BaseException, folder: Path | None = None) -> d
 
 
 def is_caused_by_other_rank(error: dict[str, str] | None) -> bool:
-    """Whether this error, of one rank of several, only follows from the end of another rank."""
+    """Return True if an error of one rank only follows from the end of another rank."""
     return error is not None and bool(_OTHER_RANK_PATTERN.search(error["message"]))
 
 
 def count_oom_kills() -> int:
-    """How many processes the kernel has killed for want of memory, here or in this control group; 0 if unknown."""
+    """Return the number of processes that the kernel has killed for lack of memory; 0 if unknown.
+
+    The count covers this machine, or this control group.
+    """
     found = 0
     for path in ("/proc/vmstat", "/sys/fs/cgroup/memory.events"):
         with contextlib.suppress(OSError):
@@ -224,7 +231,7 @@ def count_oom_kills() -> int:
 
 
 def _find_reason(error: BaseException) -> tuple[FailureReason, BaseException]:
-    """Why a run ended, and the exception, `error` or what it came of, that tells."""
+    """Find why a run ended, and the exception (`error` or one of its causes) that shows it."""
     for base in type(error).__mro__:
         if base.__name__ in _REASON_BY_EXCEPTION:
             return _REASON_BY_EXCEPTION[base.__name__], error

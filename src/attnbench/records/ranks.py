@@ -1,4 +1,4 @@
-"""The ranks of one run: a process each, started by who runs it, and told by it where they meet."""
+"""Ranks of a run: one process each, started by the supervisor, which also tells them where to meet."""
 
 from __future__ import annotations
 
@@ -18,17 +18,20 @@ _RANK_VARIABLES = (
 
 @dataclass(frozen=True)
 class RankContext:
-    """A process's place among the ranks of its run, all of them on this machine."""
+    """Position of this process among the ranks of its run, all on one machine."""
 
     rank: int
     world_size: int
     pipes: Sequence[Connection]  # rank 0's: one to each other rank; another's: one from rank 0
 
     def share_port(self, port: int | None) -> int:
-        """Let all know the port that rank 0 listens on and says here; the others say None.
+        """Send the port that rank 0 listens on to all ranks.
+
+        Args:
+            port: the port on rank 0; None on other ranks.
 
         Raises:
-            EOFError: rank 0 ended before it had one.
+            EOFError: rank 0 ended before it had a port.
         """
         if port is None:
             port = int(self.pipes[0].recv())
@@ -44,7 +47,7 @@ _rank_context: RankContext | None = None
 
 
 def set_rank_context(context: RankContext) -> None:
-    """Be this rank from now on."""
+    """Set the rank context of this process."""
     global _rank_context
     _rank_context = context
     # Lightning starts no processes of its own where these are set.
@@ -52,7 +55,7 @@ def set_rank_context(context: RankContext) -> None:
 
 
 def get_rank_context() -> RankContext | None:
-    """This process's place; None where it is a run's only one, or somebody else (torchrun) started the ranks."""
+    """Return the rank context; None for a single process, or if another launcher (torchrun) started the ranks."""
     return _rank_context
 
 
@@ -67,7 +70,7 @@ def get_world_size() -> int:
 
 
 def is_rank_unknown() -> bool:
-    """Whether the environment says that there are several ranks, and not which of them this process is."""
+    """Return True if the environment has a world size above 1 but no rank of this process."""
     return get_world_size() > 1 and (_read_variable("RANK", -1) < 0 or _read_variable("LOCAL_RANK", -1) < 0)
 
 
@@ -87,7 +90,16 @@ def _read_variable(variable: str, default: int) -> int:
 
 
 def check_rank_count(devices: int, num_nodes: int, *, is_multirun: bool = False) -> Fault | None:
-    """Why a run cannot have the ranks that it asks for, if it cannot; one node's are started where there are none."""
+    """Check that a run can have the ranks that it asks for; the ranks of one node are started if there are none.
+
+    Args:
+        devices: `trainer.devices`.
+        num_nodes: `trainer.num_nodes`.
+        is_multirun: whether the run belongs to a multirun.
+
+    Returns:
+        A sentence about the fault; None if there is none.
+    """
     wanted, there = devices * num_nodes, get_world_size()
     if there > 1 and is_multirun:
         return Fault("trainer.devices", f"{devices}", "-m starts ranks itself: leave torchrun out")

@@ -58,7 +58,7 @@ class FailureReason(StrEnum):
 
 @dataclass
 class Record:
-    """What one run leaves: the truth that tables are made from."""
+    """Record of one run (run.json); tables are made from records."""
 
     schema_version: int
     run_id: str
@@ -68,21 +68,21 @@ class Record:
     config: dict[str, Any]  # identity.resolved
     overrides: list[str]
     seed: int
-    provenance: dict[str, Any]  # identity.provenance, of the last attempt
+    provenance: dict[str, Any]  # collect_provenance of the last attempt
     parameters: dict[str, int]  # total, trainable
-    metrics: dict[str, dict[str, Any]]  # final: last validation; best: by validation; test
-    performance: dict[str, Any]  # units stand in the keys
-    notes: list[str]  # what a reader of the numbers must know; a table prints them
-    tracker: dict[str, Any] | None  # where the mirror is
+    metrics: dict[str, dict[str, Any]]  # final: last validation; best: best validation; test
+    performance: dict[str, Any]  # keys end in their units
+    notes: list[str]  # notes for readers of the numbers; tables print them
+    tracker: dict[str, Any] | None  # location of the tracker's copy
     error: dict[str, str] | None  # kind, type, message, traceback
     time: dict[str, Any]  # started, ended (ISO 8601, UTC), train_seconds
-    attempts: int = 1  # how often it was begun or gone on with
+    attempts: int = 1  # number of starts and resumptions
     sessions: list[dict[str, Any]] = dataclasses.field(
         default_factory=list
     )  # of each attempt: attempt, started, its provenance
 
     def set_provenance(self, provenance: dict[str, Any]) -> None:
-        """Set where the numbers of this attempt come from; those of earlier attempts stay in `sessions`."""
+        """Set the provenance of this attempt; those of earlier attempts stay in `sessions`."""
         self.provenance = provenance
         earlier = [session for session in self.sessions if session["attempt"] != self.attempts]
         this = {"attempt": self.attempts, "started": self.time["started"], **provenance}
@@ -90,19 +90,19 @@ class Record:
 
     @property
     def all_sessions(self) -> list[dict[str, Any]]:
-        """`sessions`; of a record that has none, written by an older version, what it says of the last attempt."""
+        """`sessions`; for a record of an older version without sessions, its last attempt."""
         return self.sessions or [{"attempt": self.attempts, "started": self.time.get("started"), **self.provenance}]
 
     @property
     def status_label(self) -> str:
-        """The status; of a failed run why it failed, where that is known."""
+        """Status of the run; for a failed run the reason, if it is known."""
         kind = (self.error or {}).get("kind", FailureReason.raised)
         return self.status.name if self.status is not Status.failed or kind == FailureReason.raised else kind
 
 
 @dataclass
 class PlannedRun:
-    """One combination of a sweep."""
+    """Planned run of a sweep."""
 
     run_id: str
     overrides: list[str]
@@ -111,19 +111,22 @@ class PlannedRun:
 
 @dataclass
 class Plan:
-    """Every run that a sweep is made of, written before the first begins."""
+    """All runs of a sweep, written before the first one starts."""
 
     schema_version: int
     sweep: str
-    command: list[str]  # the overrides as typed, sweeps in them unexpanded
+    command: list[str]  # overrides as typed, with unexpanded sweeps
     runs: list[PlannedRun]
 
 
 def write_record(content: Record | Plan, folder: Path) -> Path:
-    """Write run.json or plan.json into `folder`, whole or not at all, and return its path.
+    """Write run.json or plan.json atomically.
+
+    Returns:
+        Path of the file.
 
     Raises:
-        TypeError: a value that JSON has no form for, such as a tensor; what was there before stays.
+        TypeError: a value has no JSON form, such as a tensor; the file stays as it was.
     """
     path = folder / (RECORD_FILE if isinstance(content, Record) else PLAN_FILE)
     text = json.dumps(_convert_to_json(dataclasses.asdict(content)), indent=1, allow_nan=False) + "\n"
@@ -141,14 +144,20 @@ def write_record(content: Record | Plan, folder: Path) -> Path:
 
 
 def write_progress(folder: Path, update: int, max_updates: int | None) -> None:
-    """Leave word in a run's folder of how far training has come: update `update`, of `of` if that is known."""
+    """Write the number of updates done into a run's folder.
+
+    Args:
+        folder: folder of the run.
+        update: updates done.
+        max_updates: number of updates of the training; None if unknown.
+    """
     draft = folder / f".{PROGRESS_FILE}.{os.getpid()}.tmp"
     draft.write_text(json.dumps([update, max_updates]), encoding="utf-8")
     os.replace(draft, folder / PROGRESS_FILE)
 
 
 def read_progress(folder: Path) -> tuple[int, int | None] | None:
-    """What `write_progress` wrote, or None where there is nothing to read."""
+    """Read what `write_progress` wrote; None if there is nothing to read."""
     try:
         update, of = json.loads((folder / PROGRESS_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError, TypeError, RecursionError):
@@ -157,18 +166,24 @@ def read_progress(folder: Path) -> tuple[int, int | None] | None:
 
 
 def read_record(path: Path) -> Record:
-    """The record in the file `path`.
+    """Read a record.
 
     Raises:
-        RecordError: unreadable, no JSON, another schema version, or a field missing, unknown or mistyped.
+        RecordError: the file cannot be read, is not JSON, has another schema version, or has a missing, unknown or
+            mistyped field.
     """
     return _read_json(Record, path)
 
 
 def read_plan(path: Path, *, replace_unprintable: bool = False) -> Plan:
-    """The plan in the file `path`.
+    """Read a plan.
 
-    Raises as `read_record` does. With `printable`, texts are as `read_records` has them.
+    Args:
+        path: the file.
+        replace_unprintable: replace unprintable characters as `read_records` does.
+
+    Raises:
+        RecordError: see `read_record`.
     """
     return _read_json(Plan, path, replace_unprintable=replace_unprintable)
 
@@ -176,15 +191,18 @@ def read_plan(path: Path, *, replace_unprintable: bool = False) -> Plan:
 def read_records(
     folder: Path, find_fault: Callable[[Record], str | None] = lambda record: None
 ) -> tuple[list[Record], list[RecordError]]:
-    """Read every record below `folder`, to be shown: by run_id, and what is wrong with those that are left out.
+    """Read all records below a folder, to show them. A run's own folder is not searched further.
 
-    A run's own folder is not searched further. A second record of a run is a problem, not a second sample. Halves of
-    characters (bytes of file names that are not UTF-8) and control characters become U+FFFD in all texts: no file takes
-    the former, and a terminal obeys the latter.
+    A second record of the same run is reported as a problem. Surrogate and control characters in all texts become
+    U+FFFD: files cannot
+    hold the former, and terminals interpret the latter.
 
     Args:
-        folder: of a sweep, of a run, or of several.
-        find_fault: returns what the caller cannot use in a record, in words, or None.
+        folder: folder of a sweep, of a run, or of several.
+        find_fault: returns a sentence about a record that the caller cannot use, or None.
+
+    Returns:
+        Records sorted by run_id, and an error for each record that is left out.
     """
     records: dict[str, Record] = {}
     problems: list[RecordError] = []
@@ -210,10 +228,15 @@ def read_records(
 
 
 def build_dataclass(cls: type[T], content: Any, location: str) -> T:
-    """The dataclass `cls` from what a JSON or YAML file holds; `where` names the file, and the key in it.
+    """Build a dataclass from the content of a JSON or YAML file.
+
+    Args:
+        cls: the dataclass.
+        content: content of the file.
+        location: name of the file and key, for error messages.
 
     Raises:
-        RecordError: a field that is missing, unknown or of a wrong type.
+        RecordError: a field is missing, unknown or has a wrong type.
     """
     if not isinstance(content, dict):
         raise RecordError(f"{location}: expected {_format_type(cls)}, given {_format_value(content)}")
@@ -232,7 +255,7 @@ _hints: Callable[[Any], dict[str, Any]] = functools.cache(get_type_hints)
 
 
 def _convert_value(hint: Any, value: Any, location: str) -> Any:
-    """`value` as `hint` wants it."""
+    """Convert a value to the type of its field."""
     origin, inner = get_origin(hint), get_args(hint)
     if hint is Any:
         return value
@@ -288,24 +311,24 @@ def _read_json(cls: type[T], path: Path, *, replace_unprintable: bool = False) -
             "read it with the version that wrote it"
         )
     content |= {"schema_version": SCHEMA_VERSION}
-    named = b'"NaN"' in text or b'Infinity"' in text  # else there is nothing to look for, in a thousand records
+    named = b'"NaN"' in text or b'Infinity"' in text  # skips the conversion for most records, which saves time
     return build_dataclass(cls, _convert_from_json(content) if named else content, str(path))
 
 
-# What no file or terminal takes: halves of characters, and control characters.
+# Surrogates and control characters.
 _UNPRINTABLE = re.compile("[\\ud800-\\udfff\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x9f]")
-_MAX_DIGITS = 300  # of a whole number: a float takes some more
+_MAX_DIGITS = 300  # of an integer; float() can still convert it
 
 
 def _parse_integer(digits: str) -> int:
-    """Parse a whole number that can be computed with."""
+    """Parse an integer that can be converted to float."""
     if len(digits) > _MAX_DIGITS:
         raise ValueError(f"a number of {len(digits)} digits, which no computation takes")
     return int(digits)
 
 
 def _replace_unprintable(value: Any) -> Any:
-    """Return `value` with U+FFFD for every half of a character and control character in its texts."""
+    """Replace surrogate and control characters in all texts of a value by U+FFFD."""
     if isinstance(value, dict):
         return {_replace_unprintable(key): _replace_unprintable(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -318,7 +341,7 @@ def _reject_constant(constant: str) -> Any:
 
 
 def _convert_to_json(value: Any) -> Any:
-    """Enums by value, numbers that JSON lacks by name; reading takes a text like that for the number."""
+    """Convert Enums to their values, and NaN and infinity to their names."""
     if isinstance(value, dict):
         return {key: _convert_to_json(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -1,1 +1,1 @@
-"""Tasks: what is learned and how it is evaluated; one LightningModule and one data module each."""
+"""Tasks: what is learned and how it is evaluated. Each task is a LightningModule with a data module."""

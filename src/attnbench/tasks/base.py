@@ -1,4 +1,4 @@
-"""What every task shares: optimizer, schedule, gradient norm, randomness of a step, checkpoints that reload alone."""
+"""Base class of all tasks: optimizer, schedule, gradient norm, random state of a step, self-contained checkpoints."""
 
 from __future__ import annotations
 
@@ -29,14 +29,15 @@ _DIVERGED_ADVICE = (
 
 
 class TrainingError(Exception):
-    """Training went wrong in a way that trying again as it was cannot mend."""
+    """Raised when training fails in a way that a retry cannot repair."""
 
 
 class Task(pl.LightningModule):
-    """A LightningModule that builds its network from its config and says what an evaluation found.
+    """LightningModule that builds its network from the config and reports its evaluation.
 
-    `assets` is what the network needs beside the config (vocabularies, say), as plain values: it travels in the
-    checkpoint, so that a checkpoint reloads with nothing but its file.
+    `assets` holds what the network needs besides the config, such as vocabularies, as plain values. It is stored in
+    the checkpoint, so
+    that a checkpoint can be loaded from its file alone.
     """
 
     def __init__(self, config: Config, assets: Mapping[str, Any]) -> None:
@@ -52,21 +53,21 @@ class Task(pl.LightningModule):
 
     @property
     def monitor(self) -> str:
-        """The logged validation metric that decides which weights are best: `val/` and task.monitor."""
+        """Logged validation metric that selects the best weights: `val/` and task.monitor."""
         return f"val/{cast(TranslationConfig | ClassificationConfig, self.config.task).monitor.name}"
 
     @property
     def monitor_mode(self) -> str:
-        """Whether the best is the `min` or the `max` of that metric."""
+        """`min` or `max`: the direction in which the metric is better."""
         return "min" if self.monitor == "val/loss" else "max"
 
     @abstractmethod
     def build_network(self) -> nn.Module:
-        """The network that config and assets describe."""
+        """Build the network from config and assets."""
 
     @abstractmethod
     def estimate_flops_per_unit(self) -> tuple[float, str]:
-        """Floating-point operations of training on one unit of a batch, and how they were counted."""
+        """Return the training FLOPs per unit of a batch, and how they were counted."""
 
     def configure_model(self) -> None:
         """Keep a share of the network where `trainer.strategy` says so; Lightning asks before fit and before test."""
@@ -77,19 +78,19 @@ class Task(pl.LightningModule):
             shard_network(self.network, self._mesh)
 
     def on_validation_start(self) -> None:
-        """Refuse to evaluate a model that has diverged; gather its weights, since more than `forward` is called."""
+        """Check that the weights are finite, and unshard them, because validation calls more than `forward`."""
         self.raise_if_diverged()
         unshard_network(self.network)
 
     def on_validation_end(self) -> None:
-        """It is over, pictures included."""
+        """Reshard the weights."""
         reshard_network(self.network)
 
     on_test_start = on_validation_start
     on_test_end = on_validation_end
 
     def configure_optimizers(self) -> Any:
-        """The optimizer and its schedule, stepped every update."""
+        """Build optimizer and learning-rate schedule; the schedule is stepped after every update."""
         optim, schedule = self.config.optim, self.config.schedule
         # fp16's gradient scaler unscales inside a fused step, where clipping can no longer see the gradients.
         fused = self.config.trainer.precision is not Precision.fp16_mixed
@@ -104,7 +105,7 @@ class Task(pl.LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip to the configured norm; where an update is logged, so is its norm."""
+        """Clip the gradients, and log their norm at logged updates."""
         limit = self.config.optim.gradient_clip_val
         if limit is None and not self._is_update_logged():
             return
@@ -129,11 +130,11 @@ class Task(pl.LightningModule):
                 self.log(f"train/{name}", value, batch_size=1)
 
     def _is_update_logged(self) -> bool:
-        """Whether the update that goes on is one of every `logger.log_every_n_steps`."""
+        """Return True if the current update is one of every `logger.log_every_n_steps`."""
         return (self.global_step + 1) % self.config.logger.log_every_n_steps == 0
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Let randomness follow from (seed, epoch, batch, rank), so that a resumed run drops out what it would have."""
+        """Seed the random generators from (seed, epoch, batch, rank), so that a resumed run has the same dropout."""
         where = f"{self.config.seed} {self.current_epoch} {batch_idx} {self.global_rank}"
         torch.manual_seed(int.from_bytes(hashlib.sha256(where.encode()).digest()[:7]))
 
@@ -180,7 +181,7 @@ class Task(pl.LightningModule):
             raise self._build_divergence_error("weights are nan or infinite")
 
     def has_finite_weights(self) -> bool:
-        """Whether all weights are finite numbers; of a sharded network, those of this rank."""
+        """Return True if all weights are finite; for a sharded network, those of this rank."""
         return is_finite(self.network.parameters())
 
     def convert_to_training_error(self, error: Exception) -> TrainingError | None:
@@ -199,18 +200,28 @@ class Task(pl.LightningModule):
         return TrainingError(f"{what} at update {self.global_step}: {_DIVERGED_ADVICE}")
 
     def scale_loss(self, loss_sum: Tensor, num_update_units: float) -> Tensor:
-        """The loss to minimise: `loss_sum` of this batch over the units of the whole update it is a share of.
+        """Scale the loss of a micro-batch so that the update's loss is a mean over its units.
 
-        Lightning averages over accumulated batches and over ranks; an update's loss is a mean over its units, which
-        its shares do not hold equally many of.
+        Lightning averages over accumulated batches and over ranks, but micro-batches have different numbers of units.
+
+        Args:
+            loss_sum: sum of the losses of this micro-batch.
+            num_update_units: number of units in the whole update.
+
+        Returns:
+            Scalar loss.
         """
         return loss_sum * (self.trainer.accumulate_grad_batches * self.trainer.world_size / num_update_units)
 
     def publish_report(self, stage: str, report: dict[str, Any]) -> None:
-        """Let this be what the evaluation found: in the report, and its numbers in the log.
+        """Store the result of an evaluation in the report, and log its numbers.
+
+        Args:
+            stage: validation or a test stage.
+            report: numbers by name.
 
         Raises:
-            TrainingError: its loss is NaN or infinite, so that its other numbers say nothing.
+            TrainingError: the loss is NaN or infinite.
         """
         if not math.isfinite(report["loss"]):
             raise self._build_divergence_error(f"the {stage} loss is {report['loss']}")
@@ -221,11 +232,11 @@ class Task(pl.LightningModule):
 
     @property
     def data_module(self) -> Any:
-        """The data module that the trainer was given."""
+        """Data module of the trainer."""
         return cast(Any, self.trainer).datamodule
 
     def gather_over_ranks(self, found: list[Any]) -> list[Any]:
-        """What all ranks found, in rank order; every rank gets all of it."""
+        """Gather the results of all ranks, in rank order, on every rank."""
         if self.trainer.world_size == 1:
             return found
         parts: list[list[Any]] = [[] for _ in range(self.trainer.world_size)]

@@ -1,4 +1,4 @@
-"""From a config to its task and data, and from a checkpoint file back to its task."""
+"""Build task and data from a config, and load a task from a checkpoint."""
 
 from __future__ import annotations
 
@@ -38,21 +38,31 @@ _UNREADABLE = (
 
 
 class CheckpointError(Exception):
-    """A file that is no checkpoint of this project, or of another version of it."""
+    """Raised for a file that is not a checkpoint of this project, or of another version."""
 
 
 def build_task(config: Config) -> tuple[Task, TaskData]:
-    """The task of a config, with random weights, and its data, loaded and encoded."""
+    """Build the task of a config with random weights, and load its data.
+
+    Args:
+        config: config of the run.
+
+    Raises:
+        DataError: the data is missing or damaged.
+    """
     task_type, data_type = TASKS[type(config.task)]
     data = data_type(config)
     return task_type(config, data.build_assets()), data
 
 
 def load_task(path: Path) -> Task:
-    """The trained task that a checkpoint holds; needs nothing but the file.
+    """Load the trained task from a checkpoint; only the file is needed.
+
+    Args:
+        path: the checkpoint.
 
     Raises:
-        CheckpointError: the file is missing, damaged, or not one that attnbench wrote.
+        CheckpointError: the file is missing, damaged, or not written by attnbench.
     """
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint")

@@ -1,4 +1,4 @@
-"""Classification of pictures: cross-entropy in, accuracy and calibration out."""
+"""Image classification: trained with cross-entropy, scored by accuracy and calibration."""
 
 # Shapes: B batch, N examples of a split, K classes, C channels, L layers, H heads, T tokens, P patches
 
@@ -34,10 +34,10 @@ _MAX_ATTENTION_CANDIDATES = 512  # validation pictures among which the probe's r
 
 
 class Classification(Task):
-    """Learns p(class | picture)."""
+    """Task that learns p(class | image)."""
 
     def build_network(self) -> nn.Module:
-        """The classifier for the classes and channels in assets."""
+        """Build the classifier for the classes and channels in assets."""
         self.classes: list[str] = self.assets["classes"]
         self.preparation = ImageTransform(**self.assets["preparation"])
         self.task_config = cast(ClassificationConfig, self.config.task)
@@ -52,11 +52,11 @@ class Classification(Task):
 
     @property
     def classifier(self) -> Classifier:
-        """The network, as what it is."""
+        """The network with its type."""
         return cast(Classifier, self.network)
 
     def estimate_flops_per_unit(self) -> tuple[float, str]:
-        """FLOPs of training on one picture."""
+        """Return the training FLOPs per image."""
         with torch.device("meta"):  # another one: of this one, a rank may have but a share
             network = self._build_classifier().eval()  # BatchNorm refuses to train on one
         size = self.preparation.image_size
@@ -64,7 +64,7 @@ class Classification(Task):
         return count_training_flops(lambda: network(picture_1CHW).logits), METHOD
 
     def training_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:
-        """Cross-entropy of the update this batch is a share of: its sum over the update's pictures."""
+        """Compute the cross-entropy of a micro-batch, scaled to a mean over the update's images."""
         with collect_choices() as made:
             loss_B = self._compute_cross_entropy(batch)
         loss_sum = loss_B.sum()
@@ -76,7 +76,7 @@ class Classification(Task):
         return self.scale_loss(loss_sum, batch.num_update_images)
 
     def _compute_cross_entropy(self, batch: ImageBatch) -> Tensor:
-        """loss_B, zero for a picture that only fills up a share."""
+        """Compute loss_B; 0 for images that only fill the batch."""
         return F.cross_entropy(
             self.classifier(batch.images_BCHW).logits,
             batch.labels_B,
@@ -86,13 +86,13 @@ class Classification(Task):
         )
 
     def on_validation_epoch_start(self) -> None:
-        """Nothing found yet."""
+        """Reset the collected results."""
         self._found = []
 
     on_test_epoch_start = on_validation_epoch_start
 
     def validation_step(self, batch: ImageBatch, batch_idx: int) -> None:
-        """Classify."""
+        """Classify a batch."""
         log_p_BK = self.classifier(batch.images_BCHW).logits.float().log_softmax(-1)
         self._found.append((batch.indices_B.cpu(), log_p_BK.cpu(), batch.labels_B.cpu()))
 
@@ -129,7 +129,13 @@ class Classification(Task):
 
     @torch.inference_mode()
     def build_figures(self, examples: int) -> list[Figure]:
-        """The last evaluation's confusions; and where there is attention, that of right and wrong cases."""
+        """Build the confusion matrix of the last evaluation.
+
+        For a model with attention, also build attention figures of right and wrong cases.
+
+        Args:
+            examples: number of images with attention.
+        """
         confusion = torch.tensor(self.report["confusion"]).numpy()
         found: list[Figure] = [ConfusionMatrix("confusion", confusion, self.classes)]
         if isinstance(self.network, VisionTransformer):
@@ -142,7 +148,7 @@ class Classification(Task):
         return found
 
     def _build_attention_figures(self, network: VisionTransformer, examples: int) -> list[PatchAttention]:
-        """Of the first pictures of the validation set: half of the probe are right, half wrong where there are any."""
+        """Build attention figures of validation images, half of them wrongly classified if there are enough."""
         images = self.data_module.get_split("val")
         pixels_BCHW = images.pixels_NCHW[:_MAX_ATTENTION_CANDIDATES]
         labels_B = images.labels_N[: len(pixels_BCHW)]
@@ -171,7 +177,7 @@ class Classification(Task):
         return found
 
     def _select_patch_weights(self, weights_TT: np.ndarray) -> np.ndarray:
-        """weights_P, of whatever leading shape: how much of each patch the classified vector takes."""
+        """Compute weights_P, with any leading dimensions: the weight of each patch in the vector that is classified."""
         if cast(VitConfig, self.config.model).pool is Pool.cls:
             return weights_TT[..., 0, 1:]
         return cast(np.ndarray, weights_TT.mean(-2))

@@ -1,4 +1,4 @@
-"""The classification task's data: pictures in memory, as batches."""
+"""Data module of classification: images in memory, in batches."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from attnbench.tasks.data import TaskData
 
 
 class ClassificationData(TaskData):
-    """Pictures as batches; augmentation is for training only."""
+    """Images in batches; only training uses augmentation."""
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
@@ -42,18 +42,18 @@ class ClassificationData(TaskData):
             self._train = self._train.select(torch.cat([torch.from_numpy(rows_B) for rows_B in rows]))
 
     def get_split(self, stage: str) -> Images:
-        """The pictures that a stage is about."""
+        """Return the images of a stage."""
         splits = {"train": self._train, "val": self.images.val, "test": self.images.test}
         return splits[self.get_split_name(stage)]
 
     @property
     def checksums(self) -> dict[str, str]:
-        """SHA-256 of each file the pictures came from."""
+        """SHA-256 of each image file."""
         return self.images.checksums
 
     @property
     def notes(self) -> list[str]:
-        """What a record must say of the pictures."""
+        """Notes of the record about the images."""
         present = set(self.images.train.labels_N.tolist())
         if len(present) > 1:
             return self.images.notes
@@ -62,7 +62,7 @@ class ClassificationData(TaskData):
 
     @cached_property
     def overlap(self) -> Overlap:
-        """Pictures, compared pixel by pixel as they are after reading: neither normalized nor augmented."""
+        """Number of images that are also in the training set, compared by pixels before augmentation."""
         images = self.images
         train = {"picture": _compute_digests(images.train)}
         return {
@@ -71,12 +71,12 @@ class ClassificationData(TaskData):
         }
 
     def build_assets(self) -> dict[str, Any]:
-        """The classes, and how pixels become what the network sees."""
+        """Return the classes, and how pixels are normalized."""
         channels = self.images.train.pixels_NCHW.shape[1]
         return {"classes": self.images.classes, "channels": channels, "preparation": self.preparation._asdict()}
 
     def build_update_sampler(self, **placement: int) -> UpdateSampler:
-        """Updates of batch_size pictures."""
+        """Build the sampler of updates with batch_size images."""
         has_one_value = self.config.model.smallest_feature_map(self.data_config.image_size) == 1
         return build_update_sampler(
             len(self._train),
@@ -87,14 +87,14 @@ class ClassificationData(TaskData):
         )
 
     def build_train_loader(self, sampler: UpdateSampler) -> DataLoader[ImageBatch]:
-        """Their batches, augmented."""
+        """Build the loader of augmented training batches."""
         augmentation = Augmentation(
             len(self._train), self.data_config.crop_padding, self.data_config.horizontal_flip, seed=self.config.seed
         )
         return build_loader(self._train, self.preparation, sampler, augmentation)
 
     def build_evaluation_loader(self, stage: str, **placement: int) -> DataLoader[ImageBatch]:
-        """Batches in order, as they are."""
+        """Build the loader of a stage: images in order, without augmentation."""
         images, batch_size = self.get_split(stage), cast(ClassificationConfig, self.config.task).eval_batch_size
         return build_loader(images, self.preparation, build_evaluation_sampler(len(images), batch_size, **placement))
 

@@ -1,4 +1,4 @@
-"""What the data of every task shares: laid out over ranks, and its place in an epoch kept in the checkpoint."""
+"""Base class of data modules: data divided over ranks, and a position in the epoch that checkpoints store."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from attnbench.data.sharding import UpdateSampler
 
 
 class TaskData(pl.LightningDataModule):
-    """Data loaded, checked and encoded when it is made.
+    """Data module that loads, checks and encodes its data when it is created.
 
     Raises:
-        DataError: the set is missing or is not what it should be.
+        DataError: the data is missing or damaged.
     """
 
     def __init__(self, config: Config) -> None:
@@ -28,40 +28,40 @@ class TaskData(pl.LightningDataModule):
     @property
     @abstractmethod
     def checksums(self) -> dict[str, str]:
-        """SHA-256 of each file the data came from."""
+        """SHA-256 of each data file."""
 
     @property
     @abstractmethod
     def notes(self) -> list[str]:
-        """What a record must say of the data."""
+        """Notes of the record about the data."""
 
     @property
     @abstractmethod
     def overlap(self) -> Overlap:
-        """How many examples of validation and of each test set are in the training set too, by side."""
+        """Number of validation and test examples that are also in the training set, by side."""
 
     @abstractmethod
     def build_assets(self) -> dict[str, Any]:
-        """What a checkpoint needs of the data, as plain values."""
+        """Return what a checkpoint needs from the data, as plain values."""
 
     @abstractmethod
     def build_update_sampler(self, **placement: int) -> UpdateSampler:
-        """The updates of training, given rank, world_size and accumulate."""
+        """Build the sampler of training updates for this rank."""
 
     @abstractmethod
     def build_train_loader(self, sampler: UpdateSampler) -> DataLoader[Any]:
-        """Their batches."""
+        """Build the loader of the sampler's batches."""
 
     @abstractmethod
     def build_evaluation_loader(self, stage: str, **placement: int) -> DataLoader[Any]:
-        """Batches of a stage (val, or one of `test_stages`), each example on one rank, given rank and world_size."""
+        """Build the loader of a stage (val, or one of `test_stages`); each example is on one rank."""
 
     def get_split_name(self, stage: str) -> str:
-        """The split that a stage (train, val, test) is about; who overfits is validated on what was trained on."""
+        """Return the split of a stage (train, val, test); with debug.overfit_batches, validation uses training data."""
         return "train" if stage == "val" and self.config.debug.overfit_batches else stage
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """This rank's shares of each update, from where an earlier session stopped."""
+        """Build the training loader of this rank, from where an earlier session stopped."""
         sampler = self.build_update_sampler(
             num_micro_batches=self._trainer.accumulate_grad_batches, **self._get_rank_arguments()
         )
@@ -69,25 +69,25 @@ class TaskData(pl.LightningDataModule):
         return self.build_train_loader(sampler)
 
     def val_dataloader(self) -> DataLoader[Any]:
-        """The validation set, each example on one rank."""
+        """Build the validation loader; each example is on one rank."""
         return self.build_evaluation_loader("val", **self._get_rank_arguments())
 
     @property
     def test_stages(self) -> list[str]:
-        """The stages that are tests: the one that a run is known by, and further test sets by name."""
+        """Names of the test stages: the main test set first, then further ones."""
         return ["test"]
 
     def test_dataloader(self) -> list[DataLoader[Any]]:
-        """Each test set, each example on one rank."""
+        """Build the loader of each test set; each example is on one rank."""
         return [self.build_evaluation_loader(stage, **self._get_rank_arguments()) for stage in self.test_stages]
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the epoch stands: how many batches of it are done."""
+        """Return the position in the epoch: the number of batches done."""
         done = self._trainer.fit_loop.epoch_loop.batch_progress.current.ready
         return {"epoch": self._trainer.current_epoch, "batches": done}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from there."""
+        """Restore the position in the epoch."""
         self._done = (state_dict["epoch"], state_dict["batches"])
 
     @property

@@ -1,4 +1,4 @@
-"""From a config to what a count of its operations needs to know."""
+"""Build the model size that the FLOP count needs from a config."""
 
 from __future__ import annotations
 
@@ -14,7 +14,12 @@ _NUM_GATES = {Cell.rnn: 1, Cell.gru: 3, Cell.lstm: 4}
 
 
 def build_model_size(config: Config, target_vocab: int) -> ModelSize:
-    """The size of the sequence-to-sequence model that `config` describes."""
+    """Build the size of the sequence-to-sequence model of a config.
+
+    Args:
+        config: config of the run.
+        target_vocab: size of the target vocabulary.
+    """
     model = config.model
     if isinstance(model, TransformerConfig):
         return TransformerSize(

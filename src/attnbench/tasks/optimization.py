@@ -1,4 +1,4 @@
-"""The optimizer and its learning-rate schedule, from their config."""
+"""Optimizer, learning-rate schedule and weight averaging."""
 
 from __future__ import annotations
 
@@ -12,10 +12,16 @@ from attnbench.config.optim import OptimConfig, Optimizer, Schedule, ScheduleCon
 
 
 def compute_lr_factor(step: int, schedule: ScheduleConfig, total_steps: int | None) -> float:
-    """The learning rate of update `step` (counted from 0) as a fraction of its peak.
+    """Compute the learning rate of an update as a fraction of its peak.
 
-    Warm-up is linear and reaches the peak at update `warmup_steps`. inverse_sqrt then falls as 1/sqrt(update)
-    (Vaswani et al. 2017, equation 3); cosine falls to zero at `total_steps` (Loshchilov & Hutter 2017, equation 5).
+    Warmup is linear and reaches the peak at update `warmup_steps`. Then inverse_sqrt falls as 1/sqrt(update) (Vaswani
+    et al. 2017,
+    equation 3), and cosine falls to zero at `total_steps` (Loshchilov & Hutter 2017, equation 5).
+
+    Args:
+        step: number of the update, from 0.
+        schedule: the schedule.
+        total_steps: number of updates; only cosine needs it.
     """
     update, warmup = step + 1, schedule.warmup_steps
     if update < warmup:
@@ -33,7 +39,13 @@ def compute_lr_factor(step: int, schedule: ScheduleConfig, total_steps: int | No
 def build_optimizer(
     parameters: Iterable[torch.nn.Parameter], optim: OptimConfig, *, is_fused: bool
 ) -> torch.optim.Optimizer:
-    """The optimizer; matrices decay, biases and norms do not. `fused`: one kernel a step for all parameters."""
+    """Build the optimizer. Weight decay applies to matrices, not to biases and norms.
+
+    Args:
+        parameters: parameters of the network.
+        optim: options.
+        is_fused: whether one kernel updates all parameters.
+    """
     matrices: list[torch.nn.Parameter] = []
     vectors: list[torch.nn.Parameter] = []
     for parameter in parameters:
@@ -50,9 +62,9 @@ def build_optimizer(
 
 
 def average_state_dicts(states: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-    """The mean of state dicts, taken in float64; what is not floating point is the last one's.
+    """Compute the mean of state dicts in float64; tensors that are not floating point come from the last one.
 
-    Vaswani et al. 2017, section 6.1: the last 5 checkpoints of base, the last 20 of big.
+    Vaswani et al. 2017, section 6.1, average the last 5 checkpoints of the base model and the last 20 of the big one.
     """
     if not states:
         raise ValueError("no checkpoints to average")

@@ -1,4 +1,4 @@
-"""What a task returns beside losses: test results, sample outputs and pictures."""
+"""Results of a task besides losses: test results, sample outputs and figures."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ OUTPUT_FOLDER = "outputs"  # below a run's folder
 
 @dataclass(frozen=True)
 class TestResult:
-    """One test set, evaluated once."""
+    """Result of one test set."""
 
     name: str  # test; of a further one its own
     report: dict[str, Any]  # its scores
@@ -35,7 +35,7 @@ class TestResult:
 
 @dataclass(frozen=True)
 class Sample:
-    """One input, what was expected and what came."""
+    """Input, reference and output of one example."""
 
     source: str
     reference: str
@@ -43,15 +43,15 @@ class Sample:
 
 
 class Figure(Protocol):
-    """Something to look at, and the numbers behind it."""
+    """Interface of figures that a run stores."""
 
     @property
     def name(self) -> str:
-        """The file's stem, such as "encoder-0": no two pictures of a module share one."""
+        """File name without suffix, such as "encoder-0", unique within a module."""
         ...
 
     def to_arrays(self) -> dict[str, np.ndarray]:
-        """What is drawn, by name: arrays of numbers or text, never of objects. Empty: other pictures have it all."""
+        """Return the data of the figure as arrays of numbers or text by name; empty if other figures have all of it."""
         ...
 
     def save(self, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Translation: label-smoothed cross-entropy in, sacreBLEU and chrF out."""
+"""Translation: trained with label-smoothed cross-entropy, scored by sacreBLEU and chrF."""
 
 # Shapes: B batch, S source length, T target length, D d_model, N real target tokens, L layers, H heads
 
@@ -41,7 +41,7 @@ OUTPUT_COLUMNS = (
 
 @dataclass
 class _Evaluation:
-    """What an evaluation of one set has found so far, on this rank."""
+    """Results of an evaluation so far, on this rank."""
 
     sentences: list[tuple[int, list[int]]] = field(default_factory=list)  # place in the corpus, and its translation
     nll_sum: float = 0.0
@@ -49,10 +49,10 @@ class _Evaluation:
 
 
 class Translation(Task):
-    """Learns p(target | source) token by token; scores greedy or beam-searched translations."""
+    """Task that learns p(target | source) token by token, and translates with greedy or beam search."""
 
     def build_network(self) -> nn.Module:
-        """The sequence-to-sequence model for the vocabularies in assets."""
+        """Build the sequence-to-sequence model for the vocabularies in assets."""
         self.codec = TokenizerPair.from_json(self.assets["codec"])
         self.task_config = cast(TranslationConfig, self.config.task)
         self.outputs: list[Sample] = []
@@ -63,18 +63,18 @@ class Translation(Task):
 
     @property
     def sequence_model(self) -> SequenceToSequence:
-        """The network, as what it is."""
+        """The network with its type."""
         return cast(SequenceToSequence, self.network)
 
     def estimate_flops_per_unit(self) -> tuple[float, str]:
-        """FLOPs of training on one target token, averaged over the training set."""
+        """Return the training FLOPs per target token, averaged over the training set."""
         pairs = self.data_module.pairs["train"]
         lengths = zip(pairs.source_lengths_N.tolist(), pairs.target_lengths_N.tolist(), strict=True)
         size = build_model_size(self.config, self.codec.target.size)
         return sum(count_training_flops(size, s, t) for s, t in lengths) / float(pairs.target_lengths_N.sum()), METHOD
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Cross-entropy of the update this batch is a share of: its sum over the update's real tokens."""
+        """Compute the cross-entropy of a micro-batch, scaled to a mean over the update's tokens without padding."""
         with collect_choices() as made:
             loss_sum, nll_N, loss_N = self._compute_cross_entropy(batch, self.task_config.label_smoothing)
         self.log_update(batch_idx, batch.num_update_tokens, loss=loss_sum, nll=nll_N.sum())
@@ -106,17 +106,17 @@ class Translation(Task):
         )
 
     def on_validation_epoch_start(self) -> None:
-        """Nothing found yet."""
+        """Reset the collected results."""
         self._evaluations.clear()
 
     on_test_epoch_start = on_validation_epoch_start
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Likelihood of the reference, and a quick translation."""
+        """Compute the loss of the reference, and translate with task.val_beam_size."""
         self._evaluate_batch(batch, self.task_config.val_beam_size)
 
     def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Likelihood of the reference, and the translation that counts."""
+        """Compute the loss of the reference, and translate with task.beam_size."""
         self._evaluate_batch(batch, self.task_config.beam_size, dataloader_idx)
 
     def _evaluate_batch(self, batch: Batch, beam_size: int, place: int = 0) -> None:
@@ -127,7 +127,15 @@ class Translation(Task):
         found.sentences += zip(batch.indices_B.tolist(), self.decode(batch.source_BS, beam_size), strict=True)
 
     def decode(self, source_BS: Tensor, beam_size: int) -> list[list[int]]:
-        """The best translation of each source row, as token ids without BOS and EOS."""
+        """Translate each row of source_BS.
+
+        Args:
+            source_BS: token ids.
+            beam_size: number of hypotheses per sentence; 1: greedy.
+
+        Returns:
+            Token ids of each translation, without BOS and EOS.
+        """
         config = self.task_config
         lengths_B = (source_BS != PAD).sum(1) - 1  # EOS is no word
         hypotheses = beam_search(
@@ -149,7 +157,7 @@ class Translation(Task):
         self._score_stage("val", self._evaluations[0])
 
     def on_test_epoch_end(self) -> None:
-        """Score the test sets; the one that the run is known by last, so that it is what the module reports."""
+        """Score the test sets; the main one comes last, so that the module reports it."""
         stages = list(enumerate(self.data_module.test_stages))
         self.test_results = [self._score_stage(stage, self._evaluations[place]) for place, stage in reversed(stages)][
             ::-1
@@ -184,18 +192,22 @@ class Translation(Task):
         return TestResult(stage, self.report, texts)
 
     def _compute_unigram_loss(self, stage: str) -> float:
-        """A test set's loss under the frequencies of training's target tokens, plus one each: knowing no more."""
+        """Compute a test set's loss under add-one-smoothed unigram frequencies of the training targets."""
         train_N, test_N = (self.data_module.pairs[name].target.flat_T for name in ("train", stage))
         counts_V = np.bincount(train_N[train_N != BOS], minlength=self.codec.target.size) + 1.0
         return float(-np.log(counts_V / counts_V.sum())[test_N[test_N != BOS]].mean())
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse to go on from a checkpoint with another vocabulary."""
+        """Check that the checkpoint has the same vocabulary."""
         self.codec.check_same_vocabulary(checkpoint[CHECKPOINT_KEY]["assets"]["codec"], "checkpoint")
 
     @torch.inference_mode()
     def build_figures(self, examples: int) -> list[AttentionMap]:
-        """The attention of the first validation pairs, the reference given: encoder, decoder, cross."""
+        """Build attention maps (encoder, decoder, cross) of the first validation pairs, given the reference.
+
+        Args:
+            examples: number of pairs.
+        """
         val = self.data_module.get_split("val")
         sources = encode_lines(self.codec.source, val.source[:examples], is_reversed=self.codec.reverse_source)
         targets = encode_lines(self.codec.target, val.target[:examples])
@@ -207,7 +219,13 @@ class Translation(Task):
 
     @torch.inference_mode()
     def build_attention_maps(self, number: int, source: list[int], target: list[int]) -> list[AttentionMap]:
-        """All attention while `target`, without BOS and EOS, is said of `source`, EOS included: both as token ids."""
+        """Build all attention maps of one sentence pair.
+
+        Args:
+            number: index of the pair, used in the names.
+            source: token ids with EOS.
+            target: token ids without BOS and EOS.
+        """
         source_1S, target_1T = (torch.tensor([ids], device=self.device) for ids in (source, [BOS, *target]))
         attention = self.network(source_1S, target_1T, need_weights=True).attention
         rows, columns = self.codec.source.get_labels(source), self.codec.target.get_labels([BOS, *target])
@@ -221,7 +239,7 @@ class Translation(Task):
 def to_ordinary_text(
     hypotheses: list[str], references: dict[str, list[str]], text: ParallelText
 ) -> tuple[list[str], list[str]]:
-    """Translations and references as ordinary text: detokenized where a set is tokenized."""
+    """Convert translations and references to ordinary text: detokenize them if the data set is tokenized."""
     plain = references.get(DETOKENIZED)
     if text.is_tokenized:
         language = text.target_language.name if text.target_language is not None else "en"

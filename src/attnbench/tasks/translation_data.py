@@ -1,4 +1,4 @@
-"""The translation task's data: text loaded, vocabularies learned, sentences encoded."""
+"""Data module of translation: text, vocabularies, encoded sentences."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _MAX_UNKNOWN_SHARE = 0.3  # share of <unk> from which on a record says so
 
 
 class TranslationData(TaskData):
-    """Sentence pairs as batches; `text` keeps the sentences themselves, to score and to show."""
+    """Sentence pairs in batches; `text` keeps the sentences for scores and samples."""
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
@@ -58,23 +58,23 @@ class TranslationData(TaskData):
             self.pairs["train"] = select_first_updates(self.pairs["train"], batch_tokens, count, seed=config.seed)
 
     def get_split(self, stage: str) -> Split:
-        """The sentences that a stage is about."""
+        """Return the sentences of a stage."""
         name = self.get_split_name(stage)
         return next(split for split in self.text.splits if split.name == name)
 
     @property
     def test_stages(self) -> list[str]:
-        """The test set, and further ones by name."""
+        """Names of the test stages: the main test set, then further ones."""
         return [split.name for split in (self.text.test, *self.text.extra_tests)]
 
     @property
     def checksums(self) -> dict[str, str]:
-        """SHA-256 of each file the text came from."""
+        """SHA-256 of each text file."""
         return self.text.checksums
 
     @property
     def notes(self) -> list[str]:
-        """What a record must say of the text."""
+        """Notes of the record about the text."""
         dropped = (note for pairs in self.pairs.values() for note in pairs.notes)
         return [*self.text.notes, *dropped, *self._scoring_notes]
 
@@ -102,27 +102,27 @@ class TranslationData(TaskData):
 
     @cached_property
     def overlap(self) -> Overlap:
-        """Sentences of each side, compared as the tokenizer sees them."""
+        """Number of sentences of each side that are also in the training set, compared as the tokenizer sees them."""
         train, *others = ({"source": split.source, "target": split.target} for split in self.text.splits)
         names = [split.name for split in self.text.splits[1:]]
         return {name: count_overlap(train, split) for name, split in zip(names, others, strict=True)}
 
     def build_assets(self) -> dict[str, Any]:
-        """The vocabularies."""
+        """Return the vocabularies."""
         return {"codec": self.codec.to_json()}
 
     def build_update_sampler(self, **placement: int) -> UpdateSampler:
-        """Updates by token count."""
+        """Build the sampler of updates by token count."""
         return build_update_sampler(
             self.pairs["train"], self.data_config.batch_tokens, seed=self.config.seed, **placement
         )
 
     def build_train_loader(self, sampler: UpdateSampler) -> DataLoader[Batch]:
-        """Their batches."""
+        """Build the loader of the sampler's batches."""
         return build_loader(self.pairs["train"], sampler)
 
     def build_evaluation_loader(self, stage: str, **placement: int) -> DataLoader[Batch]:
-        """Batches by token count, smaller the wider the beam."""
+        """Build the loader of a stage, with batches by token count, smaller for wider beams."""
         task, pairs = cast(TranslationConfig, self.config.task), self.pairs[self.get_split_name(stage)]
         beam_size = task.val_beam_size if stage == "val" else task.beam_size
         tokens = max(task.decode_tokens // beam_size, self.data_config.max_len)

@@ -1,1 +1,1 @@
-"""Training: one run, from its config to its record."""
+"""Training of one run, from its config to its record."""

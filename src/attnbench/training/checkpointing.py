@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or not there: written beside and renamed, the one before kept, verified when read."""
+"""Atomic checkpoints with checksums: written beside and renamed, with the previous one kept."""
 
 from __future__ import annotations
 
@@ -33,18 +33,22 @@ _PATH_KEYS = (
 
 
 class CheckpointFault(Exception):
-    """A checkpoint that cannot be used; the text says what it is instead, as in "last.ckpt was damaged"."""
+    """Raised for a checkpoint that cannot be used; the message is a sentence part, such as "last.ckpt was damaged"."""
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Lightning's way to the disk. A reader, or a power loss, finds the old file or the new one.
+    """Checkpoint plugin of Lightning that writes atomically: after a power loss there is the old file or the new one.
 
-    Of last.ckpt the one before stays as previous.ckpt. A checkpoint counts progress in batches, which are fewer or
-    more where `trainer.micro_batch_size` has changed since; it is read in the batches of this session.
+    The file before last.ckpt is kept as previous.ckpt. Progress is counted in batches, whose number depends on
+    `trainer.micro_batch_size`; when a checkpoint is read, progress is converted to the batches of this session.
     """
 
     def __init__(self, num_micro_batches: int) -> None:
-        """`shares`: the batches that a device adds up for an update."""
+        """Create the plugin.
+
+        Args:
+            num_micro_batches: batches per update on this device.
+        """
         self._shares = num_micro_batches
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
@@ -75,21 +79,22 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         return self.convert_progress(checkpoint)
 
     def convert_progress(self, checkpoint: dict[str, Any]) -> dict[str, Any]:
-        """A checkpoint that was read, in the batches of this session."""
+        """Convert the progress in a checkpoint to the batches of this session."""
         _convert_batch_progress(checkpoint, checkpoint.get(_MICRO_BATCHES_KEY, self._shares), self._shares)
         return checkpoint
 
 
 class MovableCheckpoint(ModelCheckpoint):
-    """Lightning's ModelCheckpoint, whose state survives that the run's folder is moved or copied.
+    """Lightning's ModelCheckpoint with a state that stays valid when the run's folder is moved or copied.
 
-    Lightning stores absolute paths, and drops the best score where the folder's path has changed: the first validation
-    after that would count as the best. Here files are stored by their names, and looked for where the folder is now.
+    Lightning stores absolute paths, and drops the best score if the folder's path has changed, so that the next
+    validation would count
+    as the best. Here files are stored by name and searched in the current folder.
     """
 
     @property
     def state_key(self) -> str:
-        """The key of Lightning's class, under which older checkpoints have the state."""
+        """Key of Lightning's class, under which older checkpoints have the state."""
         return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__, 1)
 
     def state_dict(self) -> dict[str, Any]:
@@ -217,7 +222,7 @@ def find_latest_checkpoint(
 
 
 def _rename_damaged(path: Path) -> None:
-    """Rename `path`, a file or a folder, to <name>.damaged; of files so named, the newest stays."""
+    """Rename a damaged file or folder to <name>.damaged; only the newest such file is kept."""
     target = path.with_name(f"{path.name}.damaged")
     number = 1
     while target.is_dir() or (path.is_dir() and target.exists()):
@@ -227,7 +232,7 @@ def _rename_damaged(path: Path) -> None:
 
 
 def _has_valid_checksums(path: Path) -> bool:
-    """Whether every part of a checkpoint has the checksum that it was written with."""
+    """Return True if every part of a checkpoint has its checksum."""
     try:
         with zipfile.ZipFile(path) as parts:
             return parts.testzip() is None

@@ -1,4 +1,4 @@
-"""The ranks of a run: the process group that Lightning then finds, and what each keeps of the model."""
+"""Process group and sharding of a run with several ranks."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ from attnbench.training.checkpointing import AtomicCheckpointIO
 
 
 def uses_gpu(trainer: TrainerConfig) -> bool:
-    """Whether this run computes on a GPU."""
+    """Return True if this run computes on a GPU."""
     return trainer.accelerator is not Accelerator.cpu and torch.cuda.is_available()
 
 
 class FullyShardedStrategy(ModelParallelStrategy):
-    """Lightning's FSDP, of the kind that CPUs can try too; it reads a checkpoint past the plugin that writes it."""
+    """Lightning's FSDP strategy that also works on CPUs, and reads checkpoints without the plugin that writes them."""
 
     def __init__(self, ranks: int, checkpoints: AtomicCheckpointIO) -> None:
         super().__init__(ranks, tensor_parallel_size=1, save_distributed_checkpoint=False)
         self._checkpoints = checkpoints
 
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
-        """As the plugin does."""
+        """Load a checkpoint with the plugin."""
         return self._checkpoints.convert_progress(super().load_checkpoint(checkpoint_path, weights_only))
 
 
 @contextmanager
 def process_group(config: Config) -> Iterator[None]:
-    """The other ranks at hand meanwhile, where this run has any that a supervisor started.
+    """Create the process group of the ranks that a supervisor started; destroy it at the end of the context.
 
     Raises:
-        ConfigError: the config asks for ranks that nobody has started, or for devices that are not there.
+        ConfigError: the config asks for ranks that are not started, or for devices that do not exist.
     """
     place, trainer = get_rank_context(), config.trainer
     fault = check_rank_count(trainer.devices, trainer.num_nodes)
@@ -70,7 +70,7 @@ def process_group(config: Config) -> Iterator[None]:
 
 
 def _find_device_fault(trainer: TrainerConfig) -> Fault | None:
-    """Why a run cannot have the devices that it asks for, if it cannot."""
+    """Find why a run cannot use the devices that it asks for; None if it can."""
     if trainer.accelerator is Accelerator.gpu and not torch.cuda.is_available():
         return Fault("trainer.accelerator", "gpu", "torch finds no GPU here; expected cpu or auto")
     if uses_gpu(trainer) and trainer.devices > torch.cuda.device_count():
@@ -79,7 +79,7 @@ def _find_device_fault(trainer: TrainerConfig) -> Fault | None:
 
 
 def _create_store(context: RankContext) -> TCPStore:
-    """A store that all ranks see, on a port that the system gave to the first: no two runs ever ask for the same."""
+    """Create a store for all ranks; the system assigns its port, so that two runs never use the same one."""
     if context.rank > 0:
         try:
             port = context.share_port(None)

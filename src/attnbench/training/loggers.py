@@ -1,4 +1,4 @@
-"""The tracker of a run: Weights & Biases, CSV, TensorBoard or none, opened, filled in and closed."""
+"""Trackers of a run: Weights & Biases, CSV, TensorBoard or none."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from attnbench.tracking.runs import describe_run, finish_run, get_first_line, st
 
 
 class ResumableWandbLogger(WandbLogger):
-    """A W&B run that is told first what sessions before this one logged, so that it is whole by itself.
+    """W&B logger that first logs the entries of earlier sessions, so that each W&B run is complete.
 
-    W&B cannot go on with an offline run: its next session would begin at step 0, in the place of the first.
+    W&B cannot resume an offline run: its next session would start at step 0 and replace the first one.
     """
 
     def __init__(self, run: Any, folder: Path) -> None:
@@ -38,7 +38,12 @@ class ResumableWandbLogger(WandbLogger):
         self.errors: dict[str, str] = {}  # what W&B did not take, and why
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Hand on what Lightning logs at `step`, and before the first of it what is older."""
+        """Log metrics; before the first ones, log the entries of earlier sessions.
+
+        Args:
+            metrics: numbers by name.
+            step: number of the update.
+        """
         self.log_earlier_history(math.inf if step is None else step)
         self._log_safely(super().log_metrics, metrics, step)
 
@@ -54,7 +59,7 @@ class ResumableWandbLogger(WandbLogger):
                 self._log_safely(super().log_metrics, metrics | {"epoch": entry["epoch"] - 1}, at)
 
     def log_summary(self, values: Mapping[str, Any]) -> None:
-        """Hand on the results of the run."""
+        """Write the results of the run into the summary."""
         self._log_safely(lambda metrics, _: self.experiment.summary.update(dict(metrics)), values, None)
 
     def _log_safely(
@@ -74,18 +79,18 @@ class ResumableWandbLogger(WandbLogger):
 
 
 class _ResumableWriter(ExperimentWriter):
-    """Lightning's writer of metrics.csv, which keeps the rows of earlier sessions in place of deleting them."""
+    """Lightning's writer of metrics.csv that keeps the rows of earlier sessions."""
 
     def _check_log_dir_exists(self) -> None:
         self.metrics_keys = sorted(set().union(*_read_rows(Path(self.metrics_file_path))[:1]))
 
 
 class ResumableCSVLogger(CSVLogger):
-    """Writes metrics.csv so that a run that was stopped and gone on with leaves the file of one that was not."""
+    """Writes metrics.csv so that a resumed run leaves the same file as an uninterrupted one."""
 
     @property
     def experiment(self) -> ExperimentWriter:
-        """The writer; there is one in each rank, of which Lightning lets the first alone write."""
+        """The writer; Lightning uses only the one of rank 0."""
         if self._experiment is None:
             os.makedirs(self.log_dir, exist_ok=True)
             self._experiment = _ResumableWriter(self.log_dir)
@@ -135,36 +140,36 @@ def _is_number(text: str) -> bool:
 
 
 class CSVRewindCallback(pl.Callback):
-    """Takes out of metrics.csv what a session before this one logged beyond its last checkpoint."""
+    """Removes rows of metrics.csv that an earlier session wrote after its last checkpoint."""
 
     def __init__(self, logger: ResumableCSVLogger) -> None:
         self.logger = logger
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Go back to where training goes on."""
+        """Remove rows after the update at which training resumes."""
         if trainer.is_global_zero:
             self.logger.remove_rows_after(trainer.global_step)
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Go back to the end of training."""
+        """Remove rows after the last update."""
         if trainer.is_global_zero:
             self.logger.remove_rows_after(math.inf)
 
 
 @dataclass(frozen=True)
 class Tracker:
-    """A logger for Lightning, and what the record says of it."""
+    """Logger for Lightning, and its description in the record."""
 
     logger: LightningLogger | None
     description: dict[str, Any] | None
 
     @property
     def callbacks(self) -> list[pl.Callback]:
-        """What keeps the logger's files true where a run goes on."""
+        """Callbacks that keep the logger's files correct in a resumed run."""
         return [CSVRewindCallback(self.logger)] if isinstance(self.logger, ResumableCSVLogger) else []
 
     def log_summary(self, record: Record) -> None:
-        """The record's results, where the tracker shows a run's summary."""
+        """Write the record's results into the tracker's summary."""
         if self.logger is None:
             return
         flat = {f"test/{key}": value for key, value in record.metrics["test"].items()}
@@ -179,10 +184,15 @@ class Tracker:
 
 
 def build_logger(config: Config, record: Record, folder: Path) -> Tracker:
-    """The configured tracker, writing under `folder`.
+    """Build the configured tracker.
+
+    Args:
+        config: config of the run.
+        record: record of the run.
+        folder: folder to write into.
 
     Raises:
-        ConfigError: the tracker's package is missing.
+        ConfigError: the tracker's package is not installed.
     """
     chosen = config.logger
     if chosen.name is Logger.none:
@@ -226,7 +236,12 @@ def _build_wandb_tracker(config: Config, record: Record, folder: Path) -> Tracke
 
 
 def close_logger(tracker: Tracker, failed: bool) -> None:
-    """Flush and close; W&B shows a run that failed as failed."""
+    """Flush and close the tracker.
+
+    Args:
+        tracker: the tracker.
+        failed: whether W&B shows the run as failed.
+    """
     if isinstance(tracker.logger, ResumableWandbLogger):
         tracker.logger.log_earlier_history(math.inf)  # where this session ended before it logged anything
         unsent = finish_run(tracker.logger.experiment, failed=failed)

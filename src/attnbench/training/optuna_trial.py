@@ -1,7 +1,8 @@
-"""One run's side of an Optuna study: the journal file in the sweep's folder, and reports to it. No torch.
+"""Connection of a run to its Optuna study: the journal file in the sweep's folder. No torch.
 
-Akiba et al., "Optuna: a next-generation hyperparameter optimization framework", KDD 2019. The journal's lock is a
-symbolic link, which is safe on NFS.
+Akiba et al., "Optuna: a next-generation hyperparameter optimization framework", KDD 2019. The journal is locked by a
+symbolic link,
+which is safe on NFS.
 """
 
 from __future__ import annotations
@@ -20,16 +21,24 @@ _JOURNAL_FILE = "optuna.journal"  # in the sweep's folder
 
 
 class Pruner(Enum):
-    """Which trials are ended early."""
+    """Algorithm that ends trials early."""
 
     median = "median"  # whose best validation so far is worse than the median of the others' at this epoch
     none = "none"
 
 
 def build_reporter(folder: Path, name: str, number: int) -> tuple[str | None, Callable[[int, float], bool]]:
-    """For a run: which metric its study asks for (None: the task's), and how it is told of one.
+    """Build the function that reports validations of a run to its study.
 
-    The function takes the epoch and the value, and says whether the run is to end.
+    Args:
+        folder: folder of the sweep.
+        name: name of the study.
+        number: number of the trial.
+
+    Returns:
+        The metric that the study uses (None: the task's), and a function that takes epoch and value and returns True
+        if the run is to
+        end.
     """
     optuna = import_optuna()
     study = optuna.load_study(study_name=name, storage=open_journal_storage(folder))

@@ -1,4 +1,4 @@
-"""One run, from its config to its record: train, choose weights, test, and tell the truth when that fails."""
+"""Run one training from its config to its record: train, select weights, test, and record errors."""
 
 from __future__ import annotations
 
@@ -137,7 +137,16 @@ def write_record_around(record: Record, folder: Path) -> Iterator[None]:
 def train_and_test(
     config: Config, task: Task, data: TaskData, record: Record, folder: Path, previous: Record | None
 ) -> None:
-    """Fit, choose the final weights, keep them as model.ckpt, test them once."""
+    """Train, select the final weights, write them as model.ckpt, and test them once.
+
+    Args:
+        config: config of the run.
+        task: the task.
+        data: its data.
+        record: record of the run; results are added.
+        folder: folder of the run.
+        previous: record of an earlier attempt.
+    """
     performance = Performance(window_steps=config.logger.log_every_n_steps)
     run_record = RecordCallback(record, folder, performance)
     keepers = build_checkpoint_callbacks(config, task, folder)
@@ -202,7 +211,7 @@ def ignore_warnings() -> Iterator[None]:
 
 
 def _write_record(record: Record, folder: Path) -> None:
-    """One record, however many ranks."""
+    """Write the record on rank 0."""
     if get_rank() == 0:
         write_record(record, folder)
 

@@ -35,7 +35,12 @@ _LIGHTNING_PRECISION = {Precision.fp32: "32-true", Precision.bf16_mixed: "bf16-m
 
 
 def apply_compile_and_checkpointing(network: nn.Module, trainer_config: TrainerConfig) -> None:
-    """Let the network compute as the trainer's config says: recompute activations, or run compiled."""
+    """Apply activation checkpointing and torch.compile to the network, as the config says.
+
+    Args:
+        network: the network.
+        trainer_config: options of the trainer.
+    """
     if trainer_config.activation_checkpointing:
         apply_activation_checkpointing(network)
     if trainer_config.compile:
@@ -43,7 +48,13 @@ def apply_compile_and_checkpointing(network: nn.Module, trainer_config: TrainerC
 
 
 def build_monitoring_callbacks(config: Config, performance: Performance, folder: Path) -> list[pl.Callback]:
-    """The callbacks that only look."""
+    """Build the callbacks that observe training and do not change it.
+
+    Args:
+        config: config of the run.
+        performance: callback that measures throughput.
+        folder: folder of the run.
+    """
     chosen = config.callbacks
     found: list[pl.Callback] = []
     if chosen.progress_bar:
@@ -58,7 +69,15 @@ def build_monitoring_callbacks(config: Config, performance: Performance, folder:
 
 
 def build_checkpoint_callbacks(config: Config, task: Task, folder: Path) -> list[pl.Callback]:
-    """The callbacks that stop training and keep weights; the resumable checkpoint is last and so holds their state."""
+    """Build the callbacks that stop training and write checkpoints.
+
+    The resumable checkpoint is last, so that it holds the state of all others.
+
+    Args:
+        config: config of the run.
+        task: the task.
+        folder: folder of the run.
+    """
     chosen, checkpoints = config.trainer, folder / LAST_CHECKPOINT.parent
     found: list[pl.Callback] = []
     if chosen.max_minutes is not None:
@@ -83,7 +102,7 @@ def build_checkpoint_callbacks(config: Config, task: Task, folder: Path) -> list
 
 
 def count_micro_batches(config: Config) -> int:
-    """Batches that a device adds up before each update, so that none exceeds `trainer.micro_batch_size`."""
+    """Return the number of batches per update on a device, such that none exceeds `trainer.micro_batch_size`."""
     limit = config.trainer.micro_batch_size
     if limit is None:
         return 1
@@ -91,7 +110,14 @@ def count_micro_batches(config: Config) -> int:
 
 
 def build_trainer(config: Config, folder: Path, logger: Any, callbacks: list[pl.Callback]) -> pl.Trainer:
-    """Lightning's Trainer as the config says."""
+    """Build Lightning's Trainer.
+
+    Args:
+        config: config of the run.
+        folder: folder of the run.
+        logger: logger for Lightning, or False.
+        callbacks: all callbacks.
+    """
     chosen, debug = config.trainer, config.debug
     if chosen.precision is Precision.fp16_mixed and not uses_gpu(chosen):  # Lightning would compute in bf16 instead
         raise ConfigError([Fault("trainer.precision", "fp16_mixed", "expected bf16_mixed or fp32: fp16 needs a GPU")])

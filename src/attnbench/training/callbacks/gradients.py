@@ -1,4 +1,4 @@
-"""How strong the gradient of each layer is before anything is learned."""
+"""Gradient norm of each layer at the first update."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ _LAYER_PATTERN = re.compile(r"^(\w+)\.(?:\w+\.)*?(\d+)\.")  # the stack, and the
 
 
 class InitialGradients(pl.Callback):
-    """Notes in the record, as `metrics.initial.gradient_norm`, the norm of each layer's gradient at the first update.
+    """Stores the gradient norm of each layer at the first update in the record, as `metrics.initial.gradient_norm`.
 
-    The pre-norm's shrink towards the input, the post-norm's grow towards the output: Xiong et al. 2020, Figure 3.
+    With pre-norm it decreases towards the input, with post-norm it increases towards the output: Xiong et al. 2020,
+    Figure 3.
     """
 
     def __init__(self, record: Record) -> None:
         self.record = record
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run can no longer see."""
+        """Return the norms, which a resumed run cannot measure again."""
         return {"initial": self.record.metrics.get("initial")}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -33,7 +34,7 @@ class InitialGradients(pl.Callback):
             self.record.metrics["initial"] = state_dict["initial"]
 
     def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Any) -> None:
-        """Before the first update only, and before clipping."""
+        """Measure before the first update, before clipping."""
         if trainer.global_step == 0:
             network = pl_module.network
             assert isinstance(network, nn.Module)
@@ -41,7 +42,7 @@ class InitialGradients(pl.Callback):
 
 
 def compute_layer_gradient_norms(network: nn.Module) -> dict[str, float]:
-    """The norm of the gradient of each layer of each stack, as "encoder 1", ... in the order of the network."""
+    """Compute the gradient norm of each layer of each stack by name ("encoder 1", ...), in network order."""
     squares: dict[str, float] = {}
     for name, parameter in network.named_parameters():
         layer = _LAYER_PATTERN.match(name)

@@ -1,4 +1,4 @@
-"""Keeps history.jsonl, whatever the tracker: what training logs every few updates, and each validation."""
+"""Writes history.jsonl, independent of the tracker: logged training metrics, and each validation."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from attnbench.training.callbacks.run_record import RecordCallback
 
 
 class HistoryCallback(pl.Callback):
-    """Appends what is logged under train/ every `every` updates, and under val/ at each validation.
+    """Appends metrics under train/ every `every` updates, and metrics under val/ at each validation.
 
-    Nothing that is measured by the clock but `seconds`, so that a run that was stopped and gone on with leaves the
-    lines of one that was not. A line is written before the checkpoint of its update.
+    Apart from `seconds` no entry depends on the clock, so that a resumed run has the same lines as an uninterrupted
+    one. A line is
+    written before the checkpoint of its update.
     """
 
     def __init__(self, folder: Path, every: int, run_record: RecordCallback, performance: Performance) -> None:
@@ -29,11 +30,11 @@ class HistoryCallback(pl.Callback):
         self._lines: int | None = 0  # written so far; None: resumed from a checkpoint that does not know
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run must know."""
+        """Return the counters that a resumed run needs."""
         return {"units": self._units, "lines": self._lines}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on counting."""
+        """Restore the counters."""
         self._units, self._lines = state_dict["units"], state_dict.get("lines")
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -1,4 +1,4 @@
-"""Throughput, step time, padding, memory and MFU of training."""
+"""Throughput, step time, padding, memory and model FLOPs utilization (MFU) of training."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _GIB = 2.0**30
 
 
 def get_peak_memory(device: torch.device) -> dict[str, float]:
-    """The most memory used so far, in GiB: reserved on a GPU, resident in the process otherwise."""
+    """Return the peak memory so far in GiB: reserved memory on a GPU, else the resident size of the process."""
     if device.type == "cuda":
         return {
             "peak_reserved_gib": torch.cuda.max_memory_reserved(device) / _GIB,
@@ -30,17 +30,17 @@ def get_peak_memory(device: torch.device) -> dict[str, float]:
 
 
 class HasFlopsPerUnit(Protocol):
-    """What a LightningModule says of its arithmetic."""
+    """Interface of LightningModules with a FLOP count."""
 
     def estimate_flops_per_unit(self) -> tuple[float, str]:
-        """Floating-point operations of training on one unit, and how they were counted."""
+        """Return the training FLOPs per unit, and how they were counted."""
         ...
 
 
 class ForwardTimer:
-    """How long forward passes of an update take, of one of every so many: what a rank does before it waits for others.
+    """Measures forward passes of one of every `every` updates: the work of a rank before it waits for others.
 
-    Those of its batches together, where an update is divided.
+    If an update is divided, the times of its micro-batches are added.
     """
 
     def __init__(self, every: int) -> None:
@@ -51,7 +51,10 @@ class ForwardTimer:
         self._began: float | torch.cuda.Event | None = None
 
     def start(self, step: int, device: torch.device) -> None:
-        """Begin a batch of update `step`; half-way between two that are logged, since those wait for other ranks."""
+        """Start a batch of update `step`.
+
+        The measured update is half-way between two logged ones, because those wait for other ranks.
+        """
         measured = step % self.every == self.every // 2
         if measured and step != self._step:
             self._step = step
@@ -60,7 +63,7 @@ class ForwardTimer:
         self._began = _record_time(device) if measured else None
 
     def end(self, device: torch.device) -> None:
-        """Its backward pass begins."""
+        """End the forward pass."""
         if isinstance(self._began, float):
             self._ms[-1].append(1000 * (time.perf_counter() - self._began))
         elif self._began is not None:
@@ -81,7 +84,7 @@ class ForwardTimer:
 
 
 def _record_time(device: torch.device) -> float | torch.cuda.Event:
-    """Now; on a GPU, when it comes to this point of its work."""
+    """Return the current time; on a GPU, an event at this point of its work."""
     if device.type != "cuda":
         return time.perf_counter()
     event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
@@ -90,7 +93,7 @@ def _record_time(device: torch.device) -> float | torch.cuda.Event:
 
 
 class Performance(pl.Callback):
-    """Measures training through what a batch says of itself: `unit_name`, `units` and `places`."""
+    """Measures training with the counts of each batch: `unit_name`, `num_units` and `token_counts`."""
 
     def __init__(self, window_steps: int = 10, warmup_steps: int = WARMUP_STEPS) -> None:
         self.window_steps = window_steps
@@ -104,7 +107,7 @@ class Performance(pl.Callback):
         self._sums = [0.0] * 3  # units and places of the batches since then
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Learn the device and what a unit costs."""
+        """Store the device and the FLOPs per unit."""
         self._update = trainer.global_step
         self.flops_per_unit, self.flops_method = cast(HasFlopsPerUnit, pl_module).estimate_flops_per_unit()
         if pl_module.device.type == "cuda":
@@ -121,7 +124,7 @@ class Performance(pl.Callback):
             self.forward.start(trainer.global_step, pl_module.device)
 
     def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: torch.Tensor) -> None:
-        """The forward pass is over."""
+        """End the timer of the forward pass."""
         if trainer.world_size > 1:
             self.forward.end(pl_module.device)
 
@@ -141,17 +144,17 @@ class Performance(pl.Callback):
             pl_module.log(f"performance/{self.unit_name}_per_sec_per_device", rate, batch_size=1)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Validation is not training."""
+        """Exclude validation from the measured time."""
         self.meter.pause()
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Neither is writing a checkpoint."""
+        """Exclude checkpoints from the measured time."""
         self.meter.pause()
 
     def summarize(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
-        """What the record says of this session's training, with the unit in the keys."""
+        """Return the numbers of this session for the record, with the unit in the keys."""
         self.meter.close_window()
         found = self.meter.summarize()
         rate = found.pop("units_per_sec")
@@ -167,7 +170,7 @@ class Performance(pl.Callback):
         return result | self._compare_ranks(trainer) | self._compute_utilization(pl_module, rate)
 
     def _compare_ranks(self, trainer: pl.Trainer) -> dict[str, Any]:
-        """Each rank's forward pass, and the slowest one over the median: a straggler, for whom all others wait."""
+        """Compare the forward time of all ranks: the slowest one over the median shows a straggler."""
         if trainer.world_size == 1:
             return {}
         told: list[float | None] = [None] * trainer.world_size

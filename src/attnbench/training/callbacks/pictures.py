@@ -1,4 +1,4 @@
-"""Pictures that a run leaves: what a picture is, and the callback that keeps them as files and in the tracker."""
+"""Callback that writes a module's figures to files and to the tracker."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ from attnbench.tasks.results import Figure
 
 @runtime_checkable
 class HasFigures(Protocol):
-    """What a LightningModule offers to have pictures kept."""
+    """Interface of LightningModules with figures."""
 
     def build_figures(self, examples: int) -> Sequence[Figure]:
-        """Pictures of the first `examples` validation examples, and of the evaluation that has just ended."""
+        """Build figures of the first `examples` validation examples, and of the last evaluation."""
         ...
 
 
 class FigureCallback(pl.Callback):
-    """Keeps a module's pictures in `folder`: after the test, and every `every` validations if that is set.
+    """Writes a module's figures into `folder` after the test, and after every `every` validations if that is set.
 
-    A folder holds `<name>.png` for each picture, and `arrays.npz` with the arrays of all as `<name>.<array>`.
+    The folder holds `<name>.png` for each figure, and `arrays.npz` with the arrays of all figures as
+    `<name>.<array>`.
     """
 
     def __init__(self, folder: Path, examples: int, every: int | None) -> None:

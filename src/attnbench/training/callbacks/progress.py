@@ -1,4 +1,4 @@
-"""One line that tells loss, throughput and time left."""
+"""Progress line with loss, throughput and remaining time."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from attnbench.training.callbacks.performance import Performance
 
 
 class ProgressCallback(pl.Callback):
-    """A bar over all of training, on a terminal; elsewhere a line a validation.
+    """Progress bar of the whole training on a terminal; without a terminal, one line per validation.
 
-    What is left is estimated from the limit that comes first: updates, epochs or minutes.
+    The remaining time is estimated from the limit that will be reached first: updates, epochs or minutes.
     """
 
     def __init__(self, performance: Performance) -> None:
@@ -41,7 +41,7 @@ class ProgressCallback(pl.Callback):
             self.bar.set_postfix_str(self._format_status(trainer), refresh=False)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Say how the validation went."""
+        """Print the validation metrics."""
         if not trainer.is_global_zero or trainer.sanity_checking or trainer.state.fn != "fit":
             return
         scores = [f"{k} {v:.4g}" for k, v in sorted(trainer.callback_metrics.items()) if k.startswith("val/")]
@@ -57,7 +57,7 @@ class ProgressCallback(pl.Callback):
             self.bar = None
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Leave the terminal clean."""
+        """Clear the progress line."""
         self.on_train_end(trainer, pl_module)
 
     def _format_status(self, trainer: pl.Trainer) -> str:

@@ -1,4 +1,4 @@
-"""Tells a search of each validation, and ends the run if it asks for that."""
+"""Reports each validation to a search, and ends the run if the search prunes it."""
 
 from __future__ import annotations
 
@@ -10,32 +10,38 @@ import pytorch_lightning as pl
 
 
 class Pruned(Exception):
-    """A search has seen enough of this run."""
+    """Raised when a search ends this run early."""
 
 
 class HasReport(Protocol):
-    """What a LightningModule says: its last evaluation, and which metric decides."""
+    """Interface of LightningModules with a report of the last evaluation and a monitored metric."""
 
     report: dict[str, Any]
     monitor: str
 
 
 class PruningCallback(pl.Callback):
-    """Calls `report(epoch, value)` after each validation, on the first rank; where that is true, the run ends.
+    """Calls `report(epoch, value)` on the first rank after each validation; if it returns True, the run ends.
 
-    By epoch, not update: runs of a search may differ in how many updates an epoch has. It comes after what writes the
-    record, which so holds the last validation.
+    Epochs are reported, not updates, because the runs of a search may differ in updates per epoch. The callback comes
+    after the one that
+    writes the record, so that the record has the last validation.
     """
 
     def __init__(self, metric: str | None, report: Callable[[int, float], bool]) -> None:
-        """`metric`: of the module's report; None: the one that it monitors."""
+        """Create the callback.
+
+        Args:
+            metric: metric of the report; None: the monitored one.
+            report: takes epoch and value, and returns True to end the run.
+        """
         self.metric, self.report = metric, report
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Report, and end the run if that is wanted.
+        """Report the metric, and end the run if the search prunes it.
 
         Raises:
-            Pruned: it is.
+            Pruned: the search prunes the run.
             ValueError: there is no such metric.
         """
         if trainer.state.fn != "fit" or trainer.sanity_checking:

@@ -1,4 +1,4 @@
-"""A run that can be stopped anywhere and gone on with: periodic full checkpoints, and stops at whole updates."""
+"""Runs that can be stopped at any time and resumed: periodic full checkpoints, and stops after whole updates."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ __all__ = ["Interrupted", "ResumableCheckpoint"]
 
 
 class ResumableCheckpoint(Checkpoint):
-    """Writes `path` after every validation, every `minutes`, and when a signal asks to stop.
+    """Writes a full checkpoint after every validation, every `minutes`, and when a signal asks the run to stop.
 
-    While a run trains or tests, a first signal waits until an update is whole, because a checkpoint taken while weights
-    are being written would be neither of both. A second signal does not wait. As a Checkpoint it comes after every
-    other callback, so that what it saves holds their latest state.
+    During training and test a first signal waits for the end of the update, because a checkpoint during an update
+    would hold a mix of
+    old and new weights. A second signal does not wait. As a Checkpoint callback it runs after all others, and saves
+    their latest state.
     """
 
     def __init__(self, path: Path, minutes: float) -> None:
@@ -30,14 +31,14 @@ class ResumableCheckpoint(Checkpoint):
         self._saved = time.monotonic()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Let signals wait for whole updates, and start the clock of periodic checkpoints."""
+        """Let signals wait for the end of the update, and start the timer of periodic checkpoints."""
         interrupts.set_waiting_for_check(True)
         self._saved = time.monotonic()
 
     on_test_start = on_train_start
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Let signals interrupt at once again; one that has waited is acted on before anything is tested."""
+        """Handle a waiting signal before the test, and let signals interrupt at once again."""
         interrupts.set_waiting_for_check(False)
 
     on_test_end = on_train_end
@@ -74,7 +75,7 @@ class ResumableCheckpoint(Checkpoint):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Validation is cheap to do again: nothing to save."""
+        """Stop if a signal was received; a validation can be repeated, so nothing is saved."""
         self._stop_if_requested(trainer)
 
     on_test_batch_start = on_validation_batch_start

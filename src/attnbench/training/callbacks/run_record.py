@@ -1,4 +1,4 @@
-"""Keeps run.json true while a run goes on, and tells how far it has come."""
+"""Keeps run.json up to date during a run, and writes its progress."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PROGRESS_SECONDS = 2.0  # between two words of it
 
 
 class HasResults(Protocol):
-    """What a LightningModule says: its last evaluation, its test sets, and which metric decides."""
+    """Interface of LightningModules with a report, test results and a monitored metric."""
 
     report: dict[str, Any]
     test_results: list[TestResult]
@@ -29,9 +29,9 @@ class HasResults(Protocol):
 class RecordCallback(pl.Callback):
     """Writes metrics and performance into the record after each validation and at the end.
 
-    `metrics.final` is the last validation, `metrics.best` the one that the monitored metric chose, `metrics.test` the
-    test set; further ones stand under their names. Time spent in earlier sessions of a resumed run travels in the
-    checkpoint.
+    `metrics.final` is the last validation, `metrics.best` the one with the best monitored metric, `metrics.test` the
+    test set; further
+    test sets have their own names. The time of earlier sessions is stored in the checkpoint.
     """
 
     def __init__(self, record: Record, folder: Path, performance: Performance) -> None:
@@ -47,11 +47,11 @@ class RecordCallback(pl.Callback):
 
     @property
     def train_seconds(self) -> float:
-        """Seconds of training and validation so far, all sessions of this run together."""
+        """Seconds of training and validation in all sessions of this run."""
         return self._before + (0.0 if self._started is None else time.monotonic() - self._started)
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run must know."""
+        """Return the times and metrics that a resumed run needs."""
         return {
             "train_seconds": self.train_seconds,
             "final": self.record.metrics["final"],
@@ -60,7 +60,7 @@ class RecordCallback(pl.Callback):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on counting."""
+        """Restore times and metrics."""
         self._before, self._best = state_dict["train_seconds"], state_dict["best"]
         self._best_value = state_dict.get("best_value")
         self.record.metrics |= {"final": state_dict["final"], "best": self._best}
@@ -75,7 +75,7 @@ class RecordCallback(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Tell how far training has come."""
+        """Write the progress of training."""
         self._write_progress(trainer)
 
     def on_validation_batch_end(
@@ -87,7 +87,7 @@ class RecordCallback(pl.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """The same word anew: a sign that the run goes on."""
+        """Write the progress again, which shows that the run is alive."""
         self._write_progress(trainer)
 
     on_test_batch_end = on_validation_batch_end
@@ -100,7 +100,7 @@ class RecordCallback(pl.Callback):
         self._write_record(trainer)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """A validation is the last one until there is another, and the best one if it is better."""
+        """Store the metrics of this validation as final, and as best if they are better."""
         if trainer.state.fn != "fit":
             return
         module = cast(HasResults, pl_module)
@@ -119,7 +119,7 @@ class RecordCallback(pl.Callback):
         self._write_record(trainer)
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Each test set, once: what was said of it, and then its scores."""
+        """Write the outputs and scores of each test set."""
         for tested in cast(HasResults, pl_module).test_results:
             self.record.metrics[tested.name] = dict(tested.report)
             if trainer.is_global_zero:

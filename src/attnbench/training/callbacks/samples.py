@@ -1,4 +1,4 @@
-"""What the model says: a table of sample outputs at each validation."""
+"""Table of sample outputs at each validation."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from attnbench.tasks.results import Sample
 
 @runtime_checkable
 class HasOutputs(Protocol):
-    """What a LightningModule offers: the outputs of the evaluation that has just ended, in corpus order."""
+    """Interface of LightningModules with the outputs of the last evaluation, in corpus order."""
 
     outputs: Sequence[Sample]
 
 
 class SampleCallback(pl.Callback):
-    """Appends the first `count` outputs of each validation to samples.jsonl and the tracker's table."""
+    """Appends the first `count` outputs of each validation to samples.jsonl and to the tracker's table."""
 
     def __init__(self, folder: Path, count: int) -> None:
         self.folder = folder
@@ -30,7 +30,7 @@ class SampleCallback(pl.Callback):
         self._file = folder / "samples.jsonl"
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Forget what a session before this one said beyond its last checkpoint."""
+        """Remove samples that an earlier session wrote after its last checkpoint."""
         if trainer.is_global_zero:
             truncate_after_update(self._file, trainer.global_step)
 
@@ -44,7 +44,7 @@ class SampleCallback(pl.Callback):
                 file.write(json.dumps({"update": trainer.global_step, **asdict(sample)}, ensure_ascii=False) + "\n")
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Hand the table over."""
+        """Send the table to the tracker."""
         if not trainer.is_global_zero or not isinstance(pl_module, HasOutputs):
             return
         from pytorch_lightning.loggers import WandbLogger
