@@ -32,19 +32,19 @@ $(READY): requirements.lock pyproject.toml
 	@touch $@
 
 sweep: $(READY) ## train SWEEP (on EXPERIMENT) and print its table; what is finished is not run again
-	$(BIN)/python -m attnbench.train -m sweep=$(SWEEP) $(if $(EXPERIMENT),experiment=$(EXPERIMENT)) $(ARGS)
+	$(BIN)/attnbench train -m sweep=$(SWEEP) $(if $(EXPERIMENT),experiment=$(EXPERIMENT)) $(ARGS)
 
 table: $(READY) ## print TABLE from the records there are
-	$(BIN)/python -m attnbench.table $(TABLE) $(ARGS)
+	$(BIN)/attnbench table $(TABLE) $(ARGS)
 
 tables: $(READY) ## print the tables of all sweeps that have records
-	$(BIN)/python -m attnbench.table --all $(ARGS)
+	$(BIN)/attnbench table --all $(ARGS)
 
 report: $(READY) ## write one page to compare the runs of SWEEP in, to be opened in a browser
-	$(BIN)/python -m attnbench.reporting page multirun/$(SWEEP) $(ARGS)
+	$(BIN)/attnbench page multirun/$(SWEEP) $(ARGS)
 
 bench: $(READY) ## measure speed and memory, as ratios: ARGS='attention --lengths 64,256' (ARGS=--help)
-	$(BIN)/python -m attnbench.bench $(ARGS)
+	$(BIN)/attnbench bench $(ARGS)
 
 test: $(READY) ## the fast tests, with coverage
 	$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report=term $(ARGS)
@@ -64,13 +64,13 @@ type: $(READY) ## mypy, strict, on src
 	$(BIN)/mypy
 
 sync: $(READY) ## upload the W&B runs that are not at the server (needs `.venv/bin/wandb login` once, and network)
-	$(BIN)/python -m attnbench.sync $(ARGS)
+	$(BIN)/attnbench sync $(ARGS)
 
 workspace: $(READY) ## upload SWEEP's W&B runs, and save a W&B workspace that compares them
-	$(BIN)/python -m attnbench.sync multirun/$(SWEEP) --workspace $(ARGS)
+	$(BIN)/attnbench sync multirun/$(SWEEP) --workspace $(ARGS)
 
 wandb-sweep: $(READY) ## write SWEEP (on EXPERIMENT) as a file for `wandb sweep`, whose agents then run it
-	$(BIN)/python -m attnbench.sweeps wandb sweep=$(SWEEP) $(if $(EXPERIMENT),experiment=$(EXPERIMENT)) $(ARGS)
+	$(BIN)/attnbench wandb-sweep sweep=$(SWEEP) $(if $(EXPERIMENT),experiment=$(EXPERIMENT)) $(ARGS)
 
 lock: $(READY) ## resolve the newest versions into requirements.lock
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \

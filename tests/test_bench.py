@@ -52,7 +52,7 @@ def test_growth_is_measured_and_drawn(
 def test_a_wrong_argument_is_refused(capsys: pytest.CaptureFixture[str], command: list[str], said: str) -> None:
     with pytest.raises(SystemExit, match="2"):
         main(command)
-    assert capsys.readouterr().err.splitlines()[-1] == f"python -m attnbench.bench: error: {said}"
+    assert capsys.readouterr().err.splitlines()[-1] == f"attnbench bench: error: {said}"
 
 
 @pytest.mark.parametrize(

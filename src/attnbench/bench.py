@@ -1,4 +1,4 @@
-"""Command for benchmarks: `python -m attnbench.bench attention` prints times and memory as ratios to a baseline."""
+"""Command for benchmarks: `attnbench bench attention` prints times and memory as ratios to a baseline."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 PEER_SUITES_NAME = "peers"
 _HEAD = """# Benchmarks
 
-Made by `python -m attnbench.bench` (`--write`), not by hand. Every row took turns with its baseline in one run, so that
+Made by `attnbench bench` (`--write`), not by hand. Every row took turns with its baseline in one run, so that
 ratios hold where times do not; what a table was measured on stands below it.
 """
 _OF = f"of {', '.join(SUITES)}, or {PEER_SUITES_NAME}: the last {len(PEER_SUITES)}"
@@ -214,7 +214,7 @@ def _parse_names(text: str) -> list[str]:
 
 def _build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m attnbench.bench",
+        prog="attnbench bench",
         description="Measure speed and memory; print each suite as a table, every row with its ratio to a baseline.",
     )
 

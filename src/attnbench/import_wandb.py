@@ -1,4 +1,4 @@
-"""Command that builds records from W&B runs: `python -m attnbench.import_wandb FOLDER-or-ENTITY/PROJECT`."""
+"""Command that builds records from W&B runs: `attnbench import-wandb FOLDER-or-ENTITY/PROJECT`."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m attnbench.import_wandb",
+        prog="attnbench import-wandb",
         description="Make records of attnbench's runs that W&B has and OUTPUT has not; what is there stays.",
     )
     parser.add_argument("source", help="a folder with offline W&B runs below it, or entity/project at the server")

@@ -1,4 +1,4 @@
-"""Command that uploads offline W&B runs: `python -m attnbench.sync multirun`."""
+"""Command that uploads offline W&B runs: `attnbench sync multirun`."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def _print_error(what: object) -> int:
 
 def _build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m attnbench.sync",
+        prog="attnbench sync",
         description="Upload the W&B runs below a folder that are not at the server, or not all of them.",
     )
     parser.add_argument("folder", nargs="?", default="multirun", help="where runs write (default: %(default)s)")

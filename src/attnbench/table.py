@@ -1,4 +1,4 @@
-"""Command that prints the table of a sweep's records: `python -m attnbench.table heads`."""
+"""Command that prints the table of a sweep's records: `attnbench table heads`."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def _print_all_tables(arguments: argparse.Namespace) -> int:
 
 def _build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m attnbench.table",
+        prog="attnbench table",
         description="Print a sweep's table; write table.md, .csv, .tex, .html, .json and figures beside its records.",
     )
     parser.add_argument("sweep", nargs="?", help="the sweep's name: its records lie in OUTPUT/SWEEP")

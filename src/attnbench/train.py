@@ -1,4 +1,4 @@
-"""Command that trains one run, or with -m every combination of a sweep: python -m attnbench.train [-m] key=value ..."""
+"""Command that trains one run, or with -m every combination of a sweep: attnbench train [-m] key=value ..."""
 
 from __future__ import annotations
 

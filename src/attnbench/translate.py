@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m attnbench.translate", description=__doc__)
+    parser = argparse.ArgumentParser(prog="attnbench translate", description=__doc__)
     parser.add_argument("checkpoint", type=Path, help="model.ckpt of a run, or the run's folder")
     parser.add_argument("input", nargs="?", default="-", help="a file of sentences, a line each; - or nothing: stdin")
     parser.add_argument(

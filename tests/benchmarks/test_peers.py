@@ -202,10 +202,10 @@ def test_who_is_not_installed_says_how_to(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     entry = PeerGroup("", "x", {}, asked(), []).build_case(Peer("fairseq", "fairseq", "fairseq"))
-    with pytest.raises(NotInstalledError, match=r"^python -m attnbench.bench peers install fairseq$"):
+    with pytest.raises(NotInstalledError, match=r"^attnbench bench peers install fairseq$"):
         entry.measure_repeat()
     (row,) = measure_suite(peer_suites.SuitePlan("", [], [entry], warmup=0), 1, lambda said: None)
-    assert row.error == "not installed: python -m attnbench.bench peers install fairseq"
+    assert row.error == "not installed: attnbench bench peers install fairseq"
     with pytest.raises(ConfigError, match="expected some of fairseq, huggingface"):
         peer_environments.install_environments(["fairsek"])
 

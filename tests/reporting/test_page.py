@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from attnbench.page import main
 from attnbench.records import history
 from attnbench.reporting import page
-from attnbench.reporting.__main__ import main
 from attnbench.reporting.page import write_page
 from attnbench.tasks.results import Figure
 from attnbench.visualization.attention_maps import AttentionMap
@@ -130,16 +130,11 @@ def test_the_same_records_give_the_same_page_and_what_runs_say_stays_packed(tmp_
     assert small.notes == [told]
 
 
-def test_door(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["page", str(tmp_path / "nowhere")]) == 2
+def test_the_command_writes_one_page_of_several_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(tmp_path / "nowhere")]) == 2
     said = capsys.readouterr()
     assert said.err.startswith(f"error: {tmp_path / 'nowhere'}: no records of runs here")
     make_records(tmp_path / "a", runs=3)
     make_records(tmp_path / "b", runs=6, name="b")
-    assert main(["page", str(tmp_path / "a"), str(tmp_path / "b")]) == 0
+    assert main([str(tmp_path / "a"), str(tmp_path / "b")]) == 0
     assert re.match(rf"{tmp_path}/report/index.html: 6 runs, \d.\d MB; open it", capsys.readouterr().out)
-
-
-def test_what_wandb_has_is_fetched_by_the_same_door(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["import-wandb", str(tmp_path), "--output", str(tmp_path / "records")]) == 2
-    assert str(tmp_path) in capsys.readouterr().err

@@ -261,7 +261,7 @@ def test_status_tells_what_became_of_each_run(tmp_path: Path, fakes: ModuleType)
 
 
 def test_status_is_a_door_that_opens_at_once(tmp_path: Path) -> None:
-    command = [sys.executable, "-X", "importtime", "-m", "attnbench.sweeps", "status", str(tmp_path)]
+    command = [sys.executable, "-X", "importtime", "-m", "attnbench.status", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith(f"error: {tmp_path / 'plan.json'}: cannot be read")

@@ -12,9 +12,9 @@ import yaml
 from wandb import wandb_agent
 from wandb.apis.public import sweeps
 
+from attnbench import wandb_sweep
 from attnbench.records.identity import compute_run_id
 from attnbench.records.record import read_plan
-from attnbench.sweeps import __main__ as door
 from attnbench.sweeps.plan import build_plan, compose_run
 from attnbench.sweeps.wandb_agents import build_sweep_config
 
@@ -69,7 +69,7 @@ def test_an_agent_starts_the_runs_of_the_plan(
 
 
 def test_the_door_writes_file_and_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert door.main(["wandb", "sweep=heads", f"paths.output={tmp_path}"]) == 0
+    assert wandb_sweep.main(["sweep=heads", f"paths.output={tmp_path}"]) == 0
     assert "4 runs\n`wandb sweep " in capsys.readouterr().out
     config = yaml.safe_load((tmp_path / "heads" / "wandb_sweep.yaml").read_text())
     assert config["parameters"] == {"model.num_heads": {"values": [1, 2, 4, 8]}}
@@ -78,12 +78,12 @@ def test_the_door_writes_file_and_plan(tmp_path: Path, capsys: pytest.CaptureFix
 
 def test_what_cannot_be_run_is_not_handed_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     given = ["sweep=heads", "model.num_heads=3,4", "optim.lr=-1", f"paths.output={tmp_path}"]
-    assert door.main(["wandb", *given]) == 2
+    assert wandb_sweep.main([*given]) == 2
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 2
     assert "model.num_heads=3" in said[1] or "model.num_heads=3" in said[0]
     assert not list(tmp_path.iterdir())
     drawn = ["sweep=heads", "hydra/sweeper=random", f"paths.output={tmp_path}"]
-    assert door.main(["wandb", *drawn]) == 2
+    assert wandb_sweep.main([*drawn]) == 2
     assert "hydra/sweeper=random: expected grid: " in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

@@ -1,1 +1,1 @@
-"""What `python -m attnbench.bench` measures: suites of rows, each a ratio to a baseline of the same run."""
+"""What `attnbench bench` measures: suites of rows, each a ratio to a baseline of the same run."""

@@ -59,7 +59,7 @@ def compose_decoding_configs(settings: Settings) -> dict[str, Config]:
 
 
 def build_device_commands(settings: Settings) -> dict[str, list[str]]:
-    """Build the overrides of `python -m attnbench.train` for one repeat of each model, without `trainer.devices`.
+    """Build the overrides of `attnbench train` for one repeat of each model, without `trainer.devices`.
 
     Raises:
         ConfigError: with all faults of all models.

@@ -48,7 +48,7 @@ def measure_run(command: Sequence[str]) -> Measurements:
     """Run a training, and read throughput of all devices, time per update and memory per process from its record.
 
     Args:
-        command: overrides of `python -m attnbench.train`.
+        command: overrides of `attnbench train`.
     """
     with tempfile.TemporaryDirectory() as folder:
         measure_command([*TRAIN_COMMAND, *command, f"paths.output={folder}", f"paths.cache={folder}/cache"])

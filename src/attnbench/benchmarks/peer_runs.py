@@ -142,7 +142,7 @@ class _PeerProcess:
         if peer.environment is not None:
             python = peer_environments.find_python(peer.environment)
         if python is None:
-            raise NotInstalledError(f"python -m attnbench.bench peers install {peer.environment}")
+            raise NotInstalledError(f"attnbench bench peers install {peer.environment}")
         self._folder = folder = create_temporary_folder(self)
         (folder / "attnbench").symlink_to(_PACKAGE)  # makes only this package importable, not its neighbors
         self._answers, theirs = os.pipe()

@@ -44,7 +44,7 @@ def process_group(config: Config) -> Iterator[None]:
     place, trainer = get_rank_context(), config.trainer
     fault = check_rank_count(trainer.devices, trainer.num_nodes)
     if fault is None and get_world_size() == 1 and trainer.devices > 1:
-        how = "python -m attnbench.train starts them, and so does torchrun"
+        how = "attnbench train starts them, and so does torchrun"
         fault = Fault("trainer.devices", f"{trainer.devices}", f"expected ranks: {how}")
     if fault is None and is_rank_unknown():
         expected = (
