@@ -52,6 +52,9 @@ test: $(READY) ## the fast tests, with coverage
 test-full: $(READY) ## all tests, the slow ones too
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "slow or not slow" --cov --cov-report=term $(ARGS)
 
+chaos: $(READY) ## disturb commands at random and check what they do: ARGS='--seed 1 --rounds 3'
+	$(BIN)/python tests/chaos/chaos.py $(ARGS)
+
 lint: $(READY) ## ruff: rules and format
 	$(BIN)/ruff check src tests
 	$(BIN)/ruff format --check src tests

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
-from attnbench.config.fields import MAX_WIDTH, bounded_field
+from attnbench.config.fields import MAX_WIDTH, bounded_field, build_check
+from attnbench.config.targets import find_target_fault
 
 
 class Score(Enum):
@@ -53,6 +54,8 @@ class AttentionConfig:
     """Options of all attention layers of a model."""
 
     score: Score = Score.scaled_dot
+    # The user's own subclass of ScoringFunction, in place of `score`.
+    target: str | None = field(default=None, metadata=build_check(find_target_fault))
     normalizer: Normalizer = Normalizer.softmax
     dropout: float = bounded_field(0.0, minimum=0, less_than=1)  # on the weights
     d_hidden: int | None = bounded_field(

@@ -7,7 +7,7 @@ import functools
 import math
 import typing
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from types import NoneType, UnionType
@@ -15,6 +15,7 @@ from typing import Any
 
 _BOUNDS_KEY = "attnbench.bounds"
 _PATH_KEY = "attnbench.path"
+_CHECK_KEY = "attnbench.check"
 
 # Counters and indices in kernels have 32 bits, and C code is given many of these numbers.
 MAX_INT = 2**31 - 1
@@ -126,6 +127,15 @@ def path_field(default: str | None) -> Any:
     return dataclasses.field(default=default, metadata={_PATH_KEY: True})
 
 
+def build_check(check: Callable[[str], str | None]) -> dict[str, Any]:
+    """Build the metadata of a dataclass field whose text, or each of its texts, is checked.
+
+    Args:
+        check: returns a sentence about what is wrong with a text, or None.
+    """
+    return {_CHECK_KEY: check}
+
+
 def is_path_field(field: dataclasses.Field[Any]) -> bool:
     """Check whether a field is for a file or folder."""
     return bool(field.metadata.get(_PATH_KEY))
@@ -197,6 +207,10 @@ def find_faults(node: Any, prefix: str = "") -> Iterator[Fault]:
                 raise
 
 
+def _accept(text: str) -> None:
+    """Find no fault."""
+
+
 def _check_value(value: Any, field: dataclasses.Field[Any], hint: Any) -> str | None:
     """Return what was expected of a field that has not got it."""
     if not _matches_type(value, hint):
@@ -205,6 +219,8 @@ def _check_value(value: Any, field: dataclasses.Field[Any], hint: Any) -> str | 
     for item in value if isinstance(value, list) else [value]:
         if isinstance(item, str) and any(unicodedata.category(letter) in _INVISIBLE_CATEGORIES for letter in item):
             return "expected text without control characters"
+        if isinstance(item, str) and (fault := field.metadata.get(_CHECK_KEY, _accept)(item)) is not None:
+            return str(fault)
         if type(item) is int and item > MAX_INT and (bounds is None or bounds.maximum is None):
             return str(Bounds(maximum=MAX_INT))
     if bounds is not None and value is not None and not bounds.contains(value):

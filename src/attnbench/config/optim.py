@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
-from attnbench.config.fields import Fault, bounded_field
+from attnbench.config.fields import Fault, bounded_field, build_check
+from attnbench.config.targets import find_target_fault
 
 
 class Optimizer(Enum):
@@ -22,6 +23,8 @@ class OptimConfig:
     """Options of the optimizer; `lr` is the peak of the schedule."""
 
     name: Optimizer = Optimizer.adam
+    # The user's own optimizer, in place of `name`: called with (parameter groups, lr=...).
+    target: str | None = field(default=None, metadata=build_check(find_target_fault))
     lr: float = bounded_field(1e-3, greater_than=0)
     beta1: float = bounded_field(0.9, minimum=0, less_than=1)
     beta2: float = bounded_field(0.98, minimum=0, less_than=1)
@@ -46,9 +49,11 @@ class ScheduleConfig:
     """Learning-rate schedule, counted in updates."""
 
     name: Schedule = Schedule.constant
+    # The user's own schedule, in place of `name`: takes (update from 0, number of updates) and returns a factor of lr.
+    target: str | None = field(default=None, metadata=build_check(find_target_fault))
     warmup_steps: int = bounded_field(0, minimum=0)
 
     def find_faults(self) -> Iterator[Fault]:
         """Check that inverse_sqrt has a warmup."""
-        if self.name is Schedule.inverse_sqrt and self.warmup_steps < 1:
+        if self.target is None and self.name is Schedule.inverse_sqrt and self.warmup_steps < 1:
             yield Fault("warmup_steps", f"{self.warmup_steps}", "expected at least 1 for inverse_sqrt")

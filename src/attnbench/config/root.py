@@ -128,7 +128,8 @@ class Config:
 
     def _find_recurrent_faults(self, model: RecurrentConfig) -> Iterator[Fault]:
         attends = model.decoder_context in (DecoderContext.bahdanau, DecoderContext.luong)
-        if attends and model.bidirectional and not self.attention.score.allows_different_widths:
+        allowed = self.attention.target is not None or self.attention.score.allows_different_widths
+        if attends and model.bidirectional and not allowed:
             known = ", ".join(score.name for score in Score if score.allows_different_widths)
             expected = f"expected one of {known}: with model.bidirectional=true keys are wider than queries"
             yield Fault("attention.score", self.attention.score.name, expected)
@@ -142,7 +143,10 @@ class Config:
             yield Fault("trainer.activation_checkpointing", "true", expected)
         if self.position.kind is not Position.rotary:
             return
-        if not self.attention.score.supports_rotary:
+        if self.attention.target is not None:
+            expected = "expected null for position=rotary, which not every score can be used with"
+            yield Fault("attention.target", self.attention.target, expected)
+        elif not self.attention.score.supports_rotary:
             known = ", ".join(score.name for score in Score if score.supports_rotary)
             expected = f"expected one of {known} for position=rotary: other scores see more than the distance of a turn"
             yield Fault("attention.score", self.attention.score.name, expected)

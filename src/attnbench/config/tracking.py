@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 
-from attnbench.config.fields import MAX_MINUTES, Fault, bounded_field, path_field
+from attnbench.config.fields import MAX_MINUTES, Fault, bounded_field, build_check, path_field
+from attnbench.config.targets import find_target_fault
 
 # Names become folders, of which file systems take 255 bytes (of UTF-8: four a character at most), and W&B's groups and
 # names, of which it takes 128 characters.
@@ -65,6 +66,8 @@ class CallbacksConfig:
     pictures_every_validations: int | None = bounded_field(None, minimum=1)  # null: at the end only
     samples: int = bounded_field(8, minimum=0)  # sample outputs per validation
     progress_bar: bool = True
+    # The user's own Lightning callbacks, called without arguments; they must not change the result.
+    targets: list[str] = field(default_factory=list, metadata=build_check(find_target_fault))
 
 
 @dataclass

@@ -7,18 +7,21 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from attnbench.config import ConfigError, Fault
 from attnbench.config.attention import AttentionConfig, Score
+from attnbench.config.targets import import_target
 from attnbench.nn.autocast import disable_autocast, to_at_least_float32
 from attnbench.nn.gradient_buffer import GradientBuffer, get_gradient_buffer
 
 _tanh_backward = torch.ops.aten.tanh_backward.grad_input
+ScoreCost = Literal["dot", "bilinear", "additive", "none"]
 SCORES: dict[Score, type[ScoringFunction]] = {}
 _MAX_BLOCK_ELEMENTS = 2**19  # numbers of an additive score's hidden layer at once: what a core's cache holds
 
@@ -34,7 +37,8 @@ class DotProduct(NamedTuple):
 class ScoringFunction(nn.Module, ABC):
     """Base class of scoring functions; a subclass registers by its `Score`."""
 
-    is_fusable: ClassVar[bool] = False  # whether `as_dot_product` knows an answer
+    is_fusable: ClassVar[bool] = False  # whether `as_dot_product` is implemented
+    cost: ClassVar[ScoreCost | None] = None  # formula of its FLOPs; None: unknown, and FLOPs are null
 
     def __init_subclass__(cls, score: Score | None = None) -> None:
         super().__init_subclass__()
@@ -67,6 +71,7 @@ class _DotProductScore(ScoringFunction):
     """Base class of scores that are dot products of transformed queries and keys."""
 
     is_fusable = True
+    cost: ClassVar[ScoreCost | None] = "dot"
 
     def forward(self, q_BHQD: Tensor, k_BHKD: Tensor) -> Tensor:
         """Return scores_BHQK = scale * q.k."""
@@ -107,6 +112,8 @@ class ScaledDot(Dot, score=Score.scaled_dot):
 
 class General(_DotProductScore, score=Score.general):
     """Bilinear score q.W k; queries and keys may differ in width (Luong et al. 2015, equation 8, "general")."""
+
+    cost = "bilinear"
 
     def __init__(self, d_q: int, d_k: int, config: AttentionConfig) -> None:
         super().__init__(d_q, d_k, config)
@@ -170,6 +177,8 @@ class Distance(_EqualWidthScore, score=Score.distance):
 class Uniform(_DotProductScore, score=Score.uniform):
     """Constant score 0: every key gets the same weight; the ablation of attention."""
 
+    cost = "none"
+
     def forward(self, q_BHQD: Tensor, k_BHKD: Tensor) -> Tensor:
         """Return zero scores_BHQK."""
         return (0 * q_BHQD[..., :1]).expand(*q_BHQD.shape[:-1], k_BHKD.shape[-2]) + 0 * k_BHKD[..., :1].transpose(
@@ -186,6 +195,8 @@ class Uniform(_DotProductScore, score=Score.uniform):
 
 class Additive(ScoringFunction, score=Score.additive):
     """Additive score v.tanh(W q + U k), with v, W and U shared by all heads (Bahdanau et al. 2015, appendix A.1.2)."""
+
+    cost = "additive"
 
     def __init__(self, d_q: int, d_k: int, config: AttentionConfig) -> None:
         super().__init__(d_q, d_k, config)
@@ -209,6 +220,8 @@ class Concat(ScoringFunction, score=Score.concat):
 
     2015, equation 8, "concat"): additive, with one matrix that is initialized as one.
     """
+
+    cost = "additive"
 
     def __init__(self, d_q: int, d_k: int, config: AttentionConfig) -> None:
         super().__init__(d_q, d_k, config)
@@ -308,5 +321,20 @@ def _iterate_blocks(q_BHQA: Tensor, k_BHKA: Tensor) -> Iterator[tuple[slice, sli
 
 
 def build_score(d_q: int, d_k: int, config: AttentionConfig) -> ScoringFunction:
-    """Build the scoring function that `config.score` names, for queries and keys of these widths."""
-    return SCORES[config.score](d_q, d_k, config)
+    """Build the scoring function that `config.target` or `config.score` names.
+
+    Args:
+        d_q: width of the queries.
+        d_k: width of the keys.
+        config: options of attention.
+
+    Raises:
+        ConfigError: `config.target` cannot be imported, or is not a subclass of ScoringFunction.
+    """
+    if config.target is None:
+        return SCORES[config.score](d_q, d_k, config)
+    target = import_target(config.target, "attention.target")
+    if not (isinstance(target, type) and issubclass(target, ScoringFunction)):
+        expected = "expected a subclass of attnbench.nn.scoring.ScoringFunction"
+        raise ConfigError([Fault("attention.target", config.target, expected)])
+    return target(d_q, d_k, config)

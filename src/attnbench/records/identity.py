@@ -109,7 +109,15 @@ def _select_hashed_values(config: Mapping[str, Any]) -> dict[str, Any]:
     if data.get("checksum") is not None:  # paths of the user's own files
         data = {key: value for key, value in data.items() if key not in _USER_FILE_KEYS}
     debug = {key: value for key, value in part.get("debug", {}).items() if key != "detect_anomaly"}
-    return part | {"trainer": trainer, "data": data, "optim": optim, "debug": debug}
+    part |= {"trainer": trainer, "data": data, "optim": optim, "debug": debug}
+    return {group: _drop_unset_target(values) for group, values in part.items()}
+
+
+def _drop_unset_target(values: Any) -> Any:
+    """Return a config group without `target: null`, so that the key does not change the run_id of other runs."""
+    if isinstance(values, dict) and values.get("target", "") is None:
+        return {key: value for key, value in values.items() if key != "target"}
+    return values
 
 
 def compute_run_id(config: Config) -> str:

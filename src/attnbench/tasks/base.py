@@ -66,8 +66,8 @@ class Task(pl.LightningModule):
         """Build the network from config and assets."""
 
     @abstractmethod
-    def estimate_flops_per_unit(self) -> tuple[float, str]:
-        """Return the training FLOPs per unit of a batch, and how they were counted."""
+    def estimate_flops_per_unit(self) -> tuple[float | None, str]:
+        """Return the training FLOPs per unit of a batch (None: unknown), and how they were counted."""
 
     def configure_model(self) -> None:
         """Keep a share of the network where `trainer.strategy` says so; Lightning asks before fit and before test."""
@@ -95,7 +95,11 @@ class Task(pl.LightningModule):
         # fp16's gradient scaler unscales inside a fused step, where clipping can no longer see the gradients.
         fused = self.config.trainer.precision is not Precision.fp16_mixed
         optimizer = build_optimizer(self.network.parameters(), optim, is_fused=fused)
-        total = int(self.trainer.estimated_stepping_batches) if schedule.name is Schedule.cosine else None
+        total = (
+            int(self.trainer.estimated_stepping_batches)
+            if schedule.target or schedule.name is Schedule.cosine
+            else None
+        )
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: compute_lr_factor(step, schedule, total))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 

@@ -21,6 +21,7 @@ from attnbench.models.vit import VisionTransformer
 from attnbench.nn.normalizers import choose_greedily, collect_choices, compute_choice_loss
 from attnbench.nn.positions import LearnedPosition
 from attnbench.tasks.base import Task
+from attnbench.tasks.flop_estimation import find_unknown_cost
 from attnbench.tasks.results import Figure, Sample, TestResult
 from attnbench.visualization.image_classification import (
     AttentionOverview,
@@ -55,8 +56,11 @@ class Classification(Task):
         """The network with its type."""
         return cast(Classifier, self.network)
 
-    def estimate_flops_per_unit(self) -> tuple[float, str]:
+    def estimate_flops_per_unit(self) -> tuple[float | None, str]:
         """Return the training FLOPs per image."""
+        unknown = find_unknown_cost(self.config)
+        if unknown is not None:
+            return None, unknown
         with torch.device("meta"):  # another one: of this one, a rank may have but a share
             network = self._build_classifier().eval()  # BatchNorm refuses to train on one
         size = self.preparation.image_size

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from attnbench.config import Config
-from attnbench.config.attention import Score
-from attnbench.config.model import TransformerConfig
+from attnbench.config.model import BlocksConfig, TransformerConfig
 from attnbench.config.position import Position
 from attnbench.config.recurrent import Cell, DecoderContext, RecurrentConfig
 from attnbench.metrics.flop_formulas import ModelSize, RecurrentSize, ScoreSize, TransformerSize
 from attnbench.nn.blocks import ACTIVATIONS
+from attnbench.nn.scoring import SCORES
 
 _NUM_GATES = {Cell.rnn: 1, Cell.gru: 3, Cell.lstm: 4}
 
 
 def build_model_size(config: Config, target_vocab: int) -> ModelSize:
-    """Build the size of the sequence-to-sequence model of a config.
+    """Build the size of the sequence-to-sequence model of a config; see also `find_unknown_cost`.
 
     Args:
         config: config of the run.
@@ -53,14 +53,18 @@ def build_model_size(config: Config, target_vocab: int) -> ModelSize:
     raise TypeError(f"model={model.family}: not a sequence-to-sequence model")
 
 
+def find_unknown_cost(config: Config) -> str | None:
+    """Return a sentence if no formula gives the FLOPs of the config's scoring function, else None."""
+    model = config.model
+    attends = isinstance(model, BlocksConfig) or (
+        isinstance(model, RecurrentConfig) and model.decoder_context in (DecoderContext.bahdanau, DecoderContext.luong)
+    )
+    if not attends or (config.attention.target is None and SCORES[config.attention.score].cost is not None):
+        return None
+    return f"unknown: attention.score={config.attention.target or config.attention.score.name} has no formula"
+
+
 def _build_score_size(config: Config, d_k: int) -> ScoreSize:
-    hidden = config.attention.d_hidden or d_k
-    match config.attention.score:
-        case Score.additive | Score.concat:
-            return ScoreSize("additive", hidden)
-        case Score.general:
-            return ScoreSize("bilinear")
-        case Score.uniform:
-            return ScoreSize("none")
-        case _:
-            return ScoreSize("dot")
+    """Return the size of the score; any size if the model has no attention."""
+    cost = SCORES[config.attention.score].cost or "none"
+    return ScoreSize(cost, (config.attention.d_hidden or d_k) if cost == "additive" else 0)

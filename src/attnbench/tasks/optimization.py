@@ -8,7 +8,9 @@ from typing import Any
 
 import torch
 
+from attnbench.config import ConfigError, Fault
 from attnbench.config.optim import OptimConfig, Optimizer, Schedule, ScheduleConfig
+from attnbench.config.targets import import_target
 
 
 def compute_lr_factor(step: int, schedule: ScheduleConfig, total_steps: int | None) -> float:
@@ -23,6 +25,8 @@ def compute_lr_factor(step: int, schedule: ScheduleConfig, total_steps: int | No
         schedule: the schedule.
         total_steps: number of updates; only cosine needs it.
     """
+    if schedule.target is not None:
+        return float(import_target(schedule.target, "schedule.target")(step, total_steps))
     update, warmup = step + 1, schedule.warmup_steps
     if update < warmup:
         return update / warmup
@@ -44,7 +48,10 @@ def build_optimizer(
     Args:
         parameters: parameters of the network.
         optim: options.
-        is_fused: whether one kernel updates all parameters.
+        is_fused: whether one kernel updates all parameters; not used for `optim.target`.
+
+    Raises:
+        ConfigError: `optim.target` cannot be imported, or does not give an optimizer.
     """
     matrices: list[torch.nn.Parameter] = []
     vectors: list[torch.nn.Parameter] = []
@@ -55,6 +62,12 @@ def build_optimizer(
         {"params": matrices, "weight_decay": optim.weight_decay},
         {"params": vectors, "weight_decay": 0.0},
     ]
+    if optim.target is not None:
+        found = import_target(optim.target, "optim.target")(groups, lr=optim.lr)
+        if not isinstance(found, torch.optim.Optimizer):
+            expected = "expected a torch.optim.Optimizer, or a function that returns one"
+            raise ConfigError([Fault("optim.target", optim.target, expected)])
+        return found
     if optim.name is Optimizer.sgd:
         return torch.optim.SGD(groups, lr=optim.lr, momentum=optim.momentum, fused=is_fused)
     kind = torch.optim.Adam if optim.name is Optimizer.adam else torch.optim.AdamW

@@ -28,7 +28,7 @@ from attnbench.models.decoding import beam_search
 from attnbench.nn.loss import CrossEntropy, linear_cross_entropy
 from attnbench.nn.normalizers import choose_greedily, collect_choices, compute_choice_loss
 from attnbench.tasks.base import CHECKPOINT_KEY, Task
-from attnbench.tasks.flop_estimation import build_model_size
+from attnbench.tasks.flop_estimation import build_model_size, find_unknown_cost
 from attnbench.tasks.results import Sample, TestResult
 from attnbench.visualization.attention_maps import AttentionMap
 
@@ -66,8 +66,11 @@ class Translation(Task):
         """The network with its type."""
         return cast(SequenceToSequence, self.network)
 
-    def estimate_flops_per_unit(self) -> tuple[float, str]:
+    def estimate_flops_per_unit(self) -> tuple[float | None, str]:
         """Return the training FLOPs per target token, averaged over the training set."""
+        unknown = find_unknown_cost(self.config)
+        if unknown is not None:
+            return None, unknown
         pairs = self.data_module.pairs["train"]
         lengths = zip(pairs.source_lengths_N.tolist(), pairs.target_lengths_N.tolist(), strict=True)
         size = build_model_size(self.config, self.codec.target.size)

@@ -13,6 +13,7 @@ from pytorch_lightning.callbacks import EarlyStopping, Timer
 from torch import nn
 
 from attnbench.config import Config, ConfigError, Fault
+from attnbench.config.targets import import_target
 from attnbench.config.trainer import FinalWeights, Precision, Strategy, TrainerConfig
 from attnbench.nn.activation_checkpointing import apply_activation_checkpointing
 from attnbench.records.ranks import get_rank_context, get_world_size
@@ -63,6 +64,11 @@ def build_monitoring_callbacks(config: Config, performance: Performance, folder:
         found.append(SampleCallback(folder, chosen.samples))
     if chosen.pictures:
         found.append(FigureCallback(folder / "pictures", chosen.probe_size, chosen.pictures_every_validations))
+    for target in chosen.targets:
+        callback = import_target(target, "callbacks.targets")()
+        if not isinstance(callback, pl.Callback):
+            raise ConfigError([Fault("callbacks.targets", target, "expected a subclass of pytorch_lightning.Callback")])
+        found.append(callback)
     if config.sweep.study is not None and config.sweep.trial is not None:
         found.append(PruningCallback(*build_reporter(folder.parent, config.sweep.study, config.sweep.trial)))
     return found

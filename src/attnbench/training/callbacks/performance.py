@@ -32,8 +32,8 @@ def get_peak_memory(device: torch.device) -> dict[str, float]:
 class HasFlopsPerUnit(Protocol):
     """Interface of LightningModules with a FLOP count."""
 
-    def estimate_flops_per_unit(self) -> tuple[float, str]:
-        """Return the training FLOPs per unit, and how they were counted."""
+    def estimate_flops_per_unit(self) -> tuple[float | None, str]:
+        """Return the training FLOPs per unit (None: unknown), and how they were counted."""
         ...
 
 
