@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from attnbench.config.attention import Score
 from attnbench.records.record import RECORD_FILE, Status, read_plan, read_record
 from attnbench.sweeps.lease import Lease, acquire_lease
 
@@ -38,8 +39,7 @@ def test_everything_wrong_is_named_at_once_and_quickly(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr.splitlines() == [
-        "attnbench: attention.score=cosin: expected one of "
-        "additive, concat, cosine, distance, dot, general, scaled_dot, uniform",
+        f"attnbench: attention.score=cosin: expected one of {', '.join(sorted(score.name for score in Score))}",
         "attnbench: model.num_heads=3: expected a divisor of model.d_model=64, or model.d_k and model.d_v to be set",
         "attnbench: optim.lr=-1: expected a number above 0",
     ]

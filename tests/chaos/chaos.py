@@ -340,12 +340,7 @@ def limit_file_size(chaos: Chaos) -> bool:
     """Limit the size of files, as a full disk does; without the limit the same command must succeed."""
     chaos.get_reference(SMALL)
     name, size = chaos.new_name(), int(2 ** chaos.random.uniform(8, 21))
-
-    def limit() -> None:
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
-
-    ended = chaos.run(["train", *SMALL, f"sweep.name={name}"], limit)
+    ended = chaos.run(["train", *SMALL, f"sweep.name={name}"], limit_to(resource.RLIMIT_FSIZE, size))
     if ended.status != 0:
         check_output(ended)
     chaos.finish(SMALL, name)
@@ -354,18 +349,39 @@ def limit_file_size(chaos: Chaos) -> bool:
 
 def run_out_of_memory(chaos: Chaos) -> bool:
     """Limit the memory of a sweep whose update does not fit; sweep.on_oom=halve_batch must find a size that fits."""
-    options = ["-m", *SMALL, "trainer.max_steps=2", "data.batch_tokens=200000", "data.train_pairs=12000",
+    options = ["-m", *SMALL, "trainer.max_steps=2", "data.batch_tokens=100000", "data.train_pairs=9000",
                "trainer.save_every_minutes=5", "sweep.on_oom=halve_batch"]  # fmt: skip
-    name, megabytes = chaos.new_name(), chaos.random.choice([2600, 3000, 3400])
-
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_AS, (megabytes * 2**20, resource.RLIM_INFINITY))
-
-    ended = chaos.run(["train", *options, f"sweep.name={name}"], limit)
+    name = chaos.new_name()
+    size = measure_address_space(chaos) + int(chaos.random.uniform(0.3, 0.8) * 2**30)
+    ended = chaos.run(["train", *options, f"sweep.name={name}"], limit_to(resource.RLIMIT_AS, size))
     check_output(ended)
     if ended.status != 0:
-        raise Unexpected(f"under {megabytes} MiB: status {ended.status}: {last_line(ended.output)}")
+        raise Unexpected(f"under {size >> 20} MiB: status {ended.status}: {last_line(ended.output)}")
     return "trainer.micro_batch_size=" in ended.output
+
+
+def measure_address_space(chaos: Chaos) -> int:
+    """Return the largest address space, in bytes, of a small run's processes."""
+    process = chaos.start(["train", "-m", *SMALL, f"sweep.name={chaos.new_name()}"])
+    largest = 0
+    while process.poll() is None:
+        for pid in list_children(process.pid):
+            with contextlib.suppress(OSError, IndexError):
+                status = Path(f"/proc/{pid}/status").read_text()
+                largest = max(largest, int(status.split("VmPeak:")[1].split()[0]) * 1024)
+        time.sleep(0.05)
+    process.communicate()
+    return largest
+
+
+def limit_to(kind: int, size: int) -> Callable[[], None]:
+    """Return a function that sets a resource limit in a new process."""
+
+    def limit() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(kind, (size, resource.RLIM_INFINITY))
+
+    return limit
 
 
 def kill_rank(chaos: Chaos) -> bool:

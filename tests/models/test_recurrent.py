@@ -21,7 +21,7 @@ PAD, BOS, EOS = 0, 1, 2
 B, S, T, V, E, H = 4, 7, 6, 13, 5, 8
 LENGTHS = [(7, 6), (4, 5), (2, 3), (7, 1)]  # of sources and targets
 ATTENDING = [DecoderContext.bahdanau, DecoderContext.luong]
-ONE_WIDTH = {Score.scaled_dot, Score.dot, Score.cosine, Score.distance}
+ONE_WIDTH = {score for score in Score if not score.allows_different_widths}
 
 LUONG: dict[str, Any] = {"decoder_context": DecoderContext.luong}
 BOTH: dict[str, Any] = {"bidirectional": True, "bridge": Bridge.linear, "score": Score.general}

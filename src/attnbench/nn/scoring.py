@@ -48,6 +48,11 @@ class ScoringFunction(nn.Module, ABC):
     def __init__(self, d_q: int, d_k: int, config: AttentionConfig) -> None:
         super().__init__()
         self.d_q, self.d_k = d_q, d_k
+        if d_q != d_k and config.target is None and not config.score.allows_different_widths:
+            raise ValueError(
+                f"attention.score={config.score.name}: queries of width {d_q} and keys of width {d_k};"
+                " expected one width, or the score general, additive or concat"
+            )
 
     def prepare_keys(self, k_BHKD: Tensor) -> Tensor:
         """Precompute the part of the score that needs no query; `forward` takes the result as keys."""
@@ -80,19 +85,7 @@ class _DotProductScore(ScoringFunction):
         return (q_BHQD * scale) @ k_BHKD.transpose(-2, -1)
 
 
-class _EqualWidthScore(_DotProductScore):
-    """Base class of dot-product scores that need queries and keys of equal width."""
-
-    def __init__(self, d_q: int, d_k: int, config: AttentionConfig) -> None:
-        super().__init__(d_q, d_k, config)
-        if d_q != d_k:
-            raise ValueError(
-                f"attention.score={config.score.name}: queries of width {d_q} and keys of width {d_k};"
-                " expected one width, or the score general, additive or concat"
-            )
-
-
-class Dot(_EqualWidthScore, score=Score.dot):
+class Dot(_DotProductScore, score=Score.dot):
     """Dot product q.k (Luong et al. 2015, equation 8, "dot")."""
 
     scale = 1.0
@@ -124,7 +117,7 @@ class General(_DotProductScore, score=Score.general):
         return DotProduct(self.weight(q_BHQD), k_BHKD, 1.0)
 
 
-class Cosine(_EqualWidthScore, score=Score.cosine):
+class Cosine(_DotProductScore, score=Score.cosine):
     """Cosine similarity cos(q, k) / temperature with a learned temperature (Graves et al. 2014, equations 5 and 6).
 
     The paper's beta is the inverse of the temperature.
@@ -141,7 +134,7 @@ class Cosine(_EqualWidthScore, score=Score.cosine):
         return DotProduct(q_BHQD, F.normalize(k_BHKD, dim=-1), 1.0)
 
 
-class Distance(_EqualWidthScore, score=Score.distance):
+class Distance(_DotProductScore, score=Score.distance):
     """Gaussian kernel -|q - k|^2 / (2 sigma^2): Nadaraya-Watson regression as in d2l.ai, chapter 11.2.
 
     By default sigma^2 = sqrt(d_k), which divides q.k by the same factor as the scaled dot product.
