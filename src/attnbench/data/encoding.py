@@ -163,8 +163,7 @@ class TokenizerPair:
             split: sentence pairs.
             max_len: maximum number of tokens of each side, EOS included.
             on_too_long: for training pairs over `max_len`: raise an error, drop or cut them. Pairs of other splits
-                are cut, because
-                every sentence is scored.
+                are cut, because every sentence is scored.
 
         Raises:
             DataError: if a sentence is too long with on_too_long=error, or if no pair is left.

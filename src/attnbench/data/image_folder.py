@@ -91,8 +91,7 @@ def read_folder(folder: Path, classes: list[str], channels: Channels, image_size
 
     Raises:
         DataError: if there are no folders, a class is not in `classes` or has no images, or a file is not an image,
-            is
-            damaged, or has levels that eight bits cannot hold.
+            is damaged, or has levels that eight bits cannot hold.
     """
     found = list_class_names(folder)
     for name in found:

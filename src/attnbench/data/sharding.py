@@ -32,10 +32,8 @@ class UpdateSampler(Sampler[MicroBatchSpec]):
     """Sampler of this rank's micro-batches of every update of an epoch.
 
     Updates are planned independently of the number of ranks, then cut into `world_size` x `num_micro_batches` parts.
-    An update
-    with fewer examples than parts is filled with empty micro-batches, so that all ranks take the same number of
-    steps.
-    Lightning calls `set_epoch`, because the loader has this as its `sampler`.
+    An update with fewer examples than parts is filled with empty micro-batches, so that all ranks take the same
+    number of steps. Lightning calls `set_epoch`, because the loader has this as its `sampler`.
     """
 
     def __init__(

@@ -1,11 +1,9 @@
 """Gray images of garments, drawn from random parameters in the ten classes of Fashion-MNIST.
 
 An image is made of a few soft shapes in the garment's own coordinates, which are shifted, rotated and scaled. The
-parameter
-ranges of similar classes overlap (a shirt without buttons looks like a t-shirt), so no model can classify every image
-correctly. Only arithmetic and square roots are used: the last bit of sine and exponential differs between processors,
-and the
-images must be equal bytes on all of them.
+parameter ranges of similar classes overlap (a shirt without buttons looks like a t-shirt), so no model can classify
+every image correctly. Only arithmetic and square roots are used: the last bit of sine and exponential differs between
+processors, and the images must be equal bytes on all of them.
 """
 
 # Shapes: N pictures, H rows, W columns. An Array below is NHW (of pixels) or N11 (a number for each picture).

@@ -20,10 +20,8 @@ def load_tatoeba(config: TatoebaConfig, paths: PathsConfig) -> ParallelText:
     """Load fra.txt: English, tab, French, and in newer exports a column with the source.
 
     With `train_pairs`: the first pairs for training, the next `val_pairs` for validation, and these again for the
-    test, as in the
-    book. Without: `val_pairs` each for validation and test, drawn so that no sentence of either language is in two
-    splits, the
-    same for every seed of the run; the other pairs are for training.
+    test, as in the book. Without: `val_pairs` each for validation and test, drawn so that no sentence of either
+    language is in two splits, the same for every seed of the run; the other pairs are for training.
 
     Raises:
         DataError: if the file is missing or has too few pairs.

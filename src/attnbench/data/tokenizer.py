@@ -1,8 +1,7 @@
 """Text to tokens and back without loss: byte-pair encoding inside words, or whole words.
 
 Every space becomes the mark of a word start, and so does the start of the line: "a  dog" becomes ▁a ▁ ▁dog. Joined
-tokens
-give the line back exactly, with all its spaces.
+tokens give the line back exactly, with all its spaces.
 """
 
 from __future__ import annotations

@@ -27,8 +27,8 @@ def score_predictions(log_probabilities_NK: Tensor, labels_N: Tensor, *, num_bin
     """Score predicted distributions; the prediction is the likeliest class, the first of equals.
 
     The calibration error is sum_m |B_m| / N |accuracy(B_m) - confidence(B_m)| over `num_bins` bins of equal width,
-    where B_m are
-    the examples whose highest probability is in ((m - 1) / bins, m / bins]. Computed in float64 on the CPU.
+    where B_m are the examples whose highest probability is in ((m - 1) / bins, m / bins]. Computed in float64 on the
+    CPU.
 
     Args:
         log_probabilities_NK: log-probabilities of the K classes.

@@ -19,9 +19,8 @@ def count_training_flops(forward: Callable[[], Tensor]) -> float:
     """Count the FLOPs of a forward pass and its backward pass by running them.
 
     The backward pass leaves gradients, so the caller passes a copy of its network, on any device; "meta" computes
-    nothing and
-    gives the same count. No gradient is counted for an input that requires none, so the first layer costs a third
-    less.
+    nothing and gives the same count. No gradient is counted for an input that requires none, so the first layer costs
+    a third less.
 
     Args:
         forward: runs the forward pass and returns the loss.

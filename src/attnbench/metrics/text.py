@@ -115,8 +115,7 @@ def compute_bleu_k(hypothesis: str, reference: str, k: int) -> float:
     """Compute BLEU of one sentence as d2l.ai defines it (chapter 10.7.6), 0 to 1.
 
     exp(min(0, 1 - len_reference / len_hypothesis)) x prod_{n=1}^k p_n^(1/2^n), p_n the clipped n-gram precision. As
-    in the
-    book's code, orders longer than the hypothesis are left out; an empty hypothesis scores 0.
+    in the book's code, orders longer than the hypothesis are left out; an empty hypothesis scores 0.
     """
     said, meant = hypothesis.split(), reference.split()
     if not said:

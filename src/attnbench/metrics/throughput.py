@@ -15,8 +15,8 @@ class ThroughputMeter:
     """Meter of real units (non-padding tokens, images) per second.
 
     The clock runs from the end of one window to the end of the next, so it includes data loading. It stops between
-    `pause` and the
-    next `start_step` (validation, checkpoints). `synchronize` waits for the GPU and is called once for each window.
+    `pause` and the next `start_step` (validation, checkpoints). `synchronize` waits for the GPU and is called once
+    for each window.
     """
 
     window_steps: int

@@ -39,9 +39,8 @@ class Cnn(_ImageBaseline):
     """Small residual network (He et al. 2016, section 4.2), for any image size.
 
     One stage for each width, with `blocks` blocks each; every stage but the first halves the resolution. Shortcuts
-    are projections
-    where the shape changes (option B), as in ResNet-18. Convolutions are initialized as in ResNet-18, whatever `init`
-    says.
+    are projections where the shape changes (option B), as in ResNet-18. Convolutions are initialized as in ResNet-18,
+    whatever `init` says.
     """
 
     def __init__(self, model: CnnConfig, *, channels: int, image_size: int, classes: int) -> None:

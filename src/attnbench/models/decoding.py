@@ -288,8 +288,7 @@ def find_top_k(values_V: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """Return the `count` largest elements of the last dimension and their indices, largest first.
 
     Three times faster than torch.topk on a CPU: the largest elements lie in the blocks with the largest maxima;
-    elements after
-    the last full block are compared too.
+    elements after the last full block are compared too.
     """
     vocabulary = values_V.shape[-1]
     blocks = vocabulary // _TOP_K_BLOCK_SIZE

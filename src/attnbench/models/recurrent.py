@@ -42,8 +42,7 @@ class Recurrent(EncoderDecoder):
     """Recurrent encoder-decoder, with or without attention.
 
     The output layer reads the top state (bahdanau, fixed, initial_state) or the attentional state (luong), which have
-    equal
-    widths. Bahdanau's maxout layer (appendix A.2.2) is left out, as in d2l.ai, chapter 11.4.
+    equal widths. Bahdanau's maxout layer (appendix A.2.2) is left out, as in d2l.ai, chapter 11.4.
     """
 
     def __init__(

@@ -136,8 +136,8 @@ def initialize_cells(module: nn.Module, init: Init) -> None:
     """Initialize all recurrent cells in `module`, each gate separately.
 
     xavier and scaled: input matrices Xavier uniform, recurrent matrices orthogonal, which preserves the norm of a
-    state over time
-    (Saxe et al. 2014, section 3). normal: both N(0, 0.02^2). Biases are zero in these three. torch: torch's defaults.
+    state over time (Saxe et al. 2014, section 3). normal: both N(0, 0.02^2). Biases are zero in these three. torch:
+    torch's defaults.
 
     Args:
         module: network that is changed in place.

@@ -103,8 +103,7 @@ class SourceAttention(nn.Module):
     """Attention of decoder states to the source: to all tokens, or to a window (Luong et al. 2015, section 3.2).
 
     A window reaches `window_size` tokens to both sides and ends with the sentence; a query whose window lies entirely
-    behind the
-    sentence gets zeros. Positions count from zero.
+    behind the sentence gets zeros. Positions count from zero.
     """
 
     def __init__(self, d_memory: int, model: RecurrentConfig, attention: AttentionConfig) -> None:

@@ -36,10 +36,8 @@ def compute_deepnorm(model: BlocksConfig, *, decoder: bool = False) -> DeepNorm:
     """Compute alpha and beta for one stack, or for an encoder with its decoder (Wang et al. 2022, Figure 2).
 
     beta multiplies the weights that `model.init` gives, as in the authors' torchscale; with Xavier initialization it
-    is the
-    figure's gain. Shallow models train slowly with it: with two encoder and two decoder layers beta is 0.70 and 0.45,
-    and
-    the model needs about 700 updates where post-norm needs 280.
+    is the figure's gain. Shallow models train slowly with it: with two encoder and two decoder layers beta is 0.70
+    and 0.45, and the model needs about 700 updates where post-norm needs 280.
 
     Args:
         model: depth of the stacks, and where the norms stand.
@@ -200,8 +198,7 @@ class EncoderLayer(nn.Module):
             token_mask_BT: False at padding tokens; None when there are none.
             need_weights: also return the attention weights.
             num_queries: compute only the first tokens' outputs; the other tokens are only attended to. Not for
-                relative
-                positions, which take the queries for the last tokens, and not for batch norm.
+                relative positions, which take the queries for the last tokens, and not for batch norm.
 
         Returns:
             x_BTD after the layer, and weights_BHTT (or None).

@@ -36,8 +36,7 @@ def _sample_scaled_mask(x: Tensor, p: float) -> Tensor:
     """Return 1 / (1 - p) for kept elements and 0 for dropped ones, in the shape and dtype of x.
 
     One draw of 64 bits decides over four elements, 16 bits each. 1 - p is rounded to a multiple of 2^-16, and the
-    scale uses
-    the rounded value, so the expectation is exact.
+    scale uses the rounded value, so the expectation is exact.
     """
     kept = max(1, round((1 - p) * 2**16))
     draws = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)

@@ -1,8 +1,7 @@
 """Gradients of tensors that every step of a loop uses, accumulated in place.
 
 Autograd allocates a full gradient for each step and adds the gradients. Here, the steps of a backward pass write into
-one
-buffer, or leave their factors to one matrix product over many steps.
+one buffer, or leave their factors to one matrix product over many steps.
 """
 
 # Shapes: K, N the sides of the shared matrix, R rows that a step multiplies with it

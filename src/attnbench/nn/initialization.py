@@ -16,15 +16,13 @@ def initialize_weights(module: nn.Module, init: Init) -> None:
     """Initialize all linear and embedding weights in `module`; norms stay at one and zero.
 
     xavier: matrices uniform with variance 2 / (in + out) (Glorot and Bengio 2010, equation 16), each part of a packed
-    matrix
-    separately; embeddings N(0, 1 / d_model), which scaling by sqrt(d_model) brings to unit variance.
+    matrix separately; embeddings N(0, 1 / d_model), which scaling by sqrt(d_model) brings to unit variance.
     scaled: as xavier, with the last layer of each of the N residual branches divided by sqrt(N) (Radford et al. 2019,
     section 2.3).
     normal: all N(0, 0.02^2) (Radford et al. 2019). Biases and padding vectors are zero in these three.
     torch: torch's defaults.
     Afterwards, layers with a `scale` are multiplied by it. Recurrent cells and the patch embedding of a vision
-    Transformer
-    initialize themselves, and so do convolutions of classifiers without attention.
+    Transformer initialize themselves, and so do convolutions of classifiers without attention.
 
     Args:
         module: network or layer that is changed in place.

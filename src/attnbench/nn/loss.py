@@ -92,8 +92,8 @@ class _ChunkedCrossEntropy:
     """Cross-entropy of one call, with sums and gradients that grow chunk by chunk.
 
     The smoothed part of the loss, the mean of -log p over V, is linear in the logits except for their log-sum-exp. So
-    this
-    part and its gradients follow from hidden states and the mean of W over V, without another pass over the logits.
+    this part and its gradients follow from hidden states and the mean of W over V, without another pass over the
+    logits.
     """
 
     def __init__(
@@ -141,11 +141,9 @@ class _ChunkedCrossEntropy:
         """Compute nll_C and the logit of each target, and add the chunk's gradients.
 
         One softmax kernel computes each row; separate operations (maximum, exponential, sum) would read all logits
-        several times. The
-        kernel does not return the log normalizer, which is a logit minus its log p. On a CPU the target's p is used,
-        and
-        `_recompute_inexact_losses` repairs rows where p is too small for float32. On a GPU that check would force a
-        synchronization, so the likeliest token's p is used.
+        several times. The kernel does not return the log normalizer, which is a logit minus its log p. On a CPU the
+        target's p is used, and `_recompute_inexact_losses` repairs rows where p is too small for float32. On a GPU
+        that check would force a synchronization, so the likeliest token's p is used.
         """
         hidden_CD = self.hidden_ND[rows]
         logits_CV = self._compute_logits(hidden_CD, buffer_CV)

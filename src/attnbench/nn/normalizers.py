@@ -45,8 +45,7 @@ class AttentionNormalizer(nn.Module, ABC):
             Weights in float32, or in float64 for float64 scores: sums of many small weights need more digits than
                 bfloat16 has.
             All weights of a row are NaN where one of its scores is NaN or its maximum is infinite, so that the loss
-            is NaN and
-            the run is recognized as diverged.
+            is NaN and the run is recognized as diverged.
         """
 
 
@@ -92,8 +91,7 @@ def _subtract_max(scores_BHQK: Tensor) -> tuple[Tensor, Tensor]:
 
     Returns:
         relative_BHQK, at most zero, and zero in the whole row if its maximum is not finite; and is_finite_BHQ1, False
-        for such
-        rows. Sorting or sampling such rows would raise an error, and on a GPU end the process.
+        for such rows. Sorting or sampling such rows would raise an error, and on a GPU end the process.
     """
     scores_BHQK = to_at_least_float32(scores_BHQK)
     best_BHQ1 = scores_BHQK.detach().amax(-1, keepdim=True)  # NaN where any score is
@@ -137,8 +135,7 @@ class Reinforce(_HardChoice, name=Normalizer.reinforce):
     """Score-function gradient, REINFORCE (Williams 1992; Xu et al. 2015, equation 11).
 
     No gradient goes through the weights: `collect_choices` collects log p of the sampled keys, and
-    `compute_choice_loss` turns
-    them into a loss.
+    `compute_choice_loss` turns them into a loss.
     """
 
     def sample_weights(self, relative_BHQK: Tensor) -> Tensor:
@@ -187,8 +184,7 @@ def compute_choice_loss(log_p_choices: list[Tensor], loss_B: Tensor, baseline_B:
         log_p_choices: what `collect_choices` collected.
         loss_B: loss that the sampled choices led to.
         baseline_B: baseline that lowers the variance and keeps the expectation; it must not depend on the choices.
-            The loss
-            of greedy choices is one (Rennie et al. 2017, equation 7).
+            The loss of greedy choices is one (Rennie et al. 2017, equation 7).
     """
     return ((loss_B - baseline_B).detach() * torch.stack(log_p_choices).sum(0)).sum()
 

@@ -41,8 +41,8 @@ class BatchNorm(nn.BatchNorm1d):
     """Batch normalization: (x - mean) / std of each coordinate over all non-padding vectors of a batch.
 
     Source: Ioffe & Szegedy 2015, algorithm 1. In evaluation, mean and std are running averages. In training, a vector
-    sees all others,
-    later ones too, so a decoder's training likelihood is not a likelihood (Shen et al. 2020 measure the effect).
+    sees all others, later ones too, so a decoder's training likelihood is not a likelihood (Shen et al. 2020 measure
+    the effect).
     """
 
     def forward(self, x_D: Tensor, token_mask: Tensor | None = None) -> Tensor:

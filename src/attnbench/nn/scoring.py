@@ -242,8 +242,7 @@ def _compute_tanh_score(q_BHQA: Tensor, k_BHKA: Tensor, v_A: Tensor) -> Tensor:
 
     Returns:
         scores_BHQK in float32 or float64. The gradient of the keys sums over queries, one term at a time; in bfloat16
-        that
-        sum loses a digit after some hundred terms.
+        that sum loses a digit after some hundred terms.
     """
     with disable_autocast(q_BHQA.device.type):
         parts = (to_at_least_float32(part) for part in (q_BHQA, k_BHKA, v_A.to(q_BHQA.dtype)))

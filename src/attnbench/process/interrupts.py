@@ -23,8 +23,7 @@ class Interrupted(SystemExit):
     """Raised when a signal asks this process to stop; the exit status is 128 + signal number, as in shells.
 
     It is a SystemExit, so that Hydra does not report it as a failure, and Lightning does not handle it like
-    KeyboardInterrupt, after
-    which it ends the process with status 1.
+    KeyboardInterrupt, after which it ends the process with status 1.
     """
 
     def __init__(self, number: int, where: str = "", *, is_reported: bool = False) -> None:

@@ -19,8 +19,8 @@ def _speed_up_imports() -> Iterator[None]:
     """Disable the garbage collector and hide scipy during imports, then freeze the imported objects.
 
     Imports create no garbage, and later collections need not visit the million objects that they create.
-    torchmetrics, which Lightning
-    imports, would load scipy.signal for a function that is not used here (torchmetrics 1.9).
+    torchmetrics, which Lightning imports, would load scipy.signal for a function that is not used here (torchmetrics
+    1.9).
     """
     is_collecting, names = gc.isenabled(), vars(imports)
     original = {name: names[name] for name in ("package_available", "_version")}

@@ -124,8 +124,7 @@ def protect_output(encoding: str | None = None) -> None:
     """Replace standard output and error by streams that accept any text and never raise.
 
     Descriptors that were closed at the start (as in a daemon) are opened on the null device. Streams that the process
-    has replaced, as
-    in tests, stay.
+    has replaced, as in tests, stay.
 
     Args:
         encoding: encoding of all three streams; None: that of the locale, with replacements for missing characters.

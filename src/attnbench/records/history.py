@@ -23,9 +23,8 @@ def append_entry(folder: Path, entry: Mapping[str, float]) -> None:
     Args:
         folder: folder of the run.
         entry: `update` (optimizer steps so far), `epoch` (from 1), `seconds` (training and validation so far, all
-            sessions), `units`
-            (target tokens or images so far, all ranks), `flops` (so far; absent if unknown), and metrics by their
-            logged names.
+            sessions), `units` (target tokens or images so far, all ranks), `flops` (so far; absent if unknown), and
+            metrics by their logged names.
     """
     with (folder / HISTORY_FILE).open("a", encoding="utf-8") as file:
         file.write(json.dumps({key: _convert_to_json(value) for key, value in entry.items()}) + "\n")

@@ -194,8 +194,7 @@ def read_records(
     """Read all records below a folder, to show them. A run's own folder is not searched further.
 
     A second record of the same run is reported as a problem. Surrogate and control characters in all texts become
-    U+FFFD: files cannot
-    hold the former, and terminals interpret the latter.
+    U+FFFD: files cannot hold the former, and terminals interpret the latter.
 
     Args:
         folder: folder of a sweep, of a run, or of several.

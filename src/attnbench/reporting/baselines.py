@@ -92,8 +92,7 @@ def collect_paired_values(
 
     Returns:
         By row, its values and its baseline's on their common seeds. Rows without a common seed are left out: they are
-        not tested and
-        do not count in the correction.
+        not tested and do not count in the correction.
     """
     found = {
         place: select_common_seeds(rows[place], rows[base], column)

@@ -41,8 +41,7 @@ def build_effects_table(grouped: GroupedRuns, layout_path: str, title: str) -> T
     """Build the table of main effects and two-way interactions, for each column that says which direction is better.
 
     The levels of a factor are averaged over those settings of the other factors that have a number at every level.
-    The table says how
-    many settings these are, and which cells are missing.
+    The table says how many settings these are, and which cells are missing.
 
     Args:
         grouped: runs grouped into rows.

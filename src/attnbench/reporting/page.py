@@ -236,8 +236,8 @@ def read_curves(folder: Path) -> PackedCurves | None:
     """Read and compress the history in a run's folder.
 
     The numbers are SE float32 (series, entries), NaN where an entry has none, rounded to four digits; counts are
-    exact, stored as
-    differences to the entry before. All lowest bytes come first, then the next ones, which compresses better.
+    exact, stored as differences to the entry before. All lowest bytes come first, then the next ones, which
+    compresses better.
 
     Returns:
         The compressed curves; None if there is no history.

@@ -47,8 +47,7 @@ def find_fault(record: Record) -> str | None:
     """Find what makes a well-formed record unusable for tables and pages.
 
     The config schema is not checked: to import it would take longer than a table, and a record of an older version
-    may have other
-    keys.
+    may have other keys.
 
     Returns:
         A sentence about the fault; None if there is none.
@@ -174,8 +173,7 @@ def group_into_rows(
     """Group runs into table rows; the runs of one row differ only in their seed.
 
     A config key that differs within a row and is not shown in a column becomes a row key, so that different settings
-    are never
-    averaged.
+    are never averaged.
 
     Args:
         runs: runs to group.

@@ -63,8 +63,7 @@ def compute_mean_interval(values: Sequence[float]) -> tuple[float, float] | None
     """Compute Student's 95 % confidence interval of the mean (Student 1908).
 
     The interval is exact for normal data at every n. A bootstrap interval (BCa) covers the mean in 70 % of samples at
-    n = 3 and in 83 %
-    at n = 5, so that it is not used here.
+    n = 3 and in 83 % at n = 5, so that it is not used here.
 
     Returns:
         Both ends; None below three values (the interval would be many times wider than the data), and None if all

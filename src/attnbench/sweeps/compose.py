@@ -95,10 +95,8 @@ class ConfigValues:
     """A composed config on which overrides of values are set and reset.
 
     Copying a config and converting it to dataclasses takes most of the time of planning a large sweep. So only the
-    groups that an
-    override changes are copied, and the other groups are converted once. Groups with interpolations are converted
-    each time, because
-    an override of another group may change them.
+    groups that an override changes are copied, and the other groups are converted once. Groups with interpolations
+    are converted each time, because an override of another group may change them.
     """
 
     def __init__(self, config: DictConfig) -> None:
@@ -231,10 +229,8 @@ class Composer:
     """Composes overrides to a Config, or returns all their faults.
 
     Hydra stops at the first error and takes a quarter of a second for each composition. So the group choices
-    (`model=tiny`) of a
-    combination are composed once, and examined one by one only if they fail together. Values (`model.depth=2`) are
-    set with Hydra's
-    own function, in Hydra's order.
+    (`model=tiny`) of a combination are composed once, and examined one by one only if they fail together. Values
+    (`model.depth=2`) are set with Hydra's own function, in Hydra's order.
     """
 
     def __init__(self, config_dir: str | None = None) -> None:

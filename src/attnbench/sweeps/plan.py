@@ -43,8 +43,7 @@ def build_plan(command: Sequence[str], *, is_multirun: bool, config_dir: str | N
     """Build the plan of a command line.
 
     Values to sweep come from the command and from `hydra.sweeper.params` of a `sweep=<name>` file; the command has
-    priority.
-    Combinations with equal run ids are planned once.
+    priority. Combinations with equal run ids are planned once.
 
     Args:
         command: overrides.
@@ -192,8 +191,7 @@ def _list_combinations(
 
     Returns:
         Overrides of each job; of further combinations to check (a search knows only its first runs, so its extremes
-        are checked);
-        and faults.
+        are checked); and faults.
     """
     sweeper = composer.compose_choices(_select_fixed(overrides)).composed.hydra.sweeper
     chosen = sweeper.get("params") or {}

@@ -47,8 +47,7 @@ class Job:
     """One run: its folder, and the function to call (picklable) in its own process.
 
     `target` is called with `args` and a list of placement overrides that the supervisor adds, such as
-    `trainer.num_threads=2`; they are
-    not part of a run's identity.
+    `trainer.num_threads=2`; they are not part of a run's identity.
     """
 
     title: str  # what tells it from the others

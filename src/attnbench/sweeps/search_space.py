@@ -153,8 +153,7 @@ def plan_search(
 
     Returns:
         Overrides of the runs that are known in advance, of further combinations to check, and faults; None if the
-        sweeper
-        is not one of attnbench's searches.
+        sweeper is not one of attnbench's searches.
     """
     target = sweeper.get("_target_")
     if target not in (RANDOM, OPTUNA):

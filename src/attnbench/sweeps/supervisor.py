@@ -39,8 +39,7 @@ def supervise(
     """Run all unfinished jobs and return their outcomes; a failed run does not stop the others.
 
     Slow imports happen once, in a fork server that every job's process starts from. `sweep` in each job's config says
-    how many runs
-    run at once and how failures are handled. Runs that another command holds are waited for at the end.
+    how many runs run at once and how failures are handled. Runs that another command holds are waited for at the end.
 
     Args:
         jobs: runs, taken one by one when they are started.
@@ -51,8 +50,7 @@ def supervise(
 
     Raises:
         Interrupted: if SIGINT, SIGTERM or SIGHUP was passed on to the running jobs, which have ended; a SystemExit
-            with
-            status 128 + signal.
+            with status 128 + signal.
     """
     protect_output()
     tasks = (RunAttempt(number, f"[{number}/{total}]", job) for number, job in enumerate(jobs, first))

@@ -36,8 +36,7 @@ class Task(pl.LightningModule):
     """LightningModule that builds its network from the config and reports its evaluation.
 
     `assets` holds what the network needs besides the config, such as vocabularies, as plain values. It is stored in
-    the checkpoint, so
-    that a checkpoint can be loaded from its file alone.
+    the checkpoint, so that a checkpoint can be loaded from its file alone.
     """
 
     def __init__(self, config: Config, assets: Mapping[str, Any]) -> None:

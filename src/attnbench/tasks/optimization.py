@@ -17,8 +17,7 @@ def compute_lr_factor(step: int, schedule: ScheduleConfig, total_steps: int | No
     """Compute the learning rate of an update as a fraction of its peak.
 
     Warmup is linear and reaches the peak at update `warmup_steps`. Then inverse_sqrt falls as 1/sqrt(update) (Vaswani
-    et al. 2017,
-    equation 3), and cosine falls to zero at `total_steps` (Loshchilov & Hutter 2017, equation 5).
+    et al. 2017, equation 3), and cosine falls to zero at `total_steps` (Loshchilov & Hutter 2017, equation 5).
 
     Args:
         step: number of the update, from 0.

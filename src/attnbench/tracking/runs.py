@@ -47,8 +47,7 @@ def start_run(
     """Start a W&B run that writes to folder/wandb.
 
     A resumed run starts again under its id and replaces what W&B has of it, so the caller logs everything again.
-    Under `wandb agent`,
-    project and id come from the agent.
+    Under `wandb agent`, project and id come from the agent.
 
     Args:
         chosen: config of the logger.

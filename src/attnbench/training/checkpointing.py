@@ -88,8 +88,7 @@ class MovableCheckpoint(ModelCheckpoint):
     """Lightning's ModelCheckpoint with a state that stays valid when the run's folder is moved or copied.
 
     Lightning stores absolute paths, and drops the best score if the folder's path has changed, so that the next
-    validation would count
-    as the best. Here files are stored by name and searched in the current folder.
+    validation would count as the best. Here files are stored by name and searched in the current folder.
     """
 
     @property

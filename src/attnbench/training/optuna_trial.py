@@ -1,8 +1,7 @@
 """Connection of a run to its Optuna study: the journal file in the sweep's folder. No torch.
 
 Akiba et al., "Optuna: a next-generation hyperparameter optimization framework", KDD 2019. The journal is locked by a
-symbolic link,
-which is safe on NFS.
+symbolic link, which is safe on NFS.
 """
 
 from __future__ import annotations
@@ -37,8 +36,7 @@ def build_reporter(folder: Path, name: str, number: int) -> tuple[str | None, Ca
 
     Returns:
         The metric that the study uses (None: the task's), and a function that takes epoch and value and returns True
-        if the run is to
-        end.
+        if the run is to end.
     """
     optuna = import_optuna()
     study = optuna.load_study(study_name=name, storage=open_journal_storage(folder))

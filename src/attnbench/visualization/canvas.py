@@ -84,8 +84,7 @@ class Canvas:
     """Canvas of small images and texts, placed in inches from the upper left corner; it grows with its content.
 
     It uses one axes with many images, which is many times faster than one axes for each image. All positions are
-    relative to
-    `origin`, which a caller may move.
+    relative to `origin`, which a caller may move.
     """
 
     def __init__(self) -> None:

@@ -42,8 +42,7 @@ def compute_rollout(weights_LHTT: np.ndarray) -> np.ndarray:
     """Compute attention rollout: the share of each input token (column) in each output token (row).
 
     Heads are averaged, half of each layer is its residual connection, and the layers are multiplied from the first
-    one,
-    `weights_LHTT[0]`. Source: Abnar & Zuidema 2020, section 3, equation 1.
+    one, `weights_LHTT[0]`. Source: Abnar & Zuidema 2020, section 3, equation 1.
 
     Returns:
         A matrix TT whose rows sum to one.
@@ -61,8 +60,7 @@ class PatchAttention:
     """Figure of the attention of one example's classification to each patch, by layer and head.
 
     `weights_LHP` is the attention of the classifying token, or the mean over all patches, to each patch. Its sum may
-    be less than
-    one, because the classifying token also attends to itself.
+    be less than one, because the classifying token also attends to itself.
 
     Raises:
         ValueError: if the shapes do not fit each other.

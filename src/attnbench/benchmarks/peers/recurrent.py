@@ -1,8 +1,7 @@
 """Peer: encoder-decoder with additive attention, trained step by step as in d2l.ai, chapter 11.4.
 
 The algorithm is the book's, the code is not: at each target token the keys are projected again, and the context is
-concatenated to
-the token's embedding. This project's network runs in the same loop.
+concatenated to the token's embedding. This project's network runs in the same loop.
 """
 
 # Shapes: B batch, S source length, T target length, H hidden width (that of embeddings too), V vocabulary, D layers

@@ -1,8 +1,7 @@
 """Side of a peer process: it works in turns and reports how much it did in what time.
 
 It needs only the standard library, and torch for a profile, because each peer has its own environment. The job is a
-JSON file; a
-turn is requested by a line on stdin ("go" or "profile") and answered by a line of JSON through a pipe.
+JSON file; a turn is requested by a line on stdin ("go" or "profile") and answered by a line of JSON through a pipe.
 """
 
 from __future__ import annotations

@@ -16,8 +16,7 @@ class HistoryCallback(pl.Callback):
     """Appends metrics under train/ every `every` updates, and metrics under val/ at each validation.
 
     Apart from `seconds` no entry depends on the clock, so that a resumed run has the same lines as an uninterrupted
-    one. A line is
-    written before the checkpoint of its update.
+    one. A line is written before the checkpoint of its update.
     """
 
     def __init__(self, folder: Path, every: int, run_record: RecordCallback, performance: Performance) -> None:

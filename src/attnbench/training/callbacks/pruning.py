@@ -24,8 +24,7 @@ class PruningCallback(pl.Callback):
     """Calls `report(epoch, value)` on the first rank after each validation; if it returns True, the run ends.
 
     Epochs are reported, not updates, because the runs of a search may differ in updates per epoch. The callback comes
-    after the one that
-    writes the record, so that the record has the last validation.
+    after the one that writes the record, so that the record has the last validation.
     """
 
     def __init__(self, metric: str | None, report: Callable[[int, float], bool]) -> None:

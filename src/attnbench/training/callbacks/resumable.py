@@ -20,9 +20,8 @@ class ResumableCheckpoint(Checkpoint):
     """Writes a full checkpoint after every validation, every `minutes`, and when a signal asks the run to stop.
 
     During training and test a first signal waits for the end of the update, because a checkpoint during an update
-    would hold a mix of
-    old and new weights. A second signal does not wait. As a Checkpoint callback it runs after all others, and saves
-    their latest state.
+    would hold a mix of old and new weights. A second signal does not wait. As a Checkpoint callback it runs after all
+    others, and saves their latest state.
     """
 
     def __init__(self, path: Path, minutes: float) -> None:

@@ -30,8 +30,7 @@ class RecordCallback(pl.Callback):
     """Writes metrics and performance into the record after each validation and at the end.
 
     `metrics.final` is the last validation, `metrics.best` the one with the best monitored metric, `metrics.test` the
-    test set; further
-    test sets have their own names. The time of earlier sessions is stored in the checkpoint.
+    test set; further test sets have their own names. The time of earlier sessions is stored in the checkpoint.
     """
 
     def __init__(self, record: Record, folder: Path, performance: Performance) -> None:
