@@ -107,9 +107,9 @@ class GruStep:
 
 
 class LstmStep:
-    """Long short-term memory (Hochreiter and Schmidhuber 1997) with forget gate (Gers et al.
+    """Long short-term memory (Hochreiter and Schmidhuber 1997) with forget gate (Gers et al. 2000).
 
-    2000): the formulas of torch.nn.LSTM.
+    The formulas are those of torch.nn.LSTM.
     """
 
     @staticmethod

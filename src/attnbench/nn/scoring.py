@@ -209,10 +209,7 @@ class Additive(ScoringFunction, score=Score.additive):
 
 
 class Concat(ScoringFunction, score=Score.concat):
-    """Score v.tanh(W [q; k]) (Luong et al.
-
-    2015, equation 8, "concat"): additive, with one matrix that is initialized as one.
-    """
+    """Score v.tanh(W [q; k]) (Luong et al. 2015, equation 8, "concat"): additive, with one initialized matrix."""
 
     cost = "additive"
 
