@@ -41,7 +41,7 @@ tables: $(READY) ## print the tables of all sweeps that have records
 	$(BIN)/attnbench table --all $(ARGS)
 
 report: $(READY) ## write one page to compare the runs of SWEEP in, to be opened in a browser
-	$(BIN)/attnbench page multirun/$(SWEEP) $(ARGS)
+	$(BIN)/attnbench report multirun/$(SWEEP) $(ARGS)
 
 bench: $(READY) ## measure speed and memory, as ratios: ARGS='attention --lengths 64,256' (ARGS=--help)
 	$(BIN)/attnbench bench $(ARGS)

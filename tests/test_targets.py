@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from attnbench.config import Config, ConfigError
-from attnbench.config.attention import AttentionConfig
+from attnbench.config.attention import AttentionConfig, Score
 from attnbench.records.identity import compute_run_id
 from attnbench.records.record import Status, read_records
-from attnbench.sweeps.plan import compose_run
+from attnbench.sweeps.plan import build_plan, compose_run
 
 MODULE = """
 import math
@@ -104,3 +104,12 @@ def test_a_target_is_part_of_the_run_id_and_no_target_is_not() -> None:
     plain, targeted = Config(), Config(attention=AttentionConfig(target="math.sqrt"))
     plain.model.family = targeted.model.family = "transformer"
     assert compute_run_id(plain) != compute_run_id(targeted)
+    targeted.attention.score = Score.dot  # not used beside a target
+    assert compute_run_id(targeted) == compute_run_id(
+        Config(model=plain.model, attention=AttentionConfig(target="math.sqrt"))
+    )
+
+
+def test_a_target_can_be_swept_beside_built_in_scores() -> None:
+    plan = build_plan(["attention.score=dot,additive", "attention.target=null,math.sqrt"], is_multirun=True)
+    assert len(plan.runs) == 3, "the target replaces each of the scores, and is planned once"

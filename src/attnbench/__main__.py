@@ -12,9 +12,10 @@ from attnbench.process.output import exit_process, print_error
 # Description of each verb; `main` of the module attnbench.<verb> runs it.
 COMMANDS = {
     "train": "train one run, or with -m all runs of a sweep",
+    "sweep": "train all runs of a named sweep: attnbench sweep heads [overrides]",
     "status": "print the state of all runs of a sweep",
     "table": "print the table of a sweep",
-    "page": "write an HTML page to compare runs",
+    "report": "write an HTML page to compare runs",
     "translate": "translate text with a trained model",
     "bench": "measure speed and memory",
     "sync": "upload W&B runs",
@@ -39,6 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if given[0] not in COMMANDS:
         print_error(f"{given[0]}: expected one of {', '.join(COMMANDS)}")
         return 2
+    if given[0] == "sweep":
+        given = ["train", "-m", *(f"sweep={name}" for name in given[1:2]), *given[2:]]
     sys.argv = [f"attnbench {given[0]}", *given[1:]]
     return int(get_main_function(given[0])())
 

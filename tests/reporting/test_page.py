@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from attnbench.page import main
 from attnbench.records import history
+from attnbench.report import main
 from attnbench.reporting import page
 from attnbench.reporting.page import write_page
 from attnbench.tasks.results import Figure

@@ -110,14 +110,15 @@ def _select_hashed_values(config: Mapping[str, Any]) -> dict[str, Any]:
         data = {key: value for key, value in data.items() if key not in _USER_FILE_KEYS}
     debug = {key: value for key, value in part.get("debug", {}).items() if key != "detect_anomaly"}
     part |= {"trainer": trainer, "data": data, "optim": optim, "debug": debug}
-    return {group: _drop_unset_target(values) for group, values in part.items()}
+    return {group: _normalize_target(values) for group, values in part.items()}
 
 
-def _drop_unset_target(values: Any) -> Any:
-    """Return a config group without `target: null`, so that the key does not change the run_id of other runs."""
-    if isinstance(values, dict) and values.get("target", "") is None:
-        return {key: value for key, value in values.items() if key != "target"}
-    return values
+def _normalize_target(values: Any) -> Any:
+    """Drop an unset `target` from a config group; drop `score` or `name` if `target` replaces it."""
+    if not isinstance(values, dict) or "target" not in values:
+        return values
+    dropped = {"target"} if values["target"] is None else {"score", "name"}
+    return {key: value for key, value in values.items() if key not in dropped}
 
 
 def compute_run_id(config: Config) -> str:

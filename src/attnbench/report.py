@@ -1,4 +1,4 @@
-"""Command that writes an HTML page to compare runs: `attnbench page multirun/heads`."""
+"""Command that writes an HTML page to compare runs: `attnbench report multirun/heads`."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="attnbench page",
+        prog="attnbench report",
         description="Write one HTML file that holds the table, curves, outputs and attention of every run in FOLDERS.",
     )
     parser.add_argument("folders", nargs="+", metavar="FOLDER", help="a sweep's folder, such as multirun/heads")
