@@ -56,12 +56,12 @@ chaos: $(READY) ## disturb commands at random and check what they do: ARGS='--se
 	$(BIN)/python tests/chaos/chaos.py $(ARGS)
 
 lint: $(READY) ## ruff: rules and format
-	$(BIN)/ruff check src tests
-	$(BIN)/ruff format --check src tests
+	$(BIN)/ruff check src tests docs
+	$(BIN)/ruff format --check src tests docs
 
 format: $(READY) ## let ruff mend what it can
-	$(BIN)/ruff check --fix src tests
-	$(BIN)/ruff format src tests
+	$(BIN)/ruff check --fix src tests docs
+	$(BIN)/ruff format src tests docs
 
 type: $(READY) ## mypy, strict, on src
 	$(BIN)/mypy

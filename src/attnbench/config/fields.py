@@ -117,6 +117,11 @@ def bounded_field(
     return dataclasses.field(default=default, metadata={_BOUNDS_KEY: bounds})
 
 
+def describe_bounds(field: dataclasses.Field[Any]) -> str:
+    """Return the bounds of a field, such as `at least 1 and below 10`; empty if there are none."""
+    return str(field.metadata.get(_BOUNDS_KEY, "")).removeprefix("expected a number ")
+
+
 def seed_field(default: int) -> Any:
     """Build a dataclass field for the seed of a random generator."""
     return bounded_field(default, minimum=0, maximum=MAX_SEED)
