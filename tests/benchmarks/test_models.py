@@ -59,7 +59,7 @@ def test_a_model_of_pictures_is_trained_on_pictures(asked: Callable[..., Setting
         "toy": "synthetic_translation", "cnn": "synthetic_garments",
     }  # fmt: skip
     assert {(config.trainer.max_steps, config.trainer.precision.name) for config in found.values()} == {
-        (5, "bf16_mixed")
+        (5, "bf16-mixed")
     }
 
 

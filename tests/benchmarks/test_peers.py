@@ -110,7 +110,7 @@ def test_recurrent_peers_take_turns(answers: Answers, how: str) -> None:
     check_turns(answers("recurrent", job))
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16_mixed"])
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 def test_pictures_are_learned_from_in_turns(answers: Answers, precision: str) -> None:
     chosen = compose_run(["experiment=vit_synthetic_garments", f"trainer.precision={precision}"])
     job = {
@@ -194,7 +194,7 @@ def test_a_row_changes_its_own_config(config: Config) -> None:
             assert changed[group].pop(name) == value != job["config"][group][name], peer.name
         assert all(changed[group].items() <= job["config"][group].items() for group in ("trainer", "attention"))
     with pytest.raises(KeyError, match="precison"):
-        build_peer_job(Peer("", "", config_changes={"trainer.precison": "fp32"}), job)
+        build_peer_job(Peer("", "", config_changes={"trainer.precison": "32-true"}), job)
 
 
 def test_who_is_not_installed_says_how_to(

@@ -65,7 +65,7 @@ OTHER: dict[str, Callable[[Config], object]] = {
     "optim": lambda c: setattr(c.optim, "lr", 0.5),
     "schedule": lambda c: setattr(c.schedule, "warmup_steps", 7),
     "trainer": lambda c: setattr(c.trainer, "max_steps", 6),
-    "precision": lambda c: setattr(c.trainer, "precision", Precision.bf16_mixed),
+    "precision": lambda c: setattr(c.trainer, "precision", Precision["bf16-mixed"]),
     "debug": lambda c: setattr(c.debug, "limit_batches", 2),
 }
 

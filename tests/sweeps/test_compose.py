@@ -43,7 +43,7 @@ VALUES = {
     "optim.lr": ["1e-3", "${..seed}", "${seed}", "-1"],
     "optim.gradient_clip_val": ["null", "2"],
     "trainer.max_steps": ["100", "null"],
-    "trainer.precision": ["bf16_mixed"],
+    "trainer.precision": ["bf16-mixed"],
     "logger.tags": ["[a,b]", "[]"],
     "data.batch_tokens": ["2048", "${data.max_len}"],
     "data.train_source": ["a.en"],

@@ -75,7 +75,7 @@ def test_each_fault_is_told_once_however_many_combinations_have_it() -> None:
         ("position=rotary attention=additive", "attention.score=additive: expected one of scaled_dot, dot, cos"),
         ("position=rotary model.d_k=3", "model.num_heads=4 (of width 3): expected heads whose width is a multi"),
         ("schedule=cosine trainer.max_epochs=null trainer.max_minutes=1", "trainer.max_steps=null: expected it or"),
-        ("trainer.precision=fp16_mixed trainer.accelerator=cpu", "trainer.precision=fp16_mixed: expected bf16_mixed"),
+        ("trainer.precision=16-mixed trainer.accelerator=cpu", "trainer.precision=16-mixed: expected bf16-mixed"),
         ("trainer.strategy=fsdp", "trainer.devices=1: expected several: strategy=fsdp divides a model among them"),
         ("trainer.strategy=deepspeed", "trainer.strategy=deepspeed: expected one of auto, ddp, fsdp"),
         (

@@ -15,7 +15,7 @@ TRAINING_MODELS = ("tiny", "toy", "rnn", "bahdanau", "luong", "small")
 DECODING_MODELS = ("toy", "luong")
 DEVICE_MODELS = ("tiny",)  # for the suite `devices`
 BEAM_SIZES = {"greedy": 1, "beam 5": 5}  # for each group of peers_decoding
-PRECISION = {"float32": "fp32", "bfloat16": "bf16_mixed", "float16": "fp16_mixed"}
+PRECISION = {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}
 _TRANSLATION_EXPERIMENT, _VISION_EXPERIMENT = (
     "synthetic_translation",
     "vit_synthetic_garments",

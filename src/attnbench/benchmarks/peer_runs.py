@@ -37,7 +37,7 @@ class Peer(NamedTuple):
     variant: str = ""  # variant that the module runs
     variables: Mapping[str, str] = {}
     uses_torch: bool = True  # whether torch's profiler can be used
-    config_changes: Mapping[str, Any] = {}  # to the job's config, by full key: {"trainer.precision": "bf16_mixed"}
+    config_changes: Mapping[str, Any] = {}  # to the job's config, by full key: {"trainer.precision": "bf16-mixed"}
 
 
 class PeerGroup:

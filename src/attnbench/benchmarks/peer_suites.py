@@ -16,7 +16,7 @@ from attnbench.config.images import ImagesConfig
 from attnbench.config.recurrent import RecurrentConfig
 from attnbench.records.identity import config_to_dict
 
-_BF16, _COMPILE = {"trainer.precision": "bf16_mixed"}, {"trainer.compile": True}
+_BF16, _COMPILE = {"trainer.precision": "bf16-mixed"}, {"trainer.compile": True}
 
 PEERS: dict[str, tuple[Peer, ...]] = {
     "peers_training": (

@@ -54,8 +54,6 @@ class AttentionConfig:
     """Options of all attention layers of a model."""
 
     score: Score = Score.scaled_dot
-    # The user's own subclass of ScoringFunction, in place of `score`.
-    target: str | None = field(default=None, metadata=build_check(find_target_fault))
     normalizer: Normalizer = Normalizer.softmax
     dropout: float = bounded_field(0.0, minimum=0, less_than=1)  # on the weights
     d_hidden: int | None = bounded_field(
@@ -72,3 +70,5 @@ class AttentionConfig:
     )  # distance: width of the kernel; null: d_k^(1/4)
     learn_sigma: bool = False  # distance
     backend: Backend = Backend.auto
+    # The user's own subclass of ScoringFunction, in place of `score`.
+    target: str | None = field(default=None, metadata=build_check(find_target_fault))

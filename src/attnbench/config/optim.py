@@ -23,8 +23,6 @@ class OptimConfig:
     """Options of the optimizer; `lr` is the peak of the schedule."""
 
     name: Optimizer = Optimizer.adam
-    # The user's own optimizer, in place of `name`: called with (parameter groups, lr=...).
-    target: str | None = field(default=None, metadata=build_check(find_target_fault))
     lr: float = bounded_field(1e-3, greater_than=0)
     beta1: float = bounded_field(0.9, minimum=0, less_than=1)
     beta2: float = bounded_field(0.98, minimum=0, less_than=1)
@@ -34,6 +32,8 @@ class OptimConfig:
     gradient_clip_val: float | None = bounded_field(
         None, greater_than=0
     )  # largest global gradient norm; null: not clipped
+    # The user's own optimizer, in place of `name`: called with (parameter groups, lr=...).
+    target: str | None = field(default=None, metadata=build_check(find_target_fault))
 
 
 class Schedule(Enum):
@@ -49,9 +49,9 @@ class ScheduleConfig:
     """Learning-rate schedule, counted in updates."""
 
     name: Schedule = Schedule.constant
+    warmup_steps: int = bounded_field(0, minimum=0)
     # The user's own schedule, in place of `name`: takes (update from 0, number of updates) and returns a factor of lr.
     target: str | None = field(default=None, metadata=build_check(find_target_fault))
-    warmup_steps: int = bounded_field(0, minimum=0)
 
     def find_faults(self) -> Iterator[Fault]:
         """Check that inverse_sqrt has a warmup."""

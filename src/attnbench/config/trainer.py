@@ -23,12 +23,9 @@ class Accelerator(Enum):
     gpu = "gpu"
 
 
-class Precision(Enum):
-    """Number format of the computation; mixed formats keep float32 weights."""
-
-    fp32 = "fp32"
-    bf16_mixed = "bf16_mixed"
-    fp16_mixed = "fp16_mixed"
+# Lightning's names, which cannot be written as members of a class.
+Precision = Enum("Precision", {"32-true": "32-true", "bf16-mixed": "bf16-mixed", "16-mixed": "16-mixed"})
+Precision.__doc__ = "Number format of the computation, in Lightning's names; mixed formats keep float32 weights."
 
 
 class Strategy(Enum):
@@ -66,7 +63,7 @@ class TrainerConfig:
     micro_batch_size: int | None = bounded_field(
         None, minimum=1
     )  # largest batch of a device, in the unit of the batch; null: the whole update
-    precision: Precision = Precision.fp32
+    precision: Precision = Precision["32-true"]
     compile: bool = False
     activation_checkpointing: bool = (
         False  # activations inside blocks, when their gradients are asked for: memory for time
@@ -83,13 +80,13 @@ class TrainerConfig:
         """Check that training ends, and that the accelerator supports the precision."""
         if self.max_epochs is None and self.max_steps is None and self.max_minutes is None:
             yield Fault("max_steps", "null", "expected max_steps, max_epochs or max_minutes to be set")
-        if self.accelerator is Accelerator.cpu and self.precision is Precision.fp16_mixed:
-            yield Fault("precision", "fp16_mixed", "expected bf16_mixed or fp32: fp16 needs a GPU")
+        if self.accelerator is Accelerator.cpu and self.precision is Precision["16-mixed"]:
+            yield Fault("precision", "16-mixed", "expected bf16-mixed or 32-true: fp16 needs a GPU")
         if self.strategy is Strategy.fsdp:
             if self.devices * self.num_nodes == 1:
                 yield Fault("devices", "1", "expected several: strategy=fsdp divides a model among them")
-            if self.precision is Precision.fp16_mixed:
-                yield Fault("precision", "fp16_mixed", "expected bf16_mixed or fp32 for strategy=fsdp")
+            if self.precision is Precision["16-mixed"]:
+                yield Fault("precision", "16-mixed", "expected bf16-mixed or 32-true for strategy=fsdp")
             if self.compile:
                 yield Fault("compile", "true", "expected false for strategy=fsdp")
 

@@ -41,8 +41,7 @@ def get_peak_flops(device_name: str, precision: str) -> float | None:
 
     Args:
         device_name: as torch.cuda.get_device_name returns it.
-        precision: Lightning's name ("32-true", "bf16-mixed", "16-mixed") or the config's ("fp32", "bf16_mixed",
-            "fp16_mixed").
+        precision: Lightning's name: "32-true", "bf16-mixed" or "16-mixed".
     """
     kind = "bf16" if "bf16" in precision else "fp16" if "16" in precision else "fp32" if "32" in precision else None
     for pattern, peak in _PEAKS.items():

@@ -92,7 +92,7 @@ class Task(pl.LightningModule):
         """Build optimizer and learning-rate schedule; the schedule is stepped after every update."""
         optim, schedule = self.config.optim, self.config.schedule
         # fp16's gradient scaler unscales inside a fused step, where clipping can no longer see the gradients.
-        fused = self.config.trainer.precision is not Precision.fp16_mixed
+        fused = self.config.trainer.precision is not Precision["16-mixed"]
         optimizer = build_optimizer(self.network.parameters(), optim, is_fused=fused)
         total = (
             int(self.trainer.estimated_stepping_batches)

@@ -32,8 +32,6 @@ from attnbench.training.checkpointing import (
 from attnbench.training.distributed import FullyShardedStrategy, uses_gpu
 from attnbench.training.optuna_trial import build_reporter
 
-_LIGHTNING_PRECISION = {Precision.fp32: "32-true", Precision.bf16_mixed: "bf16-mixed", Precision.fp16_mixed: "16-mixed"}
-
 
 def apply_compile_and_checkpointing(network: nn.Module, trainer_config: TrainerConfig) -> None:
     """Apply activation checkpointing and torch.compile to the network, as the config says.
@@ -125,8 +123,8 @@ def build_trainer(config: Config, folder: Path, logger: Any, callbacks: list[pl.
         callbacks: all callbacks.
     """
     chosen, debug = config.trainer, config.debug
-    if chosen.precision is Precision.fp16_mixed and not uses_gpu(chosen):  # Lightning would compute in bf16 instead
-        raise ConfigError([Fault("trainer.precision", "fp16_mixed", "expected bf16_mixed or fp32: fp16 needs a GPU")])
+    if chosen.precision is Precision["16-mixed"] and not uses_gpu(chosen):  # Lightning would compute in bf16 instead
+        raise ConfigError([Fault("trainer.precision", "16-mixed", "expected bf16-mixed or 32-true: fp16 needs a GPU")])
     checkpoints = AtomicCheckpointIO(count_micro_batches(config))
     plugins: list[Any] = [checkpoints]
     if get_rank_context() is not None or get_world_size() == 1:
@@ -139,7 +137,7 @@ def build_trainer(config: Config, folder: Path, logger: Any, callbacks: list[pl.
         devices=chosen.devices,
         num_nodes=chosen.num_nodes,
         strategy=strategy,
-        precision=_LIGHTNING_PRECISION[chosen.precision],  # type: ignore[arg-type]
+        precision=chosen.precision.name,  # type: ignore[arg-type]
         max_epochs=chosen.max_epochs if chosen.max_epochs is not None else -1,
         max_steps=chosen.max_steps if chosen.max_steps is not None else -1,
         accumulate_grad_batches=count_micro_batches(config),

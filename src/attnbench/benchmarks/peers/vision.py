@@ -120,7 +120,7 @@ def main() -> None:
         optimizer: torch.optim.Optimizer = torch.optim.SGD(network.parameters(), lr=job["lr"], fused=True)
     else:
         optimizer = torch.optim.AdamW(network.parameters(), lr=job["lr"], weight_decay=0.05, fused=True)
-    mixed = torch.autocast("cpu", torch.bfloat16, enabled=job["config"]["trainer"]["precision"] == "bf16_mixed")
+    mixed = torch.autocast("cpu", torch.bfloat16, enabled=job["config"]["trainer"]["precision"] == "bf16-mixed")
     while True:
         for rows_B in torch.split(torch.randperm(_PICTURES), job["batch_size"]):
             images_BCHW = pixels_NCHW[rows_B].float().div_(255).sub_(0.5).div_(0.3)
