@@ -74,10 +74,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             for record in rendered:
                 _draw_figures(read_benchmark(record), drawn)
             return 0
-        asked = [
+        requested = [
             name for suite in arguments["suites"] for name in (PEER_SUITES if suite == PEER_SUITES_NAME else [suite])
         ]
-        settings = Settings(**arguments | {"suites": list(dict.fromkeys(asked))})
+        settings = Settings(**arguments | {"suites": list(dict.fromkeys(requested))})
         configs = {"training": compose_training_configs, "decoding": compose_decoding_configs} | {
             name: partial(compose_peer_configs, name) for name in PEER_SUITES
         }

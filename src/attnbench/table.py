@@ -44,8 +44,8 @@ def _print_table(arguments: argparse.Namespace, sweep: str) -> int:
     print(render(table), end="", flush=True)
     if arguments.trace:
         print(f"\n{format_trace(table)}", end="", flush=True)
-    for told in figures:
-        print(told, file=sys.stderr)  # standard output holds the table alone
+    for line in figures:
+        print(line, file=sys.stderr)  # standard output holds the table alone
     return 0
 
 

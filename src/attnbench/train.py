@@ -89,13 +89,13 @@ def main() -> int:
 
 def _find_placement_faults(plan: Plan, arguments: argparse.Namespace) -> list[Fault]:
     """Return the faults of runs that cannot get the devices that they ask for."""
-    asked = {(run.config["trainer"]["devices"], run.config["trainer"]["num_nodes"]) for run in plan.runs}
+    requested = {(run.config["trainer"]["devices"], run.config["trainer"]["num_nodes"]) for run in plan.runs}
     refused = [
         found
-        for each in sorted(asked)
+        for each in sorted(requested)
         if (found := check_rank_count(*each, is_multirun=arguments.multirun)) is not None
     ]
-    if _is_sequential(arguments) and any(devices > 1 for devices, _ in asked):
+    if _is_sequential(arguments) and any(devices > 1 for devices, _ in requested):
         expected = "runs are in this process, and so have one device: leave it out"
         refused.append(Fault("hydra/launcher", "basic", expected))
     return refused
@@ -187,11 +187,11 @@ def run_sequentially(cfg: DictConfig) -> None:
             return
         with _hold_lease(folder, validate_config(cfg).sweep.lease_seconds):
             run_task(cfg)
-    except Exception as error:  # it is in the record, and told of at the end
-        said = build_exception_error(error, folder)
-        if said["kind"] == FailureReason.interrupted:
+    except Exception as error:  # it is in the record, and reported at the end
+        error_fields = build_exception_error(error, folder)
+        if error_fields["kind"] == FailureReason.interrupted:
             raise interrupts.find_interruption(error) from error
-        print(f"{folder.name}: failed: {said['type']}: {said['message']}", flush=True)
+        print(f"{folder.name}: failed: {error_fields['type']}: {error_fields['message']}", flush=True)
 
 
 def run_on_devices(cfg: DictConfig, folder: Path, overrides: list[str]) -> None:
@@ -244,11 +244,11 @@ def _exit_with_message(error: BaseException, folder: Path) -> NoReturn:
     reason = interrupts.find_interruption(error)
     if isinstance(reason, interrupts.Interrupted):
         raise SystemExit(report_interruption(reason)) from None
-    said = build_exception_error(error, folder)
-    status = {FailureReason.refused: 2, FailureReason.raised: None}.get(FailureReason(said["kind"]), 1)
+    error_fields = build_exception_error(error, folder)
+    status = {FailureReason.refused: 2, FailureReason.raised: None}.get(FailureReason(error_fields["kind"]), 1)
     if status is None:
         raise error
-    print_error(said["message"])
+    print_error(error_fields["message"])
     raise SystemExit(status) from error
 
 
@@ -276,8 +276,8 @@ def finish_sweep(plan: Plan, folder: Path) -> int:
 
 def _is_display_only(arguments: argparse.Namespace) -> bool:
     """Return True if the command only displays something (help, config) and runs nothing."""
-    asked = ("hydra_help", "cfg", "info", "shell_completion", "experimental_rerun")
-    return any(getattr(arguments, name) not in (None, False) for name in asked)
+    requested = ("hydra_help", "cfg", "info", "shell_completion", "experimental_rerun")
+    return any(getattr(arguments, name) not in (None, False) for name in requested)
 
 
 def _describe_state(record: Record | None) -> tuple[str, str]:

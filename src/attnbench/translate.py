@@ -28,7 +28,9 @@ def main(argv: list[str] | None = None) -> int:
     try:
         from attnbench.process import lightning_import  # noqa: F401
 
-        task = load_translation(args.checkpoint, args.device)  # first, lest somebody types text for nothing
+        task = load_translation(
+            args.checkpoint, args.device
+        )  # first, so that a wrong checkpoint is reported before text is typed
         lines = _read_lines(args.input)
         references = None if args.references is None else _read_lines(args.references)
         if references is not None and len(references) != len(lines):

@@ -97,6 +97,6 @@ def _run_safely(run: Callable[[], Measurements], row: Row) -> Measurements:
         row.error = f"{NOT_INSTALLED}: {error}"
         return {}
     except Exception as error:
-        said = next(iter(str(error).splitlines()), "")
-        row.error = f"{type(error).__name__}: {said}" if said else type(error).__name__
+        message = next(iter(str(error).splitlines()), "")
+        row.error = f"{type(error).__name__}: {message}" if message else type(error).__name__
         return {}

@@ -122,10 +122,10 @@ class PeerMeasurement:
     def measure_profile(self) -> Measurements:
         """Measure one more turn under a profiler, which does not count, and end the process."""
         assert self._process is not None, "samples come first"
-        said = self._process.greeting
+        greeting = self._process.greeting
         answer = self._request("profile" if self.peer.uses_torch else "go")
         self._process.close()
-        return self.group.summarize(answer, said)
+        return self.group.summarize(answer, greeting)
 
     def _request(self, what: str) -> dict[str, Any]:
         if self._process is None:
@@ -152,13 +152,13 @@ class _PeerProcess:
         if peer.environment is not None:
             variables["PYTHONPATH"] = str(folder)
         module = f"attnbench.benchmarks.peers.{peer.module}"
-        with (folder / _OUTPUT_FILE).open("w") as said:
+        with (folder / _OUTPUT_FILE).open("w") as output:
             self._child = subprocess.Popen(
                 [python, "-W", "ignore", "-m", module, folder / "job.json"],
                 cwd=folder,
                 stdin=subprocess.PIPE,
-                stdout=said,
-                stderr=said,
+                stdout=output,
+                stderr=output,
                 pass_fds=(theirs,),
                 env=os.environ | variables,
             )
@@ -199,8 +199,8 @@ class _PeerProcess:
         self._child.kill()
         with suppress(BrokenPipeError):
             self.close()
-        said = (self._folder / _OUTPUT_FILE).read_text("utf-8", "replace").strip().splitlines()
-        raise RuntimeError(f"{what}: {said[-1] if said else 'nothing said'}")
+        output = (self._folder / _OUTPUT_FILE).read_text("utf-8", "replace").strip().splitlines()
+        raise RuntimeError(f"{what}: {output[-1] if output else 'nothing said'}")
 
 
 def _select_cores(threads: int) -> list[int] | None:

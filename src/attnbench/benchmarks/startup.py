@@ -24,7 +24,7 @@ TRAIN_COMMAND = ("-m", "attnbench.train")
 
 def plan_suite(settings: Settings) -> SuitePlan:
     """Plan the suite: commands from the fastest to the first training update."""
-    asked: dict[str, Callable[[], Measurements]] = {
+    commands: dict[str, Callable[[], Measurements]] = {
         _BASELINE: partial(measure_command, ["-c", "pass"]),
         "train --help": partial(measure_command, [*TRAIN_COMMAND, "--help"]),
         "train --cfg job": partial(measure_command, [*TRAIN_COMMAND, "--cfg", "job"]),
@@ -36,7 +36,7 @@ def plan_suite(settings: Settings) -> SuitePlan:
         f"A fresh interpreter each time; repeats: {settings.repeats}, the first among them.",
         "train, to the first update: synthetic language, logger=none; until the first batch of training begins.",
     ]
-    return SuitePlan("", notes, [BenchmarkCase("", name, _BASELINE, run) for name, run in asked.items()], warmup=0)
+    return SuitePlan("", notes, [BenchmarkCase("", name, _BASELINE, run) for name, run in commands.items()], warmup=0)
 
 
 def measure_command(arguments: Sequence[str], status: int = 0) -> Measurements:
@@ -75,15 +75,15 @@ def measure_table() -> Measurements:
 
 def measure_first_update() -> Measurements:
     """Measure the time until training starts, which is when the run writes its progress file."""
-    with tempfile.TemporaryDirectory() as folder, Path(folder, "stderr").open("w+") as said:
+    with tempfile.TemporaryDirectory() as folder, Path(folder, "stderr").open("w+") as log:
         overrides = [f"paths.output={folder}/runs", f"paths.cache={folder}/cache", "logger=none", "callbacks=quiet"]
         start = time.perf_counter()
-        child = subprocess.Popen([sys.executable, *TRAIN_COMMAND, *overrides], cwd=folder, stdout=said, stderr=said)
+        child = subprocess.Popen([sys.executable, *TRAIN_COMMAND, *overrides], cwd=folder, stdout=log, stderr=log)
         try:
             while not any(Path(folder, "runs").glob(f"*/*/{PROGRESS_FILE}")):
                 if child.poll() is not None:
-                    said.seek(0)
-                    _check_status(child.returncode, None, said.read())
+                    log.seek(0)
+                    _check_status(child.returncode, None, log.read())
                 if time.perf_counter() - start > _TIMEOUT_SECONDS:
                     raise RuntimeError(f"no update within {_TIMEOUT_SECONDS:.0f} seconds")
                 time.sleep(_POLL_SECONDS)

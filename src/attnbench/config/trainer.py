@@ -65,9 +65,7 @@ class TrainerConfig:
     )  # largest batch of a device, in the unit of the batch; null: the whole update
     precision: Precision = Precision["32-true"]
     compile: bool = False
-    activation_checkpointing: bool = (
-        False  # activations inside blocks, when their gradients are asked for: memory for time
-    )
+    activation_checkpointing: bool = False  # recompute activations in the backward pass: less memory, more time
     accelerator: Accelerator = Accelerator.auto
     devices: int = bounded_field(1, minimum=1, maximum=_MAX_DEVICES)
     num_nodes: int = bounded_field(1, minimum=1, maximum=_MAX_NODES)

@@ -26,13 +26,13 @@ class Batch:
 
     source_BS: Tensor
     target_in_BT: Tensor  # BOS and the words
-    target_out_BT: Tensor  # the words and EOS: what target_in is to predict, place by place
-    indices_B: Tensor  # where each pair stands in its Split
+    target_out_BT: Tensor  # the words and EOS: the token to predict at each position of target_in
+    indices_B: Tensor  # index of each pair in its Split
     num_tokens: int  # target tokens to predict, padding not counted
     num_source_tokens: int
     num_update_tokens: float  # target tokens of the whole update, over all ranks and accumulated batches
 
-    unit_name: ClassVar[str] = "target_tokens"  # what throughput counts
+    unit_name: ClassVar[str] = "target_tokens"  # unit of throughput
 
     @property
     def num_units(self) -> int:

@@ -23,8 +23,10 @@ FILE_KEYS = ("train_source", "train_target", "val_source", "val_target", "test_s
 SPLITS = ("train", "val", "test")
 
 _DIGEST_LENGTH = 12  # as many as a run_id has
-_MIN_FILE_AGE_NS = 2_000_000_000  # a file that was changed since may change again without another time of change
-_CACHE_LIFETIME_FACTOR = 20  # looking at all files again may take this fraction of a command's time
+_MIN_FILE_AGE_NS = (
+    2_000_000_000  # a file changed this recently may change again within the resolution of its time stamp
+)
+_CACHE_LIFETIME_FACTOR = 20  # largest fraction of a command's time for checking files again
 
 _KnownFiles = dict[str, tuple[int, int, str]]  # by absolute path: time of change in ns, size in bytes, SHA-256
 _recent_digests: dict[
@@ -41,7 +43,7 @@ def validate_config(cfg: Any) -> Config:
     config = schema.validate_config(cfg)
     data = config.data
     if isinstance(data, (FilesConfig, ImageFolderConfig)):
-        with contextlib.suppress(OSError):  # `find_missing_files` refuses it in a command, and the loader in a run
+        with contextlib.suppress(OSError):  # missing files are reported by `find_missing_files` and by the loader
             found = compute_data_checksum(data, Path(config.paths.cache))
             if data.checksum not in (None, found):
                 raise ConfigError(
@@ -157,7 +159,7 @@ def _compute_checksums(files: Mapping[str, Path], cache: Path) -> dict[str, str]
         if time.time_ns() - status.st_mtime_ns > _MIN_FILE_AGE_NS:
             known[key], added = (*state, found[name]), True
     if added:
-        with contextlib.suppress(OSError):  # a cache that cannot be written costs time alone
+        with contextlib.suppress(OSError):  # without a cache, checksums are only slower
             write_atomically(cache, json.dumps(known).encode())
     return found
 

@@ -79,7 +79,7 @@ REMOTE_FILES: dict[str, dict[str, RemoteFile]] = {
     },
 }
 
-# What to fetch by hand: no checksum is published.
+# Files to download manually, without published checksums.
 _HOME_PAGES = {
     "wmt14": "https://nlp.stanford.edu/projects/nmt/data/wmt14.en-de/ (train, newstest2013, newstest2014)",
     "multi30k": f"{_MULTI30K}/",

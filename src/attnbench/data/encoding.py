@@ -25,7 +25,7 @@ from attnbench.data.tokenizer import BOS, EOS, PAD, SPECIAL_TOKENS, Tokenizer
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
 
-_LINES_PER_CHUNK = 20_000  # lines encoded at once: bounds what Python lists cost beside the arrays
+_LINES_PER_CHUNK = 20_000  # lines encoded at once, which limits the memory of Python lists
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class EncodedPairs:
 
     source: Sequences
     target: Sequences
-    indices_N: Int64  # where each pair stands in its Split: some may have been dropped
+    indices_N: Int64  # index of each pair in its Split; pairs may have been dropped
     notes: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
@@ -267,10 +267,10 @@ def _load_or_train_tokenizer(lines: list[str], config: ParallelTextConfig, cache
     for line in lines:
         key.update(line.encode() + b"\n")
     path = cache / "tokenizers" / f"{key.hexdigest()}.json"
-    with suppress(Exception):  # not there, or damaged: of that the library says no more than Exception
+    with suppress(Exception):  # missing or damaged; for damage the library raises a plain Exception
         return Tokenizer.from_json(path.read_text("utf-8"))
     tokenizer = _train_tokenizer(lines, config)
-    with suppress(OSError):  # a folder that cannot be written to costs seconds, not a run
+    with suppress(OSError):  # if the cache cannot be written, the tokenizer is trained again next time
         write_atomically(path, tokenizer.to_json().encode())
     return tokenizer
 

@@ -20,7 +20,7 @@ from attnbench.data.errors import DataError
 from attnbench.data.images import Images
 from attnbench.data.sharding import EvaluationSampler, Int64, MicroBatchSpec, UpdateSampler
 
-NO_LABEL = -100  # what torch's cross-entropy leaves out
+NO_LABEL = -100  # index that torch's cross-entropy ignores
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,11 @@ class ImageBatch:
 
     images_BCHW: Tensor
     labels_B: Tensor
-    indices_B: Tensor  # where each picture stands in its split
-    num_images: int  # to learn from
+    indices_B: Tensor  # index of each image in its split
+    num_images: int  # number of images with a loss
     num_update_images: float  # of the whole update, over all ranks and accumulated batches
 
-    unit_name: ClassVar[str] = "images"  # what throughput counts
+    unit_name: ClassVar[str] = "images"  # unit of throughput
 
     @property
     def num_units(self) -> int:
@@ -86,7 +86,7 @@ class ImageTransform(NamedTuple):
 
 def fit_image_transform(images: Images, image_size: int) -> ImageTransform:
     """Build the transform that gives these images mean 0 and standard deviation 1 in each channel."""
-    # Through a histogram: whole numbers, so that the result does not depend on an order of summing.
+    # A histogram has integer counts, so the result does not depend on the order of summation.
     mean, std = [], []
     for channel in range(images.pixels_NCHW.shape[1]):
         counts_V = torch.bincount(images.pixels_NCHW[:, channel].flatten(), minlength=256).double()
@@ -124,7 +124,9 @@ class Augmentation:
 
     def _draw_epoch(self, epoch: int) -> None:
         """Draw the crops and flips of all images for an epoch."""
-        random = np.random.default_rng((self._seed, epoch, 1))  # the 1: not what shuffles
+        random = np.random.default_rng(
+            (self._seed, epoch, 1)
+        )  # the 1 separates this generator from the one that shuffles
         self._shifts_N2 = torch.from_numpy(random.integers(0, 2 * self._padding + 1, (self._count, 2)))
         self._mirrored_N = torch.from_numpy(random.random(self._count) < 0.5)
         self._epoch = epoch
@@ -137,7 +139,7 @@ def crop_images(pixels_BCHW: Tensor, shifts_B2: Tensor, padding: int) -> Tensor:
     """
     height, width = pixels_BCHW.shape[-2:]
     padded = transform.pad(pixels_BCHW, [padding] * 4)
-    windows_BCYXHW = padded.unfold(2, height, 1).unfold(3, width, 1)  # a view of every window
+    windows_BCYXHW = padded.unfold(2, height, 1).unfold(3, width, 1)  # a view of all windows
     window_BCHW: Tensor = windows_BCYXHW[torch.arange(len(shifts_B2)), :, shifts_B2[:, 0], shifts_B2[:, 1]]
     return window_BCHW
 

@@ -39,7 +39,7 @@ class FolderImages(NamedTuple):
     pixels_NCHW: Tensor  # uint8, C 1 or 3
     labels_N: Tensor  # int64
     sha256: dict[str, str]  # by path below the set's folder, with slashes
-    notes: list[str]  # where pixels are not simply those of the files
+    notes: list[str]  # how pixels differ from those in the files
 
 
 def list_class_names(folder: Path) -> list[str]:
@@ -164,9 +164,9 @@ def _decode_image(path: str, content: bytes, mode: str) -> tuple[Image.Image, li
         converted = picture.convert(mode)
     except UnidentifiedImageError as error:
         raise DataError(f"{path}: no picture; expected a file that Pillow can read, such as PNG or JPEG") from error
-    except Exception as error:  # what a decoder stumbles over is an OSError, a SyntaxError, a ValueError, ...
-        said = " ".join(str(error).split())
-        raise DataError(f"{path}: a broken picture ({said}); expected one that can be decoded") from error
+    except Exception as error:  # decoders raise OSError, SyntaxError, ValueError and others
+        message = " ".join(str(error).split())
+        raise DataError(f"{path}: a broken picture ({message}); expected one that can be decoded") from error
     if deep:
         _check_levels(path, np.asarray(picture))
         changes.append(_MORE_THAN_8_BITS)
@@ -177,7 +177,7 @@ def _apply_exif_orientation(picture: Image.Image) -> Image.Image:
     """Rotate an image by its EXIF orientation; unreadable EXIF data is ignored, as viewers do."""
     try:
         return ImageOps.exif_transpose(picture)
-    except Exception:  # a damaged block raises what its parser meets: SyntaxError, struct.error, KeyError, ...
+    except Exception:  # parsers of damaged blocks raise SyntaxError, struct.error, KeyError and others
         return picture
 
 

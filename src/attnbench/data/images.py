@@ -63,8 +63,8 @@ class ImageSet:
     val: Images
     test: Images
     classes: list[str]  # labels are their indices
-    checksums: dict[str, str]  # SHA-256 by file; of a folder, one for all of it
-    notes: list[str]  # what a record must say: not the published file; no test set
+    checksums: dict[str, str]  # SHA-256 by file; one for a whole folder
+    notes: list[str]  # notes for the record, such as a missing test set
 
 
 def load_image_set(config: ImagesConfig, paths: PathsConfig) -> ImageSet:
@@ -134,7 +134,7 @@ def _load_fashion_mnist(config: FashionMnistConfig, paths: PathsConfig) -> Image
 
     def split(name: str, stem: str) -> Images:
         pictures, labels = raw / f"{stem}-images-idx3-ubyte", raw / f"{stem}-labels-idx1-ubyte"
-        # Not FashionMNIST(root): where an old torchvision left FashionMNIST/processed, it reads that instead.
+        # Not FashionMNIST(root), which would read FashionMNIST/processed of an old torchvision if it exists.
         pixels_NCHW, labels_N = read_image_file(str(pictures)).unsqueeze(1), read_label_file(str(labels))
         if len(labels_N) != len(pixels_NCHW):
             raise DataError(

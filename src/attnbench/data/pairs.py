@@ -39,7 +39,7 @@ class Split:
     name: str  # train, val, test, or that of a further test set
     source: list[str]
     target: list[str]
-    references: dict[str, list[str]]  # TOKENISED and/or DETOKENISED: one reference a sentence
+    references: dict[str, list[str]]  # keys TOKENISED, DETOKENISED or both; one reference per sentence
     files: tuple[str, str]  # where source and target came from, for messages
     lines: Sequence[int]  # each pair's line there, counted from 1
     alignment: list[Alignment] | None = None
@@ -64,14 +64,14 @@ class ParallelText:
     train: Split
     val: Split
     test: Split
-    vocabulary_splits: tuple[Split, ...]  # what the tokenizers are trained on
-    is_tokenized: bool  # translations come out as tokenized text: detokenize before DETOKENISED scoring
+    vocabulary_splits: tuple[Split, ...]  # training text of the tokenizers
+    is_tokenized: bool  # translations are tokenized text; they are detokenized before scoring as ordinary text
     preprocessing: Preprocessing = Preprocessing.spaces
     source_language: Language | None = None
     target_language: Language | None = None
     checksums: dict[str, str] = field(default_factory=dict)  # file name: SHA-256
-    notes: list[str] = field(default_factory=list)  # what a record must say of the data
-    extra_tests: tuple[Split, ...] = ()  # test sets beyond the one that a run is known by
+    notes: list[str] = field(default_factory=list)  # notes for the record
+    extra_tests: tuple[Split, ...] = ()  # further test sets
 
     @property
     def splits(self) -> tuple[Split, ...]:

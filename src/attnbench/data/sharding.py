@@ -82,7 +82,7 @@ class UpdateSampler(Sampler[MicroBatchSpec]):
     def _build_micro_batch(self, update_B: Int64, part: int) -> MicroBatchSpec:
         units = float(self._units_N[update_B].sum())
         shares = self._world_size * self._accumulate
-        # Every so-many-th, since neighbors in an update may be alike in length.
+        # Strided, because neighboring examples in an update may have similar lengths.
         rows_B = update_B[part * self._world_size + self._rank :: shares]
         if len(rows_B):
             return MicroBatchSpec(rows_B, units, self._epoch)

@@ -64,7 +64,7 @@ class _Canvas:
         side = 1 - 2 * self.draw_indicator(0.5 if mirrored else 0)
         self.x: Array = (cos * x + sin * y) * side
         self.y: Array = cos * y - sin * x
-        self.across: Array = np.abs(self.x)  # what is drawn with it is drawn left and right
+        self.across: Array = np.abs(self.x)  # mirrored: drawn left and right
         self.tone: Array = np.zeros_like(self.x)
         self.contrast: Array = 1 - 2 * self.draw_indicator(0.5)  # trimmings are darker than the cloth, or brighter
 
@@ -152,7 +152,7 @@ def _draw_top(canvas: _Canvas, sleeve: Range, hem: Range, waist: Range, flare: R
     length = canvas.draw_uniform(*sleeve)
     slope = canvas.draw_uniform(0.8, 1.2) * (
         1 - 0.66 * _compute_ramp(length, 0.2, 0.9)
-    )  # long ones hang, short ones stand out
+    )  # long sleeves hang down, short ones point outward
     arm = _compute_strip(across - shoulder + 0.1, y + 0.59, length, slope, (0.14, canvas.draw_uniform(0.07, 0.11)))
     canvas.add_cloth(arm * (length > 0.12), 0.9)
     canvas.add_cloth(

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from attnbench.data.errors import DataError
 
-# ASCII, Latin, Greek, Cyrillic, Devanagari, kana, Han, Hangul: what nearly every line begins with.
+# ASCII, Latin, Greek, Cyrillic, Devanagari, kana, Han, Hangul: the first character of nearly every line.
 _VISIBLE_PATTERN = re.compile(
     r"[!-~\u00c0-\u024f\u0391-\u03c9\u0410-\u044f\u0905-\u0939\u3041-\u30fa\u4e00-\u9fff\uac00-\ud7a3]"
 )
@@ -111,7 +111,7 @@ def is_blank(line: str) -> bool:
 
     Only white space, control characters, zero-width characters and blank letters.
     """
-    if _VISIBLE_PATTERN.search(line):  # all but one line in millions
+    if _VISIBLE_PATTERN.search(line):  # true for nearly all lines
         return False
     return all(char in _BLANK or unicodedata.category(char) in _INVISIBLE for char in line)
 

@@ -27,7 +27,7 @@ class Tokenizer:
         self.segmenter = tokenizer_type
         self._backend = backend
         pieces: list[str] = [backend.id_to_token(i) or "" for i in range(backend.get_vocab_size())]
-        # A special word stands alone in a line of words; inside a subword it is part of one.
+        # In word mode a special token is a whole word; in BPE it may be part of one.
         unknown = WORD_START + SPECIAL_TOKENS[UNK] if tokenizer_type is TokenizerType.word else SPECIAL_TOKENS[UNK]
         self._text = ["", "", "", unknown.replace(WORD_START, " "), *(p.replace(WORD_START, " ") for p in pieces[4:])]
         self._labels = pieces if tokenizer_type is TokenizerType.bpe else [p.removeprefix(WORD_START) for p in pieces]

@@ -44,7 +44,7 @@ def score_predictions(log_probabilities_NK: Tensor, labels_N: Tensor, *, num_bin
     classes = log_probabilities_NK.shape[1]
     confidence_N, predicted_N = log_probabilities_NK.exp().max(dim=1)
     # torchmetrics closes its bins on the left, Guo et al. on the right; that also gives a probability of exactly 1,
-    # which a confident network often has in float32, a bin of its own. One step down mends both; torchmetrics' form
+    # which a confident network often has in float32, its own bin. nextafter corrects both; torchmetrics' form
     # for two classes, right or wrong, because the one for many rounds to float32 and takes the step back.
     confidence_N = confidence_N.nextafter(torch.zeros_like(confidence_N))
     right_N = (predicted_N == labels_N).long()

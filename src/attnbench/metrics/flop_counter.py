@@ -28,8 +28,8 @@ def count_training_flops(forward: Callable[[], Tensor]) -> float:
     Raises:
         RuntimeError: if nothing that `forward` uses requires a gradient.
     """
-    # Fused attention computes the scores anew in its backward pass: the kernel's business, not the network's (model
-    # FLOPs, not hardware FLOPs: Chowdhery et al. 2022, appendix B). The plain one is counted alike on every device.
+    # Fused attention recomputes the scores in its backward pass, which is not counted as work of the model (model
+    # FLOPs, not hardware FLOPs: Chowdhery et al. 2022, appendix B). Eager attention has the same count on all devices.
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         torch.autograd.backward(forward().sum())
     return float(counter.get_total_flops())

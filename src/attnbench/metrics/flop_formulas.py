@@ -52,18 +52,18 @@ class TransformerSize:
     encoder_depth: int
     decoder_depth: int
     target_vocab: int
-    is_gated: bool = False  # a feed-forward network with a second projection in
+    is_gated: bool = False  # gated feed-forward network, with a second input projection
     score: ScoreSize = ScoreSize()
     d_k: int | None = None  # of a head's keys and values; None: d_model / num_heads
     d_v: int | None = None
-    num_distances: int = 0  # that self-attention has keys and values of their own for
+    num_distances: int = 0  # relative positions with learned keys and values
 
     def count_forward_flops(self, source_len: float, target_len: float) -> float:
         """Return the FLOPs of one forward pass over a pair with these lengths."""
         feed_forward = (3 if self.is_gated else 2) * 2.0 * self.d_model * self.d_ff
         d_k, d_v = (width or self.d_model / self.num_heads for width in (self.d_k, self.d_v))
         into_key, into_value = (2.0 * self.d_model * self.num_heads * width for width in (d_k, d_v))
-        # Queries and keys; values, and the way out.
+        # Projections of queries and keys, then of values and outputs.
         own = 2 * into_key + 2 * into_value
         encoder = source_len * (own + feed_forward) + self._count_attention_flops(
             source_len, source_len, d_k, d_v, self.num_distances
@@ -95,7 +95,7 @@ class RecurrentSize:
     target_vocab: int
     num_directions: int = 1  # of the encoder
     reads_context: bool = True  # whether the decoder's cell sees a context beside the token
-    has_input_feeding: bool = False  # and its attentional state
+    has_input_feeding: bool = False  # whether it also reads the attentional state
     has_attention: bool = True
     has_attentional_layer: bool = False  # a layer that joins state and context: Luong et al. 2015, equation 5
     score: ScoreSize = ScoreSize()

@@ -9,7 +9,7 @@ from typing import NamedTuple
 class _PeakTflops(NamedTuple):
     """Peak TFLOPS without sparsity from the data sheet of the maker; None: not supported."""
 
-    fp32: float  # outside tensor cores: what PyTorch does unless it is told that TF32 will do
+    fp32: float  # without tensor cores: the default of PyTorch, which does not use TF32
     fp16: float | None
     bf16: float | None
 

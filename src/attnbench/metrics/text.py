@@ -12,7 +12,7 @@ from sacrebleu.metrics.chrf import CHRF
 
 from attnbench.metrics.tokenization import DEFAULT, get_sacrebleu_name
 
-_BIN_WIDTH, _LAST_BIN = 5, 30  # words: 1-5, 6-10, ..., 26-30, and all that is longer
+_BIN_WIDTH, _LAST_BIN = 5, 30  # words: 1-5, 6-10, ..., 26-30, and more
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def compute_bleu(
         ValueError: if there are no hypotheses, or another number of references.
     """
     _check_paired(hypotheses, references)
-    # force: a hypothesis that ends in " ." is what tokenize="none" is for; sacreBLEU would warn of it.
+    # force avoids sacreBLEU's warning about tokenized text, which tokenize="none" is meant for.
     metric = BLEU(lowercase=lowercase, tokenize=get_sacrebleu_name(tokenize), force=tokenize == "none")
     found = metric.corpus_score(hypotheses, [references])
     return BleuScore(
@@ -90,10 +90,10 @@ def compute_bleu_by_length(
         members.setdefault(min(max(count - 1, 0), _LAST_BIN) // _BIN_WIDTH * _BIN_WIDTH + 1, []).append(index)
     found = {}
     for first, chosen in sorted(members.items()):
-        said, meant = ([lines[index] for index in chosen] for lines in (hypotheses, references))
+        outputs, expected = ([lines[index] for index in chosen] for lines in (hypotheses, references))
         name = f"{first}-{first + _BIN_WIDTH - 1}" if first < _LAST_BIN else f"{first}+"
         found[name] = {
-            "bleu": compute_bleu(said, meant, tokenize=tokenize, lowercase=lowercase).score,
+            "bleu": compute_bleu(outputs, expected, tokenize=tokenize, lowercase=lowercase).score,
             "sentences": len(chosen),
         }
     return found
@@ -117,12 +117,12 @@ def compute_bleu_k(hypothesis: str, reference: str, k: int) -> float:
     exp(min(0, 1 - len_reference / len_hypothesis)) x prod_{n=1}^k p_n^(1/2^n), p_n the clipped n-gram precision. As
     in the book's code, orders longer than the hypothesis are left out; an empty hypothesis scores 0.
     """
-    said, meant = hypothesis.split(), reference.split()
-    if not said:
+    outputs, expected = hypothesis.split(), reference.split()
+    if not outputs:
         return 0.0
-    score = math.exp(min(0.0, 1 - len(meant) / len(said)))
-    for n in range(1, min(k, len(said)) + 1):
-        found, wanted = _count_ngrams(said, n), _count_ngrams(meant, n)
+    score = math.exp(min(0.0, 1 - len(expected) / len(outputs)))
+    for n in range(1, min(k, len(outputs)) + 1):
+        found, wanted = _count_ngrams(outputs, n), _count_ngrams(expected, n)
         score *= ((found & wanted).total() / found.total()) ** 0.5**n
     return score
 

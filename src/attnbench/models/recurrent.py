@@ -52,7 +52,7 @@ class Recurrent(EncoderDecoder):
             model.tie_embeddings, model.d_embedding, source_vocab=source_vocab, target_vocab=target_vocab, pad=pad
         )
         self.bptt, self.teacher_forcing = model.bptt, model.teacher_forcing
-        # So that embedded tokens start at unit variance, which torch's own do by themselves.
+        # Gives embedded tokens unit variance, as torch's default initialization does.
         self.scale = 1.0 if model.init is Init.torch else model.d_embedding**0.5
         self.dropout = Dropout(model.dropout)
         self.encoder = RecurrentStack(model, model.d_embedding, model.bidirectional)
@@ -72,7 +72,7 @@ class Recurrent(EncoderDecoder):
         """Encode the source, and return the decoder's state before the first target token."""
         x_BSE = self._embed(source_BS, self.source_embedding)
         lengths_B = (source_BS != self.pad).sum(1)
-        # A packed sequence wants its lengths on the CPU; a row of nothing but padding counts as one place.
+        # Packed sequences need their lengths on the CPU; a row of padding only has length 1.
         places_B = lengths_B.cpu().clamp(min=1)
         if bool((places_B == source_BS.shape[1]).all()):
             hidden_BSM, finals = self.encoder(x_BSE, None, self.encoder.prepare_weights())
@@ -109,7 +109,7 @@ class Recurrent(EncoderDecoder):
         memory, state = self.encode(source_BS)
         sampling = self.training and self.teacher_forcing < 1
         at_once = 1 if sampling else self.bptt or target_BT.shape[1]
-        # Embedded once: the gradient of each look-up is as large as the whole table.
+        # One lookup for all steps, because the gradient of each lookup has the size of the whole table.
         pieces = torch.split(self.embed_target(target_BT), at_once, dim=1)
         hidden: list[Tensor] = []
         weights = []

@@ -28,7 +28,7 @@ CELLS: dict[Cell, type[nn.RNN] | type[nn.GRU] | type[nn.LSTM]] = {
 }
 _STEPS: dict[Cell, type[CellStep]] = {Cell.rnn: RnnStep, Cell.gru: GruStep, Cell.lstm: LstmStep}
 LayerState = tuple[Tensor, ...]  # h_PNH, and of an LSTM c_PNH
-SequenceInput = Tensor | PackedSequence  # x_NLI, or what is real of it
+SequenceInput = Tensor | PackedSequence  # x_NLI, or its packed tokens
 
 
 class CellWeights(NamedTuple):
@@ -47,7 +47,7 @@ class RecurrentStack(nn.Module):
         super().__init__()
         self.cell, self.bidirectional = model.cell, bidirectional
         width = model.d_hidden * (2 if bidirectional else 1)
-        # A module a layer: the dropout of a deeper one has on a GPU a random state of its own, which no seed resets.
+        # One module per layer: cuDNN's dropout between layers has a random state that torch.manual_seed does not reset.
         self.layers = nn.ModuleList(
             CELLS[model.cell](width_in, model.d_hidden, batch_first=True, bidirectional=bidirectional)
             for width_in in [d_input] + [width] * (model.depth - 1)

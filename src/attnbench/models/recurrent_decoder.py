@@ -24,9 +24,9 @@ from attnbench.nn.gradient_buffer import buffer_gradients
 class RecurrentMemory(NamedTuple):
     """Encoded source, one row for each sentence."""
 
-    hidden_B1SM: Tensor  # zero where the source is padding
-    keys_B1SA: Tensor | None  # the same, as attention's score wants it; None: no attention
-    mask_B11S: Tensor | None  # True where it is real; None: everywhere
+    hidden_B1SM: Tensor  # zero at padding
+    keys_B1SA: Tensor | None  # keys prepared for the score; None: no attention
+    mask_B11S: Tensor | None  # True at tokens, False at padding; None: no padding
     lengths_B: Tensor
     final_BM: Tensor  # the top layer's last state, of both directions
 
@@ -44,8 +44,8 @@ class DecoderState(NamedTuple):
     """State of the decoder, one row for each hypothesis."""
 
     layers: list[LayerState]
-    attentional_N1H: Tensor | None  # the attentional state of the step before, where input feeding wants it
-    position: int  # how many target tokens it has read
+    attentional_N1H: Tensor | None  # attentional state of the previous step, with input feeding
+    position: int  # number of target tokens read so far
 
     def select(self, rows_N: Tensor) -> DecoderState:
         """Return the given rows, in the given order."""
@@ -155,7 +155,7 @@ class SourceAttention(nn.Module):
         source_S = torch.arange(memory.hidden_B1SM.shape[2], device=positions_Q.device)
         if self.window is Window.local_m:
             return source_S - positions_Q[:, None]
-        # In float32 at least: with 8 bits, the places of a sentence of 200 tokens are up to half a token off.
+        # At least float32: in bfloat16, positions of a sentence of 200 tokens are up to half a token off.
         with disable_autocast(queries_BQH.device.type):
             share_BQ1: Tensor = self.place(torch.tanh(self.place_hidden(to_at_least_float32(queries_BQH)))).sigmoid()
         place_BQ1 = memory.lengths_B[:, None, None] * share_BQ1

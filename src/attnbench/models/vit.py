@@ -47,9 +47,9 @@ class VisionTransformer(nn.Module):
         layout = TokenLayout(self.grid, num_leading=0 if self.cls_D is None else 1)
         self.encoder = nn.ModuleList(EncoderLayer(model, attention, position, layout) for _ in range(model.depth))
         self.norm = build_final_norm(model)
-        # Of the last layer nothing else is read, and there what the other tokens become need not be computed.
+        # Only these tokens of the last layer are used, so the others are not computed.
         alone = model.norm_type is not NormType.batch and not issubclass(POSITIONS[position.kind], RelativePosition)
-        self.read = 1 if model.pool is Pool.cls and alone else None  # so many of the first tokens; None: all
+        self.read = 1 if model.pool is Pool.cls and alone else None  # number of first tokens; None: all
         self.head = nn.Linear(model.d_model, classes)
         initialize_weights(self, model.init)
         if model.init is Init.normal:

@@ -26,7 +26,7 @@ from attnbench.nn.projections import PackedLinear, ResidualProjection
 from attnbench.nn.scoring import build_score
 
 Path = Literal["fused", "eager"]
-_MIN_FUSED_MASK_LENGTH = 48  # queries and keys from which on one width is worth the zeros that it takes
+_MIN_FUSED_MASK_LENGTH = 48  # above this size, padding to equal widths costs less than storing all scores
 
 
 class AttentionOutput(NamedTuple):
@@ -95,7 +95,7 @@ class Attention(nn.Module):
             context_BHQE and weights_BHQK (or None). A query that may attend to no key gets zeros.
         """
         queries, keys = q_BHQD.shape[-2], k_BHKD.shape[-2]
-        # One query is the last place and sees everything; that is how decoding with a cache asks.
+        # A single query is at the last position and sees all keys, as in decoding with a cache.
         is_causal = is_causal and queries > 1
         bias = None if self.position is None else self.position.compute_bias(q_BHQD, keys)
         if weight_scale is not None or self.select_path(q_BHQD.device, need_weights) == "eager":
@@ -104,7 +104,7 @@ class Attention(nn.Module):
             if weight_scale is not None:
                 weights_BHQK = weights_BHQK * weight_scale
             return AttentionOutput(self._sum_values(weights_BHQK, v_BHKE), weights_BHQK if need_weights else None)
-        # The kernel's own causal mask costs nothing, but stands alone and knows only squares.
+        # The kernel's own causal mask is free, but cannot be combined with another mask and needs Q = K.
         native = is_causal and mask is None and bias is None and queries == keys
         q_BHQD, k_BHKD, scale = self.score.as_dot_product(q_BHQD, k_BHKD)
         context_BHQE = _compute_fused_attention(
@@ -129,7 +129,7 @@ class Attention(nn.Module):
             weights_BHQK: Tensor = self.normalizer(scores_BHQK)
             return weights_BHQK
         # The lowest finite number instead of -inf: a row of -inf has a NaN softmax, and a NaN gradient even
-        # where its result is not used. Such a row comes out somehow and is then cleared.
+        # where its result is not used. Such a row gets arbitrary weights, which are then set to zero.
         lowest = torch.finfo(scores_BHQK.dtype).min
         weights_BHQK = self.normalizer(scores_BHQK.masked_fill(~allowed, lowest))
         return weights_BHQK.masked_fill(~allowed, 0.0)
@@ -218,8 +218,8 @@ class MultiHeadAttention(nn.Module):
         """
         super().__init__()
         self.num_heads, (d_k, d_v) = model.num_heads, model.head_widths
-        # At 1/sqrt(2) the three together have the scale of one square matrix: what fairseq starts from. DeepNorm starts
-        # queries and keys at 1, and values at beta: Wang et al. 2022, Figure 2.
+        # A gain of 1/sqrt(2) gives the three matrices together the scale of one square matrix, as in fairseq.
+        # DeepNorm has gain 1 for queries and keys, and beta for values: Wang et al. 2022, Figure 2.
         gain = 1.0 if model.norm_placement is NormPlacement.deepnorm else 2**-0.5
         widths = (self.num_heads * d_k, self.num_heads * d_k, self.num_heads * d_v)
         self.qkv = PackedLinear(model.d_model, widths, gains=(gain,) * 3, scales=(1.0, 1.0, scale))

@@ -262,7 +262,7 @@ class DecoderLayer(nn.Module):
         Returns:
             x_BTD after the layer, weights_BHTT and weights_BHTS (or None).
         """
-        # The target needs no padding mask: causal attention never looks at what is behind.
+        # The target needs no padding mask: padding is at the end, and causal attention sees no later position.
         y_BTD, weights_BHTT = self.self_attention(
             self.around_self.apply_pre_norm(x_BTD, token_mask_BT), is_causal=True, need_weights=need_weights
         )
@@ -288,7 +288,7 @@ class DecoderLayer(nn.Module):
         """
         y_BJD, past = self.self_attention.decode_step(self.around_self.apply_pre_norm(x_BJD), past)
         x_BJD = self.around_self.add_and_norm(x_BJD, y_BJD)
-        # A sentence's hypotheses have its memory in common: to cross-attention they are J queries.
+        # The hypotheses of a sentence share its memory, so cross-attention handles them as J queries.
         return self._apply_cross_attention_and_feed_forward(
             x_BJD, memory, memory_mask_BS, None, need_weights=False
         ).context, past

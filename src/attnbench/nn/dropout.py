@@ -40,6 +40,6 @@ def _sample_scaled_mask(x: Tensor, p: float) -> Tensor:
     """
     kept = max(1, round((1 - p) * 2**16))
     draws = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
-    # A comparison written straight into numbers of x's type: one pass less than by way of booleans.
+    # The comparison is written in x's dtype, which saves one pass over the data compared with booleans.
     keep = torch.lt(draws.view(torch.int16)[: x.numel()].view(x.shape), kept - 2**15, out=torch.empty_like(x))
     return keep.mul_(2**16 / kept)

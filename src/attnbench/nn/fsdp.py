@@ -38,7 +38,9 @@ def unshard_network(network: nn.Module) -> None:
 def reshard_network(network: nn.Module) -> None:
     """Shard the parameters again after `unshard_network`."""
     for number, module in enumerate(_list_sharded_modules(network)):
-        module.set_reshard_after_forward(number > 0, recurse=False)  # the network's own are needed again at once
+        module.set_reshard_after_forward(
+            number > 0, recurse=False
+        )  # parameters of the root module are needed again at once
         module.reshard()
 
 

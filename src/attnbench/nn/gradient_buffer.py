@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-_MAX_BUFFERED_ROWS = 128  # of products, before they are added to a gradient: fewer leave a matrix product idle
+_MAX_BUFFERED_ROWS = 128  # rows that are collected before one matrix product; smaller products are slower per row
 
 
 def buffer_gradients(x: Tensor) -> Tensor:
@@ -30,7 +30,7 @@ def buffer_gradients(x: Tensor) -> Tensor:
         A tensor with the values of `x`.
     """
     wanted = torch.is_grad_enabled() and x.requires_grad and not torch.compiler.is_compiling()
-    # Autocast gives each product a type of its own.
+    # Autocast may give each product another dtype.
     if not wanted or torch.is_autocast_enabled(x.device.type):
         return x
     shared: Tensor = _BufferedGradient.apply(x)

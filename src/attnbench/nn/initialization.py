@@ -28,7 +28,7 @@ def initialize_weights(module: nn.Module, init: Init) -> None:
         module: network or layer that is changed in place.
         init: the scheme.
     """
-    # Embeddings last: where an output projection is tied to one, the embedding's start counts.
+    # Embeddings last: if an output projection is tied to one, the embedding's initialization is used.
     for layer in sorted(module.modules(), key=lambda layer: isinstance(layer, nn.Embedding)):
         if init is Init.torch:
             break

@@ -82,7 +82,7 @@ class Entmax15(AttentionNormalizer, name=Normalizer.entmax15):
         return weights_BHQK.masked_fill(~is_finite_BHQ1, torch.nan)
 
 
-# So far below the best, both sparse functions give a score zero weight; squares of much lower scores overflow.
+# Scores this far below the maximum get zero weight; the clamp avoids overflow of their squares.
 _MIN_RELATIVE_SCORE = -4.0
 
 
@@ -94,7 +94,7 @@ def _subtract_max(scores_BHQK: Tensor) -> tuple[Tensor, Tensor]:
         for such rows. Sorting or sampling such rows would raise an error, and on a GPU end the process.
     """
     scores_BHQK = to_at_least_float32(scores_BHQK)
-    best_BHQ1 = scores_BHQK.detach().amax(-1, keepdim=True)  # NaN where any score is
+    best_BHQ1 = scores_BHQK.detach().amax(-1, keepdim=True)  # NaN if any score is NaN
     is_finite_BHQ1 = best_BHQ1.isfinite()
     return (scores_BHQK - best_BHQ1).masked_fill(~is_finite_BHQ1, 0.0), is_finite_BHQ1
 

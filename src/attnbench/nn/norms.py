@@ -54,7 +54,7 @@ class BatchNorm(nn.BatchNorm1d):
         """
         x_D = to_at_least_float32(x_D)
         rows_ND = x_D.flatten(0, -2) if token_mask is None else x_D[token_mask]
-        # One vector has no variance: it is normalized as in evaluation, and the averages do not move.
+        # One vector has no variance: it is normalized as in evaluation, without an update of the averages.
         alone = self.training and len(rows_ND) == 1
         averages = (self.running_mean, self.running_var, self.weight, self.bias)
         rows_ND = F.batch_norm(rows_ND, *averages, eps=self.eps) if alone else super().forward(rows_ND)

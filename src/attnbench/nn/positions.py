@@ -62,7 +62,7 @@ class Sinusoidal(PositionalEncoding, kind=Position.sinusoidal):
     def forward(self, x_BLD: Tensor, offset: int = 0) -> Tensor:
         """Return x_BLD plus sinusoids."""
         end = offset + x_BLD.shape[1]
-        # A table that grew would differ between the ranks of a distributed run, which keep buffers alike.
+        # A growing table would differ between the ranks of a distributed run, whose buffers must be equal.
         table_LD = self.table_LD if end <= self.max_len else compute_sinusoids(end, self.d_model).to(self.table_LD)
         return x_BLD + table_LD[offset:end]
 
@@ -166,7 +166,7 @@ class TokenLayout(NamedTuple):
 class RelativePosition(nn.Module):
     """Base class of positions that self-attention uses itself; a subclass registers by its `Position`."""
 
-    needs_weights: ClassVar[bool] = False  # whether `compute_value_terms` knows an answer
+    needs_weights: ClassVar[bool] = False  # whether `compute_value_terms` is implemented
 
     def __init_subclass__(cls, kind: Position) -> None:
         super().__init_subclass__()

@@ -184,7 +184,7 @@ class _RunCells(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         ctx.set_materialize_grads(False)
         h_RH = x_RG.new_empty(len(x_RG), u_HG.shape[0])
-        # Unsafe: autograd keeps no views of what a function returns.
+        # In-place views are safe here, because autograd keeps no views of a function's outputs.
         x_parts, h_parts = x_RG.split_with_sizes(sizes), h_RH.unsafe_split_with_sizes(sizes)
         saved: list[Tensor] = []
         for place in order:

@@ -23,7 +23,7 @@ from attnbench.nn.gradient_buffer import GradientBuffer, get_gradient_buffer
 _tanh_backward = torch.ops.aten.tanh_backward.grad_input
 ScoreCost = Literal["dot", "bilinear", "additive", "none"]
 SCORES: dict[Score, type[ScoringFunction]] = {}
-_MAX_BLOCK_ELEMENTS = 2**19  # numbers of an additive score's hidden layer at once: what a core's cache holds
+_MAX_BLOCK_ELEMENTS = 2**19  # size of the hidden layer's block: fits the cache of a core
 
 
 class DotProduct(NamedTuple):
@@ -125,7 +125,7 @@ class Cosine(_DotProductScore, score=Score.cosine):
 
     def __init__(self, d_q: int, d_k: int, config: AttentionConfig) -> None:
         super().__init__(d_q, d_k, config)
-        # In the logarithm, so that it stays above zero.
+        # The logarithm keeps the temperature positive.
         self.log_temperature = nn.Parameter(torch.tensor(math.log(config.cosine_temperature)))
 
     def as_dot_product(self, q_BHQD: Tensor, k_BHKD: Tensor) -> DotProduct:
@@ -268,7 +268,7 @@ class _TanhScore(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_BHQK: Tensor) -> tuple[Tensor, Tensor | None, Tensor, None]:
         """Compute the gradients of q, k and v."""
-        # A backward pass may run inside autocast, which would take the products to its dtype.
+        # A backward pass may run inside autocast, which would change the dtype of the products.
         with disable_autocast(grad_BHQK.device.type):
             grad_q_BHQA, grad_k_BHKA, grad_v_A = _compute_tanh_score_gradients(ctx, grad_BHQK)
         return grad_q_BHQA, grad_k_BHKA if ctx.gradient is None else None, grad_v_A, None
@@ -298,13 +298,13 @@ def _iterate_blocks(q_BHQA: Tensor, k_BHKA: Tensor) -> Iterator[tuple[slice, sli
     of_a_query = max(1, keys * width)
     some_rows = max(1, min(rows, _MAX_BLOCK_ELEMENTS // of_a_query))
     some_queries = max(1, min(queries, _MAX_BLOCK_ELEMENTS // (some_rows * of_a_query)))
-    room = q_NQA.new_empty(some_rows * some_queries * keys * width)
+    buffer = q_NQA.new_empty(some_rows * some_queries * keys * width)
     for row in range(0, rows, some_rows):
         for query in range(0, queries, some_queries):
             here, now = slice(row, row + some_rows), slice(query, query + some_queries)
             q_NQ1A, k_N1KA = q_NQA[here, now].unsqueeze(2), k_NKA[here].unsqueeze(1)
             shape = (len(q_NQ1A), q_NQ1A.shape[1], keys, width)
-            tanh_NQKA = room[: math.prod(shape)].view(shape)
+            tanh_NQKA = buffer[: math.prod(shape)].view(shape)
             torch.add(q_NQ1A, k_N1KA, out=tanh_NQKA)
             yield here, now, tanh_NQKA.tanh_()
 

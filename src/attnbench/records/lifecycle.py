@@ -182,7 +182,7 @@ def build_exit_error(exitcode: int, *, is_out_of_memory: bool = False) -> dict[s
         exitcode: as multiprocessing has it.
         is_out_of_memory: True if the kernel killed a process because memory ran out.
     """
-    if exitcode - 128 in SIGNALS:  # it was stopped before it had a record
+    if exitcode - 128 in SIGNALS:  # the run was stopped before it had a record
         return build_signal_error(exitcode - 128)
     if exitcode >= 0:
         return _build_error(FailureReason.killed, "Exited", f"exited with status {exitcode}")

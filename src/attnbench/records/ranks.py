@@ -9,7 +9,7 @@ from multiprocessing.connection import Connection
 
 from attnbench.config import Fault
 
-# By which Lightning, and torch, know ranks: ours and torchrun's, Slurm's, LSF's.
+# Environment variables of ranks: those of torch and Lightning, Slurm and LSF.
 _RANK_VARIABLES = (
     *("RANK", "LOCAL_RANK", "GROUP_RANK", "NODE_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"),
     *("SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID", "JSM_NAMESPACE_RANK"),
@@ -22,7 +22,7 @@ class RankContext:
 
     rank: int
     world_size: int
-    pipes: Sequence[Connection]  # rank 0's: one to each other rank; another's: one from rank 0
+    pipes: Sequence[Connection]  # on rank 0 one pipe to each other rank; on others one pipe from rank 0
 
     def share_port(self, port: int | None) -> int:
         """Send the port that rank 0 listens on to all ranks.
@@ -50,7 +50,7 @@ def set_rank_context(context: RankContext) -> None:
     """Set the rank context of this process."""
     global _rank_context
     _rank_context = context
-    # Lightning starts no processes of its own where these are set.
+    # With these variables Lightning starts no processes itself.
     os.environ |= {"RANK": str(context.rank), "LOCAL_RANK": str(context.rank), "WORLD_SIZE": str(context.world_size)}
 
 
@@ -60,7 +60,7 @@ def get_rank_context() -> RankContext | None:
 
 
 def get_rank() -> int:
-    """Return this process's rank, whoever started it; 0 where it is the only one, whatever RANK says."""
+    """Return the rank of this process; 0 for a single process, even if RANK is set."""
     return _read_variable("RANK", 0) if get_world_size() > 1 else 0
 
 

@@ -16,10 +16,10 @@ from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 SCHEMA_VERSION = 2
-_READABLE_VERSIONS = (1, 2)  # 1: no attempts, no kind of error
+_READABLE_VERSIONS = (1, 2)  # version 1 has no attempts and no kind of error
 RECORD_FILE = "run.json"
 PLAN_FILE = "plan.json"
-PROGRESS_FILE = "progress.json"  # there while a run trains
+PROGRESS_FILE = "progress.json"  # exists while a run trains
 
 # JSON has no such numbers; these are the names that JavaScript's Number() reads too.
 _NON_FINITE_VALUES = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
@@ -45,14 +45,14 @@ class FailureReason(StrEnum):
 
     diverged = "diverged"  # NaN or infinite loss
     memory = "out of memory"
-    perhaps_memory = "killed (out of memory?)"  # by the kernel, which had run short of memory
-    killed = "killed"  # by a signal that nobody here sent, or an exit without a word
+    perhaps_memory = "killed (out of memory?)"  # killed by the kernel for lack of memory
+    killed = "killed"  # by a signal that attnbench did not send, or ended without an exception
     hung = "hung"  # no sign of progress for sweep.hang_timeout_minutes
     disk_full = "disk full"
     not_writable = "not writable"  # a folder or file system that may not be written to
-    refused = "refused"  # a config or data that trying again does not mend
+    refused = "refused"  # config or data that a retry cannot repair
     interrupted = "interrupted"
-    pruned = "pruned"  # by a search that had seen enough
+    pruned = "pruned"  # pruned by a search
     raised = "raised"  # any other exception
 
 

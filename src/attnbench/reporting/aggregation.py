@@ -45,7 +45,7 @@ class Row:
     cells: tuple[Cell, ...]  # one for each column
     published: tuple[tuple[PublishedValue, ...], ...]  # for each column
     group: str = ""  # label of the group it stands in
-    changes: tuple[float | None, ...] = ()  # for each column: the mean less the baseline's; empty: not asked for
+    changes: tuple[float | None, ...] = ()  # for each column: the mean less the baseline's; empty: not shown
     equals_baseline: tuple[bool, ...] = ()  # for each label: as in the baseline, and not printed again; empty: none
 
     @property
@@ -231,8 +231,9 @@ def _assign_source_marks(groups: Sequence[Sequence[Run]], columns: Sequence[Colu
 
 
 def _format_citation(paper: Paper, source: str) -> str:
-    said = paper.sources[source]
-    return f"{said.citation} Not the same {'experiment' if said.comparable else 'data'}: {said.protocol}"
+    publication = paper.sources[source]
+    difference = "experiment" if publication.comparable else "data"
+    return f"{publication.citation} Not the same {difference}: {publication.protocol}"
 
 
 def _find_published_values(
@@ -277,7 +278,7 @@ def _mark_cells(grouped: GroupedRuns, cells: Sequence[Sequence[Cell]], layout: L
     for index, column in enumerate(grouped.columns):
         if column.best is None:
             continue
-        told = find_significant_rows(grouped.rows, grouped.baselines, column) if layout.baseline else set()
+        significant = find_significant_rows(grouped.rows, grouped.baselines, column) if layout.baseline else set()
         means = {place: s.mean for place, row in enumerate(cells) if (s := row[index].summary) is not None}
         printed = {place: cells[place][index].value for place in means}
         best: set[str] = set()
@@ -286,7 +287,7 @@ def _mark_cells(grouped: GroupedRuns, cells: Sequence[Sequence[Cell]], layout: L
             best = {printed[place] for place in chosen} if len(chosen) < len(means) else set()
         for place, row in enumerate(found):
             bold = place in printed and printed[place] in best
-            row[index] = dataclasses.replace(row[index], best=bold, differs=place in told)
+            row[index] = dataclasses.replace(row[index], best=bold, differs=place in significant)
     return found
 
 
@@ -297,8 +298,8 @@ def _write_notes(rows: Sequence[Row], grouped: GroupedRuns, layout: Layout) -> I
     yield from _write_baseline_notes(grouped, layout)
     states = Counter(run.state for run in grouped.runs if not run.is_finished)
     if states:
-        said = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
-        yield f"{len(grouped.runs) - len(finished)} of {len(grouped.runs)} runs do not count: {said}."
+        listed = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
+        yield f"{len(grouped.runs) - len(finished)} of {len(grouped.runs)} runs do not count: {listed}."
     for column in grouped.columns:
         yield from _write_column_notes(column, rows, finished)
     commits = {commit for record in finished for commit in _collect_commits(record)}

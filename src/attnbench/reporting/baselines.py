@@ -156,18 +156,18 @@ def write_power_note(rows: Rows, baselines: Sequence[int | None], columns: Seque
     test = "exact paired permutation test over seeds, Holm's correction within a column"
     pairs, comparisons, needed = max(seeds), len(seeds), count_pairs_needed(len(seeds))
     if pairs >= needed:
-        said = f"*: differs from the baseline ({test}; p < {ALPHA})."
+        sentence = f"*: differs from the baseline ({test}; p < {ALPHA})."
         few = len([n for n in seeds if n < count_pairs_needed()])
         if few:
-            said += (
+            sentence += (
                 f" {few} of {comparisons} comparisons have under {count_pairs_needed()} common seeds, which can show"
                 " none."
             )
     else:
-        said = (
+        sentence = (
             f"With {pairs} common seed{'s' * (pairs > 1)} no difference from the baseline can be told from chance: the "
             f"smallest p that there can be is {smallest_possible_p(pairs):g}; {comparisons} comparison"
             f"{'s need' if comparisons > 1 else ' needs'} {needed} seeds ({test})."
         )
     left_out = len([base for base in baselines if base is not None]) - comparisons
-    return said + (f" Rows without a common seed ({left_out}) are not compared." if left_out else "")
+    return sentence + (f" Rows without a common seed ({left_out}) are not compared." if left_out else "")

@@ -230,7 +230,10 @@ def _run_mcnemar_test(ours: Run, theirs: Run, key: str, folder: Path) -> tuple[f
     if labels != _read_output_lines(theirs, folder, key, "reference"):
         raise RecordError("other test sets")
     right = [
-        [said == label for said, label in zip(_read_output_lines(run, folder, key, "hypothesis"), labels, strict=True)]
+        [
+            output == label
+            for output, label in zip(_read_output_lines(run, folder, key, "hypothesis"), labels, strict=True)
+        ]
         for run in (ours, theirs)
     ]
     accuracies = [100 * sum(one) / len(one) for one in right]

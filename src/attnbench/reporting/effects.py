@@ -93,8 +93,8 @@ def _build_effect_rows(grid: _FactorialGrid, chosen: tuple[int, ...], column: Co
             block = blocks.setdefault(tuple(setting[at] for at in others), {})
             block[tuple(setting[at] for at in chosen)] = cell
     complete = [block for block in blocks.values() if len(block) == len(combinations)]
-    asked = math.prod(len(grid.levels[at]) for at in others)
-    counted = f"{len(complete)} of {asked} settings" if others else ""
+    total = math.prod(len(grid.levels[at]) for at in others)
+    counted = f"{len(complete)} of {total} settings" if others else ""
     name = " x ".join(grid.factors[at].label or grid.factors[at].key for at in chosen)
     means = {
         levels: statistics.fmean(found)

@@ -91,8 +91,8 @@ class Plot:
             return ("One seed each, which tells nothing of spread.", *missing, *self.remarks)
         spread = _SPREAD_SHAPES.get(self.layout.kind, "bar")
         seeds = str(max(counts)) if len(counts) == 1 else f"{min(counts)} to {max(counts)}"
-        said = f"Mean over {seeds} seeds; {spread}: ± sample standard deviation."
-        return (said.replace("±: ±", "±:"), *missing, *self.remarks)
+        text = f"Mean over {seeds} seeds; {spread}: ± sample standard deviation."
+        return (text.replace("±: ±", "±:"), *missing, *self.remarks)
 
     @property
     def is_empty(self) -> bool:

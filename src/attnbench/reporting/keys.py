@@ -29,7 +29,7 @@ class RowKey:
 
     def format_value(self, value: Any) -> str:
         """Return the printed form of a config value: its name in `values`, else as it is written in YAML."""
-        named = [name for asked, name in self.values.items() if values_equal(value, asked)]
+        named = [name for expected, name in self.values.items() if values_equal(value, expected)]
         if named:
             return named[0]
         if value is None:
@@ -38,17 +38,19 @@ class RowKey:
 
     def get_sort_position(self, value: Any) -> int:
         """Return the position of a value in `values`; values without a name share the position behind them."""
-        return next((place for place, asked in enumerate(self.values) if values_equal(value, asked)), len(self.values))
+        return next(
+            (place for place, expected in enumerate(self.values) if values_equal(value, expected)), len(self.values)
+        )
 
 
-def values_equal(ours: Any, asked: Any) -> bool:
+def values_equal(ours: Any, expected: Any) -> bool:
     """Return True if a config value equals a value of table.yaml.
 
     YAML 1.1 reads 1e-3 as text, so that text is compared as a number too; true does not equal 1.
     """
-    if isinstance(asked, str) and isinstance(ours, float):
+    if isinstance(expected, str) and isinstance(ours, float):
         try:
-            return ours == float(asked)
+            return ours == float(expected)
         except ValueError:
             return False
-    return isinstance(ours, bool) == isinstance(asked, bool) and bool(ours == asked)
+    return isinstance(ours, bool) == isinstance(expected, bool) and bool(ours == expected)

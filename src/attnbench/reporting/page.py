@@ -185,13 +185,13 @@ def _read_log_tail(folder: Path | None) -> str:
     """Read the end of a run's log files."""
     if folder is None:
         return ""
-    said = []
+    parts = []
     for path in sorted(folder.glob("*.log")):
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - _MAX_LOG_BYTES))
             lines = file.read().decode("utf-8", errors="replace").splitlines()[-_MAX_LOG_LINES:]
-        said += [f"{path.name}:", *lines] if lines else []
-    return "\n".join(said)
+        parts += [f"{path.name}:", *lines] if lines else []
+    return "\n".join(parts)
 
 
 MAX_ENTRIES = 2000  # entries of a history; of longer ones, evenly spaced entries and all validations are kept
@@ -429,7 +429,7 @@ def _build_content(sources: PageSources, maps_megabytes: float) -> tuple[dict[st
     curves = [read_curves(folder) if folder is not None else None for folder in folders]
     metrics = sorted({name for found in curves if found is not None for name in found.metrics})
     outputs = [read_outputs(folder) if folder is not None else {} for folder in folders]
-    corpora = {(tuple(said["source"]), tuple(said["reference"])): None for said in outputs if said}
+    corpora = {(tuple(texts["source"]), tuple(texts["reference"])): None for texts in outputs if texts}
     of_corpus = {corpus: keep(pack_json(corpus)) for corpus in corpora}
     drawn = [list(read_maps(folder)) if folder is not None else [] for folder in folders]
     kept = select_maps(drawn, int(maps_megabytes * 2**20))
@@ -450,10 +450,10 @@ def _build_content(sources: PageSources, maps_megabytes: float) -> tuple[dict[st
         "metrics": metrics,
         "curves": [_NONE if found is None else keep(found.packed) for found in curves],
         "outputs": [
-            [of_corpus[tuple(said["source"]), tuple(said["reference"])], keep(pack_json(said["hypothesis"]))]
-            if said
+            [of_corpus[tuple(texts["source"]), tuple(texts["reference"])], keep(pack_json(texts["hypothesis"]))]
+            if texts
             else None
-            for said in outputs
+            for texts in outputs
         ],
         "maps": [[keep(packed) for packed in one] for one in kept],
         "notes": notes,

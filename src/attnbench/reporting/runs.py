@@ -152,9 +152,9 @@ def select_runs(runs: Sequence[Run], layout: Layout, layout_path: str) -> list[R
         RecordError: the layout has a config key that no run has.
     """
     known = {key for run in runs for key in run.config}
-    asked = [*layout.rows, *(key for figure in layout.figures for key in figure.setting_keys)]
+    row_keys = [*layout.rows, *(key for figure in layout.figures for key in figure.setting_keys)]
     for key in [
-        *(row.key for row in asked),
+        *(row.key for row in row_keys),
         *layout.where,
         *layout.baseline,
         *(key for group in layout.groups for key in group.keys),

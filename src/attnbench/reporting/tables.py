@@ -85,13 +85,12 @@ def read_sweep_results(folder: Path, experiments: Path, name: str | None = None)
         raise RecordError("; ".join([f"{folder}: no records of runs here", *problems, *known]))
     missing = []
     if name is None:
-        said = [*(run.config for run in (plan.runs if plan else [])), *(record.config for record in records)]
-        asked = said[0]["sweep"].get("table")
-        name = asked or folder.name
-        if asked and not (experiments / asked / LAYOUT_FILE).is_file():  # the table of a folder from elsewhere
-            missing = [
-                f"sweep.table={asked}: no {asked}/{LAYOUT_FILE} in {experiments.name}: the default layout stands in"
-            ]
+        configs = [*(run.config for run in (plan.runs if plan else [])), *(record.config for record in records)]
+        requested = configs[0]["sweep"].get("table")
+        name = requested or folder.name
+        if requested and not (experiments / requested / LAYOUT_FILE).is_file():  # the table of a folder from elsewhere
+            absent = f"no {requested}/{LAYOUT_FILE} in {experiments.name}"
+            missing = [f"sweep.table={requested}: {absent}: the default layout stands in"]
     else:
         check_layout(experiments, name)
     layout, paper = read_layout(experiments / name)
@@ -136,11 +135,11 @@ def save_table(table: Table, folder: Path, stem: str = "table") -> list[str]:
     """
     for suffix, render in FORMATS.values():
         (folder / f"{stem}{suffix}").write_text(render(table), encoding="utf-8")
-    told = []
+    lines = []
     for figure in table.figures:
         paths = save_figure(figure, folder)
-        told.append(f"figure {figure.layout.name}: {' '.join(map(str, paths)) or ' '.join(figure.notes)}")
-    return told
+        lines.append(f"figure {figure.layout.name}: {' '.join(map(str, paths)) or ' '.join(figure.notes)}")
+    return lines
 
 
 def write_tables(folder: Path, experiments: Path, name: str | None = None) -> str:

@@ -37,7 +37,7 @@ from attnbench.sweeps.user_files import find_fault
 
 CONFIG_NAME = "config"
 VERSION_BASE = "1.3"
-# What composing may raise: besides what they document, Hydra and OmegaConf let errors of Python through where a value
+# Errors of composition: Hydra and OmegaConf also pass on Python's own errors if a value
 # has another shape than they expect.
 _COMPOSITION_ERRORS = (
     HydraException,
@@ -82,8 +82,8 @@ class ComposedChoices:
 
     composed: DictConfig  # with the node `hydra`
     values: ConfigValues  # without it
-    faults: tuple[Fault, ...]  # choices that had to be left out
-    uncertain_keys: frozenset[str]  # groups that cannot be judged without those
+    faults: tuple[Fault, ...]  # choices that were left out because they are wrong
+    uncertain_keys: frozenset[str]  # groups that cannot be checked without those
 
     @property
     def run_config(self) -> DictConfig:
@@ -152,7 +152,7 @@ class ConfigValues:
         wrong = []
         for name in self._unset:
             if name in self._constant and name not in changed_groups:
-                parts[name] = copy.deepcopy(self._constant[name])  # a caller may change what it gets
+                parts[name] = copy.deepcopy(self._constant[name])  # callers may change the result
                 continue
             try:
                 parts[name] = _convert_to_plain_data(self.config, name)
@@ -183,12 +183,12 @@ def apply_override(override: Override, config: DictConfig) -> Fault | None:
 class JobConfig:
     """Config of one Hydra job, in parts that many jobs share; `build_config` is called in the job's process."""
 
-    base_config: DictConfig  # what the groups give, the node `hydra` included; never changed
+    base_config: DictConfig  # result of all groups, with the node `hydra`; never changed
     values: tuple[str, ...]  # overrides of values
     overrides: tuple[str, ...]  # every override of the job
     number: int
-    hydra: dict[str, Any]  # values of the node `hydra` that are the same for each job of a command
-    cache: dict[str, Any]  # what resolvers such as `now` have returned before
+    hydra: dict[str, Any]  # values of the node `hydra` that all jobs of a command share
+    cache: dict[str, Any]  # cached results of resolvers such as `now`
 
     def build_config(self) -> DictConfig:
         """Return the config that `ConfigLoader.load_sweep_config` returns for the job's overrides and number."""

@@ -72,8 +72,8 @@ class Counts:
     """Outcomes of a sweep's runs so far."""
 
     total: int
-    outcomes: dict[int, Outcome] = field(default_factory=dict)  # by a job's number, of those that are settled
-    seconds: list[float] = field(default_factory=list)  # that each run took which ended here
+    outcomes: dict[int, Outcome] = field(default_factory=dict)  # outcome by number, for settled runs
+    seconds: list[float] = field(default_factory=list)  # seconds of each run that ended in this command
 
     @property
     def num_done(self) -> int:
@@ -97,12 +97,12 @@ class Counts:
             workers: number of runs at once.
         """
         left = max(0, self.total - self.num_done - self.num_failed - len(running))
-        said = f"{self.total} runs: {self.num_done} done, {len(running)} running, {self.num_failed} failed, {left} left"
+        text = f"{self.total} runs: {self.num_done} done, {len(running)} running, {self.num_failed} failed, {left} left"
         if not self.seconds:
-            return said
+            return text
         each = sum(self.seconds) / len(self.seconds)
         ahead = left * each + sum(max(0.0, each - seconds) for seconds in running)
-        return f"{said}; about {format_duration(ahead / max(1, min(workers, left + len(running))))} to the end"
+        return f"{text}; about {format_duration(ahead / max(1, min(workers, left + len(running))))} to the end"
 
 
 @dataclass(frozen=True)

@@ -26,12 +26,12 @@ def run_hydra_job(context: HydraContext, task_function: TaskFunction, job: JobCo
         job: builds the config.
         added: placement overrides, which do not change the run's folder.
     """
-    register_schema()  # a new process knows neither schema nor resolvers
+    register_schema()  # a new process has neither schema nor resolvers
     config = job.build_config()
     apply_placement(config, added)
     with open_dict(config):
         config.hydra.overrides.task.extend(added)
-        if get_rank() > 0:  # what Hydra says of a run, the first rank does
+        if get_rank() > 0:  # only the first rank writes Hydra's log
             config.hydra.output_subdir = None
     returned = run_job(
         hydra_context=context,

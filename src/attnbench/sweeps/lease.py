@@ -24,10 +24,10 @@ from pathlib import Path
 from attnbench.process.output import write_unbuffered
 
 _FIRST_LEASE_FILE = "lease.json"
-_RENEWALS_PER_TERM = 4  # signs of life in a lease's term
-_MAX_RENEWAL_SECONDS = 60.0  # seconds between two of them, however long the term is
-_UNREADABLE = "unreadable"  # the host of a lease whose file says nothing
-_WRITE_SECONDS = 0.1  # seconds after which a file that says nothing is not one that is just being written
+_RENEWALS_PER_TERM = 4  # renewals per term
+_MAX_RENEWAL_SECONDS = 60.0  # longest time between renewals
+_UNREADABLE = "unreadable"  # host of a lease whose file cannot be read
+_WRITE_SECONDS = 0.1  # time that a writer may need; an unreadable file is read again after it
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,11 @@ class LeaseHolder:
     """Holder of a lease."""
 
     host: str
-    machine_id: str  # where a process id means the same: boot and process namespace
-    processes: dict[int, str]  # process ids, the command's first, with when each started
+    machine_id: str  # boot id and process namespace: process ids are comparable only within these
+    processes: dict[int, str]  # process ids (the command's first) with their start times
     token: str
-    term_seconds: float  # seconds without a sign of life after which the lease is void
-    renewed_at: float = 0.0  # the last sign of life, by the file system's clock
+    term_seconds: float  # seconds without renewal after which the lease expires
+    renewed_at: float = 0.0  # time of the last renewal, by the clock of the file system
 
     def __str__(self) -> str:
         return f"host {self.host}, pid {next(iter(self.processes), '?')}"
@@ -57,7 +57,7 @@ class LeaseHolder:
         return now - self.renewed_at > self.term_seconds
 
 
-_UNKNOWN_HOLDER = LeaseHolder("unknown", "", {}, "", 0.0)  # who came first, and is already gone
+_UNKNOWN_HOLDER = LeaseHolder("unknown", "", {}, "", 0.0)  # the lease was taken and released meanwhile
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ def acquire_lease(folder: Path, term: float) -> Lease | LeaseHolder:
         return (_read_chain(folder) or [_UNKNOWN_HOLDER])[-1]
     if lease.is_held():
         return lease
-    lease.path.unlink(missing_ok=True)  # it followed one that was given back meanwhile
+    lease.path.unlink(missing_ok=True)  # its predecessor was released meanwhile
     return (_read_chain(folder) or [_UNKNOWN_HOLDER])[-1]
 
 
@@ -205,18 +205,18 @@ def _get_successor_path(folder: Path, chain: list[LeaseHolder]) -> Path:
 
 def _read_lease(path: Path) -> LeaseHolder | None:
     try:
-        with path.open("rb") as file:  # opening asks an NFS server anew
+        with path.open("rb") as file:  # open() refreshes the attributes on NFS
             text, status = file.read(), os.fstat(file.fileno())
     except FileNotFoundError:
         return None
     try:
         content = json.loads(text)
         host, machine_id, token = (str(content[key]) for key in ("host", "machine_id", "token"))
-        if not token.isalnum():  # it names a file
+        if not token.isalnum():  # the token is part of a file name
             raise ValueError(token)
         processes = {int(pid): str(when) for pid, when in content["processes"].items()}
         return LeaseHolder(host, machine_id, processes, token, float(content["term_seconds"]), status.st_mtime)
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):  # cut off by a power loss, say
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):  # for example, truncated by a power loss
         return replace(_UNKNOWN_HOLDER, host=_UNREADABLE, token=f"{status.st_ino:x}", renewed_at=status.st_mtime)
 
 
@@ -238,7 +238,7 @@ def _get_machine_id() -> str:
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         return f"{boot} {os.readlink('/proc/self/ns/pid')}"
-    except OSError:  # no Linux: another machine may have the name, but hardly the same processes
+    except OSError:  # not Linux: the host name is the best available id
         return socket.gethostname()
 
 

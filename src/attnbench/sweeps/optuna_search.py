@@ -36,7 +36,7 @@ from attnbench.sweeps.search_space import SearchSpace
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
-_NOT_PART_OF_STUDY = ("name", "paths", "logger", "callbacks", "sweep")  # groups that do not make it another one
+_NOT_PART_OF_STUDY = ("name", "paths", "logger", "callbacks", "sweep")  # groups that are not part of a study's identity
 
 
 class OptunaSearch:
@@ -86,8 +86,8 @@ class OptunaSearch:
         self._run_trials([trial for trial in begun if self._add_to_plan(trial.number)])
         while (count := self._count_trials()) < self._options.n_trials:
             batch = min(self._at_once, self._options.n_trials - count)
-            asked = [self._study.ask(self._distributions).number for _ in range(batch)]
-            self._run_trials([self._study.trials[number] for number in asked if self._add_to_plan(number)])
+            numbers = [self._study.ask(self._distributions).number for _ in range(batch)]
+            self._run_trials([self._study.trials[number] for number in numbers if self._add_to_plan(number)])
 
     def _count_trials(self) -> int:
         return sum(trial.state.name != "WAITING" for trial in self._study.trials)
@@ -100,8 +100,8 @@ class OptunaSearch:
         try:
             config = self._compose(lines)
         except ConfigError as error:
-            said = "; ".join(str(error).splitlines())
-            print(f"attnbench: trial {number} is refused: {said}", flush=True)
+            message = "; ".join(str(error).splitlines())
+            print(f"attnbench: trial {number} is refused: {message}", flush=True)
             if not trial.state.is_finished():
                 end_trial(self._study, number, "FAIL")
             return False
@@ -124,7 +124,7 @@ class OptunaSearch:
                 self._study.tell(trial.number, get_trial_value(self._study, trial.number, record))
             elif record.status_label == FailureReason.pruned:
                 end_trial(self._study, trial.number, "PRUNED")
-            # What failed stays open: the same command tries it again.
+            # Failed trials stay open, and the same command tries them again.
 
 
 def build_study_name(space: SearchSpace, options: OptunaOptions) -> str:

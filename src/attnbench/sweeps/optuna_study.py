@@ -42,17 +42,17 @@ class OptunaOptions:
     """`hydra.sweeper` of hydra/sweeper=optuna."""
 
     _target_: str = OPTUNA
-    n_trials: int = 20  # of all commands on this study together
+    n_trials: int = 20  # number of trials, of all commands on this study
     seed: int = 1
     params: dict[str, str] | None = None  # as sweep=<name> gives them
-    startup: int = 5  # trials that are drawn at random, and so are known and checked before any begins
+    startup: int = 5  # random trials at the start, which are planned and checked before any run starts
     sampler: Sampler = Sampler.tpe
     pruner: Pruner = Pruner.median
-    prune_after_trials: int = 3  # finished ones; before, nothing is known of what is good
+    prune_after_trials: int = 3  # number of finished trials before pruning starts
     prune_after_epochs: int = 0
-    metric: str | None = None  # of a validation, such as bleu; null: the one that decides which weights are best
+    metric: str | None = None  # validation metric, such as bleu; null: the monitored one
     direction: Direction | None = None  # null: minimize loss and perplexity, maximize everything else
-    batch: int | None = None  # trials that are chosen at once; null: sweep.workers
+    batch: int | None = None  # trials per batch; null: sweep.workers
 
     @property
     def num_random_trials(self) -> int:
@@ -91,13 +91,13 @@ def open_study(folder: Path, name: str, options: OptunaOptions, monitor: str | N
         sampler=sampler,
         load_if_exists=True,
     )
-    told = {
+    attributes = {
         "metric": options.metric,
         "pruner": options.pruner.name,
         "prune_after_trials": options.prune_after_trials,
         "prune_after_epochs": options.prune_after_epochs,
     }
-    for key, value in told.items():  # for the runs
+    for key, value in attributes.items():  # for the runs
         if study.user_attrs.get(key, study) != value:
             study.set_user_attr(key, value)
     return study

@@ -106,7 +106,7 @@ def _check_name(value: Any) -> None:
         raise ValueError(f"expected a file name of at most {MAX_NAME_LENGTH} characters")
 
 
-# A sweep's combinations are all planned, and checked, before the first run.
+# All combinations of a sweep are planned and checked before the first run.
 MAX_RUNS = 100_000
 _SETTING_CHECKS: dict[str, Callable[[Any], None]] = {
     "hydra.verbose": _check_verbose,
@@ -133,7 +133,7 @@ def find_key_fault(override: Override, config: DictConfig) -> Fault | None:
     if override.is_delete():
         return Fault(f"~{key}", "", "a key cannot be taken away: give it another value")
     parent, node, leaf = _locate_key(key, config)
-    if isinstance(node, DictConfig) and leaf in list(node):  # `in node` alone is false for one that is unset
+    if isinstance(node, DictConfig) and leaf in list(node):  # `in node` is False for unset keys
         return None
     return Fault(key, format_typed_value(override), _describe_unknown_key(key, parent, node, config))
 
@@ -226,11 +226,11 @@ def find_error_key(error: BaseException) -> str | None:
 def _get_first_line(error: BaseException) -> str:
     """Return the first sentence of a library's message, and of its cause."""
     if isinstance(error, AssertionError | AttributeError | LookupError | RecursionError | TypeError):
-        return "not what this key takes"  # their text is about code
-    said = []
+        return "not what this key takes"  # their messages are about code
+    sentences = []
     for cause in (error, error.__cause__):
         first, _, rest = str(cause or "").strip().partition("\n")
         if first.endswith(":"):  # "In 'model/mine': ConfigKeyError raised while composing config:"
             first += " " + rest.strip().partition("\n")[0]
-        said.append(first.rstrip(".:"))
-    return ": ".join(sentence for sentence in dict.fromkeys(said) if sentence) or type(error).__name__
+        sentences.append(first.rstrip(".:"))
+    return ": ".join(sentence for sentence in dict.fromkeys(sentences) if sentence) or type(error).__name__

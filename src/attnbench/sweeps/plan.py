@@ -21,7 +21,7 @@ from attnbench.sweeps.compose import Composer, get_shared_composer
 from attnbench.sweeps.override_errors import MAX_RUNS, format_typed_value
 
 _FOLDER_KEYS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
-_TOO_MANY_RUNS = f"expected at most {MAX_RUNS}"  # all are planned and checked before the first run
+_TOO_MANY_RUNS = f"expected at most {MAX_RUNS}"  # largest number of runs; all are planned before the first one starts
 _SET_BY_HYDRA = ("hydra.runtime", "hydra.overrides", "hydra.job.id", "hydra.job.num", "hydra.job.override_dirname")
 
 
@@ -239,7 +239,7 @@ class _UnusedSettings:
     def __init__(self, composer: Composer, overrides: list[Override]) -> None:
         self._composer = composer
         self._master = composer.compose_choices(_select_fixed(overrides)).composed.hydra
-        self._known: dict[int, list[Fault]] = {}  # by what is chosen: many runs of a sweep choose the same
+        self._known: dict[int, list[Fault]] = {}  # cached by choices, because many runs of a sweep share them
 
     def find_faults(self, job: list[Override]) -> list[Fault]:
         """Return the faults of the files that one run chooses."""

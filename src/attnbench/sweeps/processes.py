@@ -31,15 +31,13 @@ from attnbench.records.record import PROGRESS_FILE, RECORD_FILE
 from attnbench.sweeps.lease import Lease
 from attnbench.sweeps.stop_signals import block_signals
 
-_MAX_SIGNALS = 2  # signals that a run may take its time over; the next one kills it
+_MAX_SIGNALS = 2  # signals that let a run finish; the next one kills it
 _MAX_SOCKET_FOLDER_LENGTH = (
-    70  # bytes of a temporary folder's path that leave room for "/pymp-xxxxxxxx/listener-xxxxxxxx"
+    70  # longest path of a temporary folder, in bytes, to which "/pymp-xxxxxxxx/listener-xxxxxxxx" can be added
 )
 _NUM_TAIL_LINES = 10  # lines of a run's output that are kept
-_GRACE_SECONDS = 10.0  # seconds that other ranks have to end after one has failed; some library may wait for it forever
-_EXITCODE_WITHOUT_SERVER = (
-    255  # what multiprocessing says where the fork server, which alone would know, is dead: the run may live
-)
+_GRACE_SECONDS = 10.0  # seconds that other ranks have to end after one failed, since libraries may wait for it forever
+_EXITCODE_WITHOUT_SERVER = 255  # multiprocessing's exit code if the fork server is dead: the run may still live
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,7 @@ class Job:
     `trainer.num_threads=2`; they are not part of a run's identity.
     """
 
-    title: str  # what tells it from the others
+    title: str  # label that distinguishes the run from the others
     overrides: list[str]
     config: Config
     folder: Path
@@ -62,11 +60,11 @@ class Job:
 class JobExit:
     """End of a job's processes; of several ranks, the end of the rank that made the others end."""
 
-    exitcode: int  # as multiprocessing has it
-    error: dict[str, str] | None  # the error of an exception that ended it
+    exitcode: int  # exit code of multiprocessing
+    error: dict[str, str] | None  # error of the exception that ended the run
     rank: int
-    is_out_of_memory: bool  # whether the kernel killed some process for want of memory meanwhile
-    is_hung: bool  # whether it was killed since it went nowhere
+    is_out_of_memory: bool  # whether the kernel killed a process for lack of memory meanwhile
+    is_hung: bool  # whether it was killed because it made no progress
 
 
 def start_fork_server(preload: Sequence[str]) -> None:
@@ -74,9 +72,9 @@ def start_fork_server(preload: Sequence[str]) -> None:
     forkserver.set_forkserver_preload([parent_watch.__name__, *preload])
     _shorten_socket_folder()
     # The fork server inherits the mask and keeps it, so that a signal to the whole process group does not
-    # end it under a job; each job unblocks them when it is ready to be stopped, and until then they wait.
+    # end it. Each run unblocks them when it can be stopped; until then they stay pending.
     resource_tracker.ensure_running()  # first: it unblocks signals when it starts
-    if threading.current_thread() is threading.main_thread():  # the kernel would take a thread's end for ours
+    if threading.current_thread() is threading.main_thread():  # PR_SET_PDEATHSIG reacts to the end of a thread
         os.environ[parent_watch.SUPERVISOR_VARIABLE] = str(os.getpid())
     try:
         with block_signals():
@@ -107,12 +105,12 @@ class JobProcesses:
         self._processes: list[BaseProcess] = []
         self._error_pipes: list[Connection] = []
         self._exit_codes: dict[int, int] = {}  # exit codes by rank, in the order in which they ended
-        self._failed_at: float | None = None  # when the first rank did
+        self._failed_at: float | None = None  # time at which the first rank ended
         self._asked = 0
         self._kills = count_oom_kills()
         self._rest = b""
         self.tail: deque[str] = deque(maxlen=_NUM_TAIL_LINES)
-        self.silent = False  # it has closed its output
+        self.silent = False  # the process has closed its output
         self._folder, self._hang_timeout_minutes = job.folder, job.config.sweep.hang_timeout_minutes
         self._hung = False
         self._progress_signs: list[int] = []
@@ -122,24 +120,24 @@ class JobProcesses:
             try:
                 for place in places:
                     self._start_processes(context, (output, lease, job, list(placement), place))
-            except BaseException:  # the fork server has just died, say: nobody would look after those that live
+            except BaseException:  # for example, the fork server died: end the processes that still live
                 self.kill()
                 raise
             finally:
                 for place in places:
                     for pipe in place.pipes if place is not None else ():
                         pipe.close()
-        with contextlib.suppress(OSError):  # a run may end before it is named
+        with contextlib.suppress(OSError):  # a run may end before its process id is registered
             lease.register_processes(*(process.pid for process in self._processes if process.pid is not None))
         os.set_blocking(self.output.fileno(), False)
 
     def _start_processes(self, context: ForkServerContext, given: tuple[Any, ...]) -> None:
-        said, say = context.Pipe(duplex=False)
-        process = context.Process(target=_run_job_process, args=(say, *given))
-        with say:
+        receiver, sender = context.Pipe(duplex=False)
+        process = context.Process(target=_run_job_process, args=(sender, *given))
+        with sender:
             process.start()
         self._processes.append(process)
-        self._error_pipes.append(said)
+        self._error_pipes.append(receiver)
 
     @property
     def sentinels(self) -> list[int]:
@@ -184,12 +182,12 @@ class JobProcesses:
                 piece = os.read(self.output.fileno(), 1 << 16)
                 self._rest += piece
                 self.silent = not piece
-        except OSError:  # nothing more for now
+        except OSError:  # no more data at the moment
             pass
         *whole, self._rest = self._rest.split(b"\n")
         if is_last and self._rest:
             whole, self._rest = [*whole, self._rest], b""
-        # Of a line that was written over and over, what was seen last.
+        # Of a line that was overwritten (progress bars), the last state.
         found = [line.decode(errors="replace").rstrip("\r").rpartition("\r")[2] for line in whole]
         self.tail.extend(line for line in found if line.strip())
         return found
@@ -201,12 +199,12 @@ class JobProcesses:
     def collect_exit(self) -> JobExit:
         """Return how the job ended; only after `is_over`."""
         words: dict[int, dict[str, str] | None] = {}
-        for rank, said in enumerate(self._error_pipes):
+        for rank, receiver in enumerate(self._error_pipes):
             try:
-                words[rank] = said.recv() if said.poll() else None
+                words[rank] = receiver.recv() if receiver.poll() else None
             except EOFError:
                 words[rank] = None
-            said.close()
+            receiver.close()
         self.output.close()
         if _EXITCODE_WITHOUT_SERVER in self._exit_codes.values():
             self.kill()
@@ -235,7 +233,7 @@ class JobProcesses:
     def _send_to_all(self, number: int) -> None:
         for rank, process in enumerate(self._processes):
             if self._exit_codes.get(rank, _EXITCODE_WITHOUT_SERVER) != _EXITCODE_WITHOUT_SERVER:
-                continue  # it has ended, and its number may be another process's by now
+                continue  # it has ended, and its process id may be reused
             with contextlib.suppress(ProcessLookupError):
                 if process.pid is not None:
                     os.kill(process.pid, number)
@@ -261,7 +259,7 @@ def _run_job_process(
     """Run a job in this process, from the first line to the last."""
     if parent_watch.server is not None:
         parent_watch.end_with_parent(parent_watch.server)
-    os.setpgid(0, 0)  # out of reach of the terminal's Ctrl-C: the supervisor passes it on
+    os.setpgid(0, 0)  # in its own session, so that only the supervisor passes Ctrl-C on
     threading.Thread(target=_end_with_supervisor, daemon=True).start()
     for descriptor in (1, 2):
         os.dup2(output.fileno(), descriptor)
@@ -269,15 +267,15 @@ def _run_job_process(
     write_to_descriptors()
     for override in placement:
         key, _, value = override.partition("=")
-        if key == "trainer.num_threads":  # for what reads the environment: libraries loaded later, and other programs
+        if key == "trainer.num_threads":  # for libraries that are loaded later, and other programs
             os.environ["OMP_NUM_THREADS"] = value
     if context is not None:
         set_rank_context(context)
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup too: what reaches a run, its supervisor decides
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # also under nohup: the supervisor decides which signals reach a run
     interrupts.install_handlers()
     with error_pipe, lease.keep_renewed():
         try:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # one that waited is raised here
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # a pending signal is raised here
             job.target(*job.args, placement)
         except BaseException as error:
             interrupts.ignore_signals()
@@ -287,7 +285,7 @@ def _run_job_process(
                 raise SystemExit(stopped.code) from None
             if isinstance(error, SystemExit):
                 raise
-            # Short enough for a pipe to hold it unread.
+            # Short enough for the buffer of a pipe.
             error_pipe.send(found | {"message": found["message"][:2_000], "traceback": found["traceback"][-10_000:]})
             raise SystemExit(1) from None
         finally:

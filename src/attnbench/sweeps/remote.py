@@ -22,7 +22,7 @@ from attnbench.sweeps.processes import Job
 from attnbench.sweeps.retries import RunAttempt
 from attnbench.sweeps.supervisor import get_outcome, supervise
 
-_SUBMITTED_FILE = "submitted.json"  # in a run's folder: the queue's job that is to do it
+_SUBMITTED_FILE = "submitted.json"  # in a run's folder: name of the submitted job
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,8 @@ H = TypeVar("H", bound=JobHandle)
 class JobQueue(Protocol[H]):
     """Protocol of a job queue."""
 
-    max_parallel: int | None  # how many are handed over at once; None: all, and the queue sees to the rest
-    poll_seconds: float  # seconds between looks
+    max_parallel: int | None  # largest number of submitted jobs; None: all at once
+    poll_seconds: float  # seconds between two checks
 
     def submit(self, jobs: Sequence[RemoteJob]) -> Sequence[H]:
         """Submit jobs."""
@@ -118,8 +118,8 @@ class _RemoteScheduler(Generic[H]):
         self._waiting, self._out = tasks, list[tuple[RunAttempt, H]]()
         self._queue, self._preload = queue, preload
         self._board, self._counts = board, Counts(total)
-        self._known: dict[Path, str] = {}  # folders, by who has them here
-        self._said: set[int] = set()  # numbers of tasks of which was said that they run elsewhere
+        self._known: dict[Path, str] = {}  # folder of each run, by label
+        self._said: set[int] = set()  # numbers of runs that were reported as running elsewhere
 
     def run(self) -> list[Outcome]:
         """Run the loop until all runs are settled, and return their outcomes."""
@@ -145,10 +145,10 @@ class _RemoteScheduler(Generic[H]):
 
     def _submit_ready(self) -> None:
         """Submit as many runs as the queue has space for."""
-        room = None if self._queue.max_parallel is None else self._queue.max_parallel - len(self._out)
+        space = None if self._queue.max_parallel is None else self._queue.max_parallel - len(self._out)
         chosen: list[RunAttempt] = []
         for task in tuple(self._waiting):
-            if room is not None and len(chosen) >= room:
+            if space is not None and len(chosen) >= space:
                 break
             if self._can_submit(task):
                 chosen.append(task)
@@ -264,7 +264,7 @@ def _complete_record(task: RunAttempt, record: Record | None, message: str) -> R
 
 
 def _has_holder(folder: Path) -> bool:
-    """Return True if somebody holds the lease on the folder."""
+    """Return True if a process holds the lease on the folder."""
     holder = find_holder(folder)
     return holder is not None and not holder.is_gone(time.time())
 
@@ -279,6 +279,6 @@ def _read_submitted_name(folder: Path) -> str | None:
 def _get_attempt_seconds(record: Record) -> float:
     """Return the seconds of the last attempt at a run, from its record."""
     started, ended = record.time["started"], record.time["ended"]
-    if ended is None:  # by whoever has the run meanwhile
+    if ended is None:  # another command has the run
         return 0.0
     return (datetime.datetime.fromisoformat(ended) - datetime.datetime.fromisoformat(started)).total_seconds()

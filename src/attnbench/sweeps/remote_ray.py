@@ -18,10 +18,10 @@ class RayOptions:
     """`hydra.launcher` of hydra/launcher=ray."""
 
     _target_: str = "hydra_plugins.attnbench_launcher.RayLauncher"
-    address: str | None = None  # of a cluster, or auto for the one of this machine; null: one is started here
-    num_cpus: float = 1  # for each run; Ray sees to it that runs at once share what there is
-    num_gpus: float = 0  # for each run; half of one lets two runs share it
-    total_cpus: int | None = None  # of a cluster that is started here; null: all
+    address: str | None = None  # address of a cluster, or auto for that of this machine; null: start one
+    num_cpus: float = 1  # per run; Ray limits the number of parallel runs by it
+    num_gpus: float = 0  # per run; 0.5 lets two runs share a GPU
+    total_cpus: int | None = None  # of a cluster that is started here; null: all of this machine
     total_gpus: int | None = None
 
 
@@ -41,7 +41,7 @@ class RayHandle:
             return None
         try:
             ray.get(self.reference)
-        except Exception as error:  # the run's own errors are in its record; this is Ray's or the worker's
+        except Exception as error:  # errors of the run are in its record; this is an error of Ray or the worker
             return str(error).strip().partition("\n")[0] or type(error).__name__
         return "completed"
 
@@ -58,9 +58,9 @@ class RayQueue:
         Raises:
             ConfigError: if Ray is not installed, or the cluster does not exist.
         """
-        # Else a run that asks for no device could see none, and a run's own choice were ignored.
+        # Otherwise Ray hides devices from tasks that request none, and overrides a run's own choice.
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anybody
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no usage statistics
         try:
             import ray
         except ImportError as error:
@@ -73,7 +73,7 @@ class RayQueue:
         except ConnectionError as error:
             expected = "no cluster of Ray answers there"
             raise ConfigError([Fault("hydra.launcher.address", str(options.address), expected)]) from error
-        # Retries are the supervisor's. A worker is not used twice: what a run leaves behind ends with it.
+        # The supervisor retries. Each worker runs one task, so that nothing remains of earlier runs.
         remote: Any = ray.remote(max_retries=0, max_calls=1, num_cpus=options.num_cpus, num_gpus=options.num_gpus)
         self._call = remote(_run_job)
 
@@ -105,5 +105,5 @@ class RayQueue:
 def _run_job(job: RemoteJob, folder: str) -> None:
     """Run a job in a Ray worker, in the folder of the submitting command."""
     os.chdir(folder)
-    with contextlib.suppress(SystemExit):  # it was told to stop, as its record says; Ray would call that a crash
+    with contextlib.suppress(SystemExit):  # the run was stopped and has a record; Ray would report a crash
         job()

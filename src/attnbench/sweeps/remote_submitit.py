@@ -21,9 +21,12 @@ from attnbench.sweeps.remote import RemoteJob
 if TYPE_CHECKING:
     from submitit.helpers import DelayedSubmission
 
-_PREEMPTED = (signal.SIGUSR1, signal.SIGUSR2)  # what queues announce an end with; submitit asks Slurm for the second
+_PREEMPTED = (
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+)  # signals that queues send before they end a job; submitit configures Slurm to send the second one
 _DEVICES_VARIABLE = "CUDA_VISIBLE_DEVICES"
-_FOLDER_NAME = ".submitit"  # in the sweep's: what submitit keeps, and each job's output
+_FOLDER_NAME = ".submitit"  # in the sweep's folder: submitit's files and the output of each job
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class PreemptibleJob:
     """Job that, when Slurm announces its end, writes a checkpoint and is requeued."""
 
     job: RemoteJob
-    environment: Mapping[str, str | None]  # what is to be set there, or unset
+    environment: Mapping[str, str | None]  # variables to set, or to unset (None)
 
     def __call__(self) -> None:
         """Run the job; submitit's signal handler requeues it after the checkpoint is written."""
@@ -39,14 +42,14 @@ class PreemptibleJob:
             os.environ.pop(key, None)
             if value is not None:
                 os.environ[key] = value
-        asked: list[int] = []
+        received: list[int] = []
 
         def stop(number: int, frame: FrameType | None) -> None:
-            asked.append(number)
-            os.kill(os.getpid(), signal.SIGTERM)  # which the supervisor hands on to the run
+            received.append(number)
+            os.kill(os.getpid(), signal.SIGTERM)  # the supervisor passes it on to the run
 
-        # The fork server, and so each run, inherits the mask and never sees these; nor that Slurm started this
-        # process: Lightning would take itself for one of Slurm's ranks, and requeue the job on its own.
+        # The fork server and all runs inherit the mask and never get these signals. They also do not see SLURM_NTASKS:
+        # Lightning would assume that it is one of Slurm's ranks, and requeue the job itself.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, _PREEMPTED)
         tasks = os.environ.pop("SLURM_NTASKS", None)
         start_fork_server(self.job.preload)
@@ -57,7 +60,7 @@ class PreemptibleJob:
         try:
             self.job()
         except SystemExit as ended:
-            if asked or (ended.code == 128 + signal.SIGTERM and not _is_cancelled()):
+            if received or (ended.code == 128 + signal.SIGTERM and not _is_cancelled()):
                 _call_requeue_handlers(handlers)
             raise
 
@@ -78,9 +81,9 @@ def _is_cancelled() -> bool:
     """Return True if SIGTERM comes from a user who cancels the job, and not from a preemption."""
     if "SUBMITIT_LOCAL_JOB_ID" in os.environ:
         return _get_cancel_file(Path(os.environ["SUBMITIT_FOLDER"]), os.environ["SUBMITIT_LOCAL_JOB_ID"]).exists()
-    # By Slurm's book, a job still runs while it is being preempted, and no longer after scancel.
-    asked = ["squeue", "--noheader", "--format=%T", f"--job={os.environ['SLURM_JOB_ID']}"]
-    return subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip() != "RUNNING"
+    # In Slurm a job has the state RUNNING during preemption, and another state after scancel.
+    command = ["squeue", "--noheader", "--format=%T", f"--job={os.environ['SLURM_JOB_ID']}"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() != "RUNNING"
 
 
 def _get_cancel_file(folder: Path, job: str) -> Path:
@@ -100,15 +103,15 @@ class SlurmOptions:
     nodelist: str | None = None
     exclude: str | None = None
     gres: str | None = None
-    timeout_min: int = 240  # a job that comes to this end goes on in the next
+    timeout_min: int = 240  # a job that reaches this limit is continued in the next one
     cpus_per_task: int | None = None
     gpus_per_node: int | None = None
     mem_gb: float | None = None
     array_parallelism: int = 16  # runs at once
-    signal_delay_s: int = 120  # seconds before the end at which a run is told, to write its checkpoint
-    max_num_timeout: int = 100  # ends by timeout_min that a run may come to
+    signal_delay_s: int = 120  # a run is signalled this many seconds before the end, to write its checkpoint
+    max_num_timeout: int = 100  # largest number of ends by timeout_min
     setup: list[str] | None = None  # lines of shell before each job, such as "module load cuda"
-    additional_parameters: dict[str, Any] = field(default_factory=dict)  # whatever else sbatch takes
+    additional_parameters: dict[str, Any] = field(default_factory=dict)  # other options of sbatch
 
 
 @dataclass
@@ -171,9 +174,9 @@ class SubmititQueue:
 
     def submit(self, jobs: Sequence[RemoteJob]) -> list[SubmititHandle]:
         """Submit jobs; on Slurm as one job array."""
-        # On this machine submitit takes the devices away from who asks for none.
+        # On this machine submitit hides all devices from jobs that request none.
         environment = {} if self._slurm else {_DEVICES_VARIABLE: os.environ.get(_DEVICES_VARIABLE)}
-        # What it starts inherits the mask, and so is out of reach of the terminal's Ctrl-C: see `stop_waiting`.
+        # Jobs inherit the mask, so that the terminal's Ctrl-C does not reach them; see `stop_waiting`.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
         try:
             jobs = self._executor.submit_array([PreemptibleJob(errand, environment) for errand in jobs])

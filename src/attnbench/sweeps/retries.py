@@ -21,7 +21,7 @@ from attnbench.records.record import FailureReason, Record, Status
 from attnbench.sweeps.processes import Job, JobExit
 
 _MEMORY_REASONS = {FailureReason.memory, FailureReason.perhaps_memory}
-# What may be otherwise the next time. Not a config or data that is refused, a loss that diverges, a full disk.
+# Reasons for which a retry may succeed; not for refused configs or data, divergence, or a full disk.
 _RETRYABLE_REASONS = {FailureReason.killed, FailureReason.perhaps_memory, FailureReason.hung, FailureReason.raised}
 _MICRO_BATCH_KEY = "trainer.micro_batch_size"
 
@@ -42,8 +42,8 @@ class RunAttempt:
     label: str
     job: Job
     attempt: int = 0  # in this command
-    micro_batch_size: int | None = None  # what memory has shown to be too much for, halved
-    previous_record: Record | None = None  # as it was before this attempt
+    micro_batch_size: int | None = None  # halved after a lack of memory
+    previous_record: Record | None = None  # record before this attempt
     started_at: float = 0.0  # by time.monotonic
 
     @property
@@ -71,7 +71,9 @@ def complete_record(task: RunAttempt, job_exit: JobExit, stop_signal: int | None
     """
     job, before = task.job, task.previous_record
     record = load_previous_record(job.folder)
-    own = job_exit.rank == 0 or record is None or record.status is not Status.failed  # not drawn along by another rank
+    own = (
+        job_exit.rank == 0 or record is None or record.status is not Status.failed
+    )  # the error of the rank that failed first
     if record is not None and record != before and record.status is not Status.running and own:
         return record
     if record is None or record == before:
@@ -137,7 +139,9 @@ def build_placement_overrides(task: RunAttempt, num_cores: int) -> list[str]:
     found = []
     trainer = task.job.config.trainer
     processes = task.job.config.sweep.workers * trainer.devices
-    if processes > 1 and trainer.num_threads is None and "OMP_NUM_THREADS" not in os.environ:  # a person's choice stays
+    if (
+        processes > 1 and trainer.num_threads is None and "OMP_NUM_THREADS" not in os.environ
+    ):  # the user's own choice is kept
         found.append(f"trainer.num_threads={max(1, num_cores // processes)}")
     if task.micro_batch_size is not None:
         found.append(f"{_MICRO_BATCH_KEY}={task.micro_batch_size}")
@@ -163,10 +167,10 @@ def _format_past_tense(record: Record) -> str:
 def describe_failure(task: RunAttempt, record: Record, duration: str) -> str:
     """Return the line about a run that has ended without a result."""
     error = record.error or {"type": "", "message": ""}
-    said = f"{record.status.value} {duration}: {error['type']}"
+    text = f"{record.status.value} {duration}: {error['type']}"
     if record.status_label == FailureReason.pruned:
-        said = f"pruned {duration}"
-    return f"{task.label} {said}: {error['message']} ({task.job.folder})"
+        text = f"pruned {duration}"
+    return f"{task.label} {text}: {error['message']} ({task.job.folder})"
 
 
 def describe_interruption(interrupted_runs: Sequence[tuple[int, str]], started: int, total: int) -> str:

@@ -15,7 +15,7 @@ from attnbench.sweeps.override_errors import format_typed_value
 
 RANDOM = "hydra_plugins.attnbench_sweeper.RandomSweeper"
 OPTUNA = "hydra_plugins.attnbench_sweeper.OptunaSweeper"
-_SIGNIFICANT_DIGITS = 4  # that a number drawn from an interval has: what is run is what is shown
+_SIGNIFICANT_DIGITS = 4  # significant digits of a drawn number, so that the value that is shown is the one that is used
 
 
 @dataclass
@@ -23,7 +23,7 @@ class GridOptions:
     """`hydra.sweeper` of hydra/sweeper=grid, the default: the options of Hydra's `basic`."""
 
     _target_: str = "hydra_plugins.attnbench_sweeper.GridSweeper"
-    max_batch_size: int | None = None  # runs that the launcher gets at once; null: all
+    max_batch_size: int | None = None  # runs per batch; null: all
     params: dict[str, str] | None = None
 
 
@@ -32,7 +32,7 @@ class RandomOptions:
     """`hydra.sweeper` of hydra/sweeper=random."""
 
     _target_: str = RANDOM
-    n_trials: int = 20  # draws; more of them begin with the same ones
+    n_trials: int = 20  # number of draws; a larger number starts with the same draws
     seed: int = 1
     params: dict[str, str] | None = None  # as sweep=<name> gives them
 
@@ -41,11 +41,11 @@ class RandomOptions:
 class Dimension:
     """Values of one key: a list of choices, or numbers in an interval or range, both ends included."""
 
-    choices: tuple[str, ...] = ()  # as overrides have them
+    choices: tuple[str, ...] = ()  # text of each value
     low: float = 1.0
     high: float = 0.0
     is_integer: bool = False
-    step: int = 1  # between whole numbers
+    step: int = 1  # bounds are integers
     is_log: bool = False
 
     @classmethod
@@ -75,13 +75,15 @@ class Dimension:
 
     def draw_value(self, generator: random.Random) -> str:
         """Draw a value: uniformly from choices and integers, and uniformly (or log-uniformly) from an interval."""
-        part = generator.random()  # the one method that is the same in every version of Python
+        part = generator.random()  # random() gives the same numbers in all versions of Python
         if self.choices:
             return self.choices[int(part * len(self.choices))]
         if self.is_log:
             number = math.exp(math.log(self.low) + part * (math.log(self.high) - math.log(self.low)))
         else:
-            margin = self.step / 2 if self.is_integer else 0.0  # a whole number stands for all that is rounded to it
+            margin = (
+                self.step / 2 if self.is_integer else 0.0
+            )  # an integer represents the interval that is rounded to it
             number = self.low - margin + part * (self.high - self.low + 2 * margin)
         return self.format_value(min(max(number, self.low), self.high))
 

@@ -25,7 +25,7 @@ from attnbench.sweeps.processes import Job, JobProcesses, start_fork_server
 from attnbench.sweeps.retries import RunAttempt
 from attnbench.sweeps.stop_signals import SignalWatch, block_signals
 
-_POLL_SECONDS = 1.0  # seconds between looks at what goes on elsewhere, and between two drawings of the table
+_POLL_SECONDS = 1.0  # seconds between checks of other commands' runs, and between updates of the table
 
 
 def supervise(
@@ -76,20 +76,20 @@ class _Supervisor:
         self._next: RunAttempt | None = None
         self._board, self._counts = board, Counts(total)
         self._watch = SignalWatch(self._forward_signal)
-        self._active: tuple[_ActiveRun, ...] = ()  # replaced, never changed: a signal may come at any time
+        self._active: tuple[_ActiveRun, ...] = ()  # replaced as a whole, because a signal may come at any time
         self._elsewhere: list[RunAttempt] = []
-        self._known: dict[Path, str] = {}  # folders, by who has them here
-        self._records: dict[Path, int] | None = None  # when each was last written, as this command began
+        self._known: dict[Path, str] = {}  # folder of each run, by label
+        self._records: dict[Path, int] | None = None  # modification time of each record when this command started
         self._workers = 1
         self._last = 0  # number of the last task taken
-        self._interrupted: list[RunAttempt] = []  # what a signal has ended
+        self._interrupted: list[RunAttempt] = []  # runs that a signal ended
 
     def __enter__(self) -> _Supervisor:
         self._watch.__enter__()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        for active in self._active:  # something went wrong here: nobody would look after them
+        for active in self._active:  # an error in the supervisor: end the processes that it can no longer watch
             active.processes.kill()
         self._board.update()
         self._watch.__exit__(*exception)
@@ -141,7 +141,7 @@ class _Supervisor:
             if isinstance(lease, LeaseHolder):
                 self._defer_run(task, lease)
                 return
-            if self._needs_no_run(task):  # since: by whoever had the lease
+            if self._needs_no_run(task):  # finished meanwhile by the holder of the lease
                 lease.release()
                 return
             remove_temporary_files(folder)
@@ -186,14 +186,14 @@ class _Supervisor:
         if task in self._elsewhere:
             self._elsewhere.remove(task)
         task.attempt += 1
-        start_fork_server(self._preload)  # with the first run: a command that finds all runs finished imports nothing
+        start_fork_server(self._preload)  # at the first run: if all runs are finished, nothing is imported
         active = _ActiveRun(
             task, lease, JobProcesses(task.job, retries.build_placement_overrides(task, count_cores()), lease)
         )
-        task.started_at = time.monotonic()  # the first one has waited for the fork server
+        task.started_at = time.monotonic()  # the first run has waited for the fork server
         with block_signals():
             self._active = (*self._active, active)
-            if self._watch.stop_signal is not None:  # while it was being started
+            if self._watch.stop_signal is not None:  # a signal during the start
                 active.processes.send_signal(self._watch.stop_signal)
 
     def _wait_for_event(self) -> None:

@@ -39,14 +39,14 @@ def build_sweep_config(plan: Plan) -> dict[str, Any]:
     grids = ("hydra/sweeper=basic", "hydra/sweeper=grid")
     drawn = [line for line in plan.command if line.startswith("hydra/sweeper=") and line not in grids]
     if drawn:
-        told = "expected grid: W&B's agents run a grid; its own searches are set in the file that this one writes"
-        raise ConfigError([Fault("hydra/sweeper", drawn[-1].partition("=")[2], told)])
+        expected = "expected grid: W&B's agents run a grid; its own searches are set in the file that this one writes"
+        raise ConfigError([Fault("hydra/sweeper", drawn[-1].partition("=")[2], expected)])
     given = [dict(line.partition("=")[::2] for line in run.overrides) for run in plan.runs]
     values = {key: list(dict.fromkeys(run[key] for run in given)) for key in given[0]}
     fixed = [f"{key}={texts[0]}" for key, texts in values.items() if len(texts) == 1]
     logger = plan.runs[0].config["logger"]
     owner = {key: logger[key] for key in ("project", "entity") if logger[key]}
-    # An agent's runs are at the server from the start, and so is what they log.
+    # Runs of an agent are on the server from the start, so they log online.
     command = ["${env}", "${interpreter}", "-m", "${program}", *fixed, "logger.mode=online", "${args_no_hyphens}"]
     return {
         "name": plan.sweep,

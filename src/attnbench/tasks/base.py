@@ -44,11 +44,11 @@ class Task(pl.LightningModule):
         self.config = config
         self.assets = dict(assets)
         self.network = self.build_network()
-        # The last evaluation, signatures included; the record takes it from here.
+        # Results of the last evaluation, with signatures; the record reads them here.
         self.report: dict[str, Any] = {}
         self._mesh: DeviceMesh | None = None
-        self._sums = torch.empty(0)  # of the shares of an update that is logged, so far
-        self._is_loss_finite: Tensor | None = None  # on a GPU: of all batches since the last look
+        self._sums = torch.empty(0)  # losses of the micro-batches of a logged update so far
+        self._is_loss_finite: Tensor | None = None  # on a GPU: of all batches since the last check
 
     @property
     def monitor(self) -> str:
@@ -69,7 +69,7 @@ class Task(pl.LightningModule):
         """Return the training FLOPs per unit of a batch (None: unknown), and how they were counted."""
 
     def configure_model(self) -> None:
-        """Keep a share of the network where `trainer.strategy` says so; Lightning asks before fit and before test."""
+        """Shard the network if `trainer.strategy` is fsdp; Lightning calls this before fit and before test."""
         sharded = self.config.trainer.strategy is Strategy.fsdp
         if sharded and self._mesh is None:
             mesh = cast(Any, self.trainer.strategy).device_mesh
@@ -120,7 +120,7 @@ class Task(pl.LightningModule):
     def log_update(self, batch_idx: int, num_update_units: float, **sums: Tensor) -> None:
         """Log as `train/<name>` what each of `sums` comes to over all shares of an update, divided by its units.
 
-        Only where the update is logged: nothing is added up, or asked of other ranks, for a number that nobody sees.
+        Only at logged updates, to avoid the sum over parameters and ranks at all others.
         """
         if not self._is_update_logged():
             return
@@ -147,7 +147,7 @@ class Task(pl.LightningModule):
         if limits.max_steps is not None and self.global_step >= limits.max_steps:
             self.trainer.should_stop = True
         if self.trainer.should_stop or self.current_epoch + 1 == limits.max_epochs:
-            # However rarely it is validated, training ends with a validation: weights are chosen by it.
+            # Training always ends with a validation, because the weights are selected by it.
             self.trainer.check_val_every_n_epoch = 1
         self._check_loss((outputs["loss"] if isinstance(outputs, Mapping) else outputs).detach())
 

@@ -24,7 +24,7 @@ TASKS: dict[type[TaskConfig], tuple[type[Task], type[TaskData]]] = {
 }
 
 
-# What reading a file that anything may have written, and building a task of what it holds, may raise.
+# Errors of reading an arbitrary file, and of building a task from its content.
 _UNREADABLE = (
     RuntimeError,
     pickle.UnpicklingError,

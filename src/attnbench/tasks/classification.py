@@ -31,7 +31,7 @@ from attnbench.visualization.image_classification import (
     compute_rollout,
 )
 
-_MAX_ATTENTION_CANDIDATES = 512  # validation pictures among which the probe's right and wrong cases are looked for
+_MAX_ATTENTION_CANDIDATES = 512  # number of validation images in which right and wrong cases are searched
 
 
 class Classification(Task):
@@ -61,8 +61,8 @@ class Classification(Task):
         unknown = find_unknown_cost(self.config)
         if unknown is not None:
             return None, unknown
-        with torch.device("meta"):  # another one: of this one, a rank may have but a share
-            network = self._build_classifier().eval()  # BatchNorm refuses to train on one
+        with torch.device("meta"):  # a separate network, because a rank may hold only a shard of its own
+            network = self._build_classifier().eval()  # BatchNorm cannot train on one image
         size = self.preparation.image_size
         picture_1CHW = torch.empty(1, self.assets["channels"], size, size, device="meta")
         return count_training_flops(lambda: network(picture_1CHW).logits), METHOD
@@ -114,7 +114,7 @@ class Classification(Task):
         self.test_results = [TestResult("test", self.report, texts)]
 
     def _score_stage(self, stage: str) -> None:
-        # A picture is scored once, in the set's order, however many ranks there are.
+        # Each image is scored once, in the order of the data set, for any number of ranks.
         indices_N, log_p_NK, labels_N = map(torch.cat, zip(*self.gather_over_ranks(self._found), strict=True))
         order_N = indices_N.argsort()
         log_p_NK, labels_N = log_p_NK[order_N], labels_N[order_N]

@@ -23,7 +23,7 @@ class TaskData(pl.LightningDataModule):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
-        self._done = (0, 0)  # an epoch, and how many of its batches an earlier session did
+        self._done = (0, 0)  # an epoch, and the number of its batches that an earlier session did
 
     @property
     @abstractmethod

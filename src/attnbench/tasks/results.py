@@ -19,9 +19,11 @@ OUTPUT_FOLDER = "outputs"  # below a run's folder
 class TestResult:
     """Result of one test set."""
 
-    name: str  # test; of a further one its own
+    name: str  # `test`, or the name of a further test set
     report: dict[str, Any]  # its scores
-    texts: Mapping[str, Sequence[str]] = field(default_factory=dict)  # source, reference, hypothesis: a line an example
+    texts: Mapping[str, Sequence[str]] = field(
+        default_factory=dict
+    )  # source, reference, hypothesis: one line per example
 
     def write_outputs(self, folder: Path) -> None:
         """Write <folder>/outputs/<name>.<column>.txt for each column of text, each file whole or not at all."""

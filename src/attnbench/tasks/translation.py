@@ -36,7 +36,7 @@ OUTPUT_COLUMNS = (
     "source",
     "reference",
     "hypothesis",
-)  # of what is kept of a test set, as the model reads and writes it
+)  # names of output files
 
 
 @dataclass
@@ -140,7 +140,7 @@ class Translation(Task):
             Token ids of each translation, without BOS and EOS.
         """
         config = self.task_config
-        lengths_B = (source_BS != PAD).sum(1) - 1  # EOS is no word
+        lengths_B = (source_BS != PAD).sum(1) - 1  # EOS is not translated
         hypotheses = beam_search(
             self.sequence_model,
             source_BS,
@@ -168,7 +168,7 @@ class Translation(Task):
 
     def _score_stage(self, stage: str, found: _Evaluation) -> TestResult:
         split, is_test = self.data_module.get_split(stage), stage != "val"
-        # A sentence is scored once, in the corpus's order, however many ranks there are.
+        # Each sentence is scored once, in corpus order, for any number of ranks.
         sentences = dict(self.gather_over_ranks(found.sentences))
         order = sorted(sentences)
         hypotheses = [self.codec.target.decode(sentences[index]) for index in order]
@@ -184,9 +184,9 @@ class Translation(Task):
         texts = {column: [getattr(sample, column) for sample in self.outputs] for column in OUTPUT_COLUMNS}
         if is_test:
             report["yardsticks"] = {"unigram_loss": self._compute_unigram_loss(stage)}
-            said, meant = to_ordinary_text(hypotheses, references, self.data_module.text)
-            if (said, meant) != (texts["hypothesis"], texts["reference"]):
-                texts |= {"detokenized.hypothesis": said, "detokenized.reference": meant}
+            outputs, expected = to_ordinary_text(hypotheses, references, self.data_module.text)
+            if (outputs, expected) != (texts["hypothesis"], texts["reference"]):
+                texts |= {"detokenized.hypothesis": outputs, "detokenized.reference": expected}
         sources = texts["source"] if is_test else None
         scores = score_translations(
             hypotheses, references, self.data_module.text, sources, tokenize=self.data_module.bleu_tokenizer

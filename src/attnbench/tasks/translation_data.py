@@ -30,7 +30,7 @@ from attnbench.metrics.text import compute_bleu
 from attnbench.metrics.tokenization import TokenizerError, choose_tokenizer, guess_language
 from attnbench.tasks.data import TaskData
 
-_MAX_UNKNOWN_SHARE = 0.3  # share of <unk> from which on a record says so
+_MAX_UNKNOWN_SHARE = 0.3  # share of <unk> above which the record has a note
 
 
 class TranslationData(TaskData):

@@ -11,7 +11,7 @@ from attnbench.records.record import SCHEMA_VERSION, FailureReason, Record, Reco
 from attnbench.tracking.runs import STEP_KEY
 from attnbench.tracking.sessions import SessionError, find_sessions, read_lines
 
-# A config of ours has these, each with keys of its own; where an agent chose one by name, W&B has kept that alone.
+# Groups of a config. If an agent selected a group by name, W&B has only the name.
 _REQUIRED_GROUPS = ("task", "data", "model", "optim", "schedule", "trainer", "sweep")
 _COUNT_KEYS = ("update", "epoch", "sentences")
 
@@ -26,11 +26,11 @@ class WandbRun:
     group: str = ""
     commit: str | None = None
     started: str | None = None
-    exit_code: int | None = None  # None: it has not ended, or without a word
+    exit_code: int | None = None  # None: the run has not ended, or ended without an exit code
     seconds: float = 0.0
     config: dict[str, Any] = field(default_factory=dict)
     summary: dict[str, Any] = field(default_factory=dict)
-    validations: list[dict[str, Any]] = field(default_factory=list)  # what was logged of each, in order
+    validations: list[dict[str, Any]] = field(default_factory=list)  # logged values of each metric, in order
 
 
 def read_folder(folder: Path) -> Iterator[WandbRun]:
@@ -159,6 +159,6 @@ def _build_error(status: Status, exit_code: int | None) -> dict[str, str] | None
     if status is Status.finished:
         return None
     kind = FailureReason.interrupted if status is Status.interrupted else FailureReason.raised
-    said = f"W&B has exit code {exit_code}" if exit_code else "W&B has no test of it"
-    said = "W&B has no word of its end" if exit_code is None else said
-    return {"kind": kind.value, "type": "Imported", "message": said, "traceback": ""}
+    message = f"W&B has exit code {exit_code}" if exit_code else "W&B has no test of it"
+    message = "W&B has no word of its end" if exit_code is None else message
+    return {"kind": kind.value, "type": "Imported", "message": message, "traceback": ""}

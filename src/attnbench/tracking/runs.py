@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from wandb import Run, Settings
 
 STEP_KEY = "trainer/global_step"  # W&B's own step counts calls
-_MAX_NAME_LENGTH = 128  # letters of a name or a group, at the server
+_MAX_NAME_LENGTH = 128  # longest name or group that the server accepts
 _REPOSITORY = Path(attnbench.__file__).resolve().parents[2]
-# Which way is up, for the summary's best value beside the last one.
+# Direction of each metric, for the best value in the summary.
 _SUMMARY_MODES = {
     "val/loss": "min",
     "val/perplexity": "min",
@@ -28,7 +28,7 @@ _SUMMARY_MODES = {
     "val/chrf": "max",
     "val/accuracy": "max",
 }
-# Seconds that W&B may take to begin and to upload the rest at the end; its own defaults are 90, and for ever.
+# Seconds that W&B may take to start and to finish; its own defaults are 90 and unlimited.
 _TIMEOUTS = {"WANDB_INIT_TIMEOUT": 20.0, "WANDB_FINISH_TIMEOUT": 60.0}
 
 
@@ -66,7 +66,7 @@ def start_run(
     """
     import wandb
 
-    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # even offline, it would report its own errors home
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # W&B reports its own errors to its server, also offline
     known: dict[str, Any] = {
         "id": run_id,
         "name": name[:_MAX_NAME_LENGTH],
@@ -80,12 +80,12 @@ def start_run(
         return _define_axes(wandb.init(mode="offline", **known)), None
     try:
         _require_login()
-        return _define_axes(wandb.init(**known)), None  # no mode: one given here would win over WANDB_MODE
+        return _define_axes(wandb.init(**known)), None  # no mode here, because it would override WANDB_MODE
     except wandb.errors.Error as error:
-        said = str(error).splitlines()[0].rstrip(".")
-    why = f"logger.mode=online: W&B did not start: {said}; going on offline, and `make sync` uploads it later"
+        message = str(error).splitlines()[0].rstrip(".")
+    why = f"logger.mode=online: W&B did not start: {message}; going on offline, and `make sync` uploads it later"
     print(f"attnbench: {why}", file=sys.stderr, flush=True)
-    wandb.teardown(exit_code=1)  # what began of it holds the id
+    wandb.teardown(exit_code=1)  # the failed run holds the id
     return _define_axes(wandb.init(mode="offline", **known)), why
 
 
@@ -128,13 +128,15 @@ def finish_run(run: Run, *, failed: bool = False) -> str | None:
         run.finish(exit_code=1 if failed else 0)
     except TimeoutError:
         seconds = _get_timeout("WANDB_FINISH_TIMEOUT")
-        said = f"W&B did not take all of this run within {seconds:g} s (WANDB_FINISH_TIMEOUT); `make sync` uploads it"
-        print(f"attnbench: {said}", file=sys.stderr, flush=True)
-        return said
+        message = (
+            f"W&B did not take all of this run within {seconds:g} s (WANDB_FINISH_TIMEOUT); `make sync` uploads it"
+        )
+        print(f"attnbench: {message}", file=sys.stderr, flush=True)
+        return message
     except Exception as error:
-        said = f"W&B did not close this run: {get_first_line(error)}"
-        print(f"attnbench: {said}", file=sys.stderr, flush=True)
-        return said
+        message = f"W&B did not close this run: {get_first_line(error)}"
+        print(f"attnbench: {message}", file=sys.stderr, flush=True)
+        return message
     if online:
         mark_uploaded(session)
     return None
@@ -149,7 +151,7 @@ def _build_settings(git: Mapping[str, Any] | None) -> Settings:
         init_timeout=_get_timeout("WANDB_INIT_TIMEOUT"),
         finish_timeout=_get_timeout("WANDB_FINISH_TIMEOUT"),
         finish_timeout_raises=True,
-        # Whose repository a run's folder lies in says nothing of the code.
+        # The git repository around a run's folder is not that of the code.
         disable_git=git is None,
         git_root=str(_REPOSITORY) if git else None,
         git_commit=git["commit"] if git else None,
@@ -157,19 +159,19 @@ def _build_settings(git: Mapping[str, Any] | None) -> Settings:
 
 
 def _require_login() -> None:
-    """Raise an error if nobody is logged in, instead of asking: a run of a sweep has no terminal."""
+    """Raise an error if there is no login, instead of a prompt, because runs of a sweep have no terminal."""
     import wandb
 
     wandb.setup(wandb.Settings(silent=True))
-    asked = os.environ.get("WANDB_MODE", "online") == "online"
-    if asked and not wandb.login(prompt=False, verify=False):
-        raise wandb.errors.UsageError("nobody is logged in, which `wandb login` or WANDB_API_KEY mends")
+    is_online = os.environ.get("WANDB_MODE", "online") == "online"
+    if is_online and not wandb.login(prompt=False, verify=False):
+        raise wandb.errors.UsageError("not logged in: run `wandb login` once, or set WANDB_API_KEY")
 
 
 def _define_axes(run: Run) -> Run:
     if not run.offline:
         with suppress(Exception):
-            run._public_api()  # kept; else it is made for the first table, when there may be no network to make it
+            run._public_api()  # created now, because there may be no network when the first table is logged
     run.define_metric(STEP_KEY)
     run.define_metric("*", step_metric=STEP_KEY, step_sync=True)
     for key, better in _SUMMARY_MODES.items():

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-_UPLOADED_SUFFIX = ".synced"  # W&B's own: beside what `wandb sync` has uploaded
+_UPLOADED_SUFFIX = ".synced"  # W&B's marker of sessions that `wandb sync` has uploaded
 
 
 class SessionError(Exception):
@@ -61,8 +61,8 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
     quiet = os.environ | {"WANDB_ERROR_REPORTING": "false"}
     done = subprocess.run(command, capture_output=True, text=True, env=quiet, check=False)
     if done.returncode != 0 or not done.stdout:
-        said = (done.stderr.strip().splitlines() or ["nothing is in it"])[-1]
-        raise SessionError(f"{path}: W&B cannot read this: {said}")
+        message = (done.stderr.strip().splitlines() or ["nothing is in it"])[-1]
+        raise SessionError(f"{path}: W&B cannot read this: {message}")
     return map(json.loads, done.stdout.splitlines())
 
 

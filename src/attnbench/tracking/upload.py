@@ -12,7 +12,7 @@ from pathlib import Path
 
 from attnbench.tracking.sessions import is_uploaded
 
-_FILES_PER_UPLOAD = 20  # sessions a command: what one that hangs costs the others
+_FILES_PER_UPLOAD = 20  # sessions per command, which limits what a hanging one costs
 
 
 class ServerUnavailable(Exception):
@@ -32,9 +32,9 @@ def check_server() -> None:
     try:
         known = wandb.login(prompt=False, verify=True)
     except wandb.errors.Error as error:
-        said = str(error).splitlines()[0].rstrip(".")
+        message = str(error).splitlines()[0].rstrip(".")
         raise ServerUnavailable(
-            f"W&B does not answer, or not to this key: {said}; is there network, and the right key?"
+            f"W&B does not answer, or not to this key: {message}; is there network, and the right key?"
         ) from error
     if not known:
         raise ServerUnavailable("nobody is logged in to W&B: run `wandb login` once, or set WANDB_API_KEY")
@@ -53,7 +53,7 @@ def upload_sessions(paths: Sequence[Path], *, minutes: float) -> list[Path]:
         The files that were not uploaded.
     """
     for start in range(0, len(paths), _FILES_PER_UPLOAD):
-        # W&B takes the folder's name for what it is: `run-...` was online, and is left out unless asked for.
+        # W&B detects online runs by the folder name `run-...`, and skips them by default.
         sessions = [str(path.parent) for path in paths[start : start + _FILES_PER_UPLOAD]]
         command = [sys.executable, "-m", "wandb", "sync", "--include-online", "--include-synced", *sessions]
         with tempfile.TemporaryDirectory() as scratch, suppress(subprocess.TimeoutExpired):

@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from wandb_workspaces.workspaces import Section, Workspace
 
 WORKSPACE_FILE = "workspace.json"
-_MAIN_METRICS = {"translation": "bleu", "classification": "accuracy"}  # by task: the metric that decides
+_MAIN_METRICS = {"translation": "bleu", "classification": "accuracy"}  # monitored metric of each task
 _DISPLAYED_KEYS = (
     "model.depth",
     "model.num_heads",
     "model.norm_placement",
     "attention.score",
-)  # shown whether they vary or not
+)  # always shown
 
 
 def write_workspace(plan: Plan, folder: Path) -> Path:

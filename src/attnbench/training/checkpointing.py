@@ -24,7 +24,7 @@ from attnbench.training.callbacks.run_record import RecordCallback
 
 LAST_CHECKPOINT = Path("checkpoints", "last.ckpt")
 PREVIOUS_CHECKPOINT = LAST_CHECKPOINT.with_name("previous.ckpt")
-_MICRO_BATCHES_KEY = "attnbench_shares"  # batches that a device added up for an update
+_MICRO_BATCHES_KEY = "attnbench_shares"  # key: number of batches per update on a device
 _PATH_KEYS = (
     "best_model_path",
     "kth_best_model_path",
@@ -130,7 +130,7 @@ class MovableCheckpoint(ModelCheckpoint):
         expected = self.list_expected_files(checkpoint, best_update)
         for path, wanted in expected.items():
             if self.save_top_k > 1 and not path.exists():
-                missing += 1  # perhaps for a newer one
+                missing += 1  # possibly replaced by a newer one
                 continue
             try:
                 found = read_checkpoint(path)["global_step"]
@@ -180,7 +180,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise CheckpointFault(f"{path.name} was damaged")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:  # of a file that anything may have written: whatever unpickling meets
+    except Exception as error:  # an arbitrary file can raise anything during unpickling
         raise CheckpointFault(f"{path.name} was not one of attnbench's") from error
     if not isinstance(checkpoint, dict) or _MICRO_BATCHES_KEY not in checkpoint:
         raise CheckpointFault(f"{path.name} was not one of attnbench's")
@@ -316,7 +316,7 @@ def load_final_weights(
         if update is not None and found != update:
             raise RecordError(f"{path}: weights of update {found}, where the record has {update}; {_RESTART_NOTE}")
         updates.append(found)
-        states.append(checkpoint["state_dict"])  # alone: the optimizer's state is twice as large
+        states.append(checkpoint["state_dict"])  # weights only: the optimizer's state is twice as large
     notes = []
     if chosen.final_weights is FinalWeights.average and len(updates) < chosen.average_last:
         notes.append(

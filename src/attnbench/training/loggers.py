@@ -35,7 +35,7 @@ class ResumableWandbLogger(WandbLogger):
         super().__init__(experiment=run, save_dir=folder)
         self._folder = folder
         self._told = False
-        self.errors: dict[str, str] = {}  # what W&B did not take, and why
+        self.errors: dict[str, str] = {}  # reasons for data that W&B did not accept
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Log metrics; before the first ones, log the entries of earlier sessions.
@@ -67,7 +67,7 @@ class ResumableWandbLogger(WandbLogger):
     ) -> None:
         """Log numbers or media: what goes wrong in the mirror must not cost the run, which has all of it in files.
 
-        Online W&B asks its server before it takes a table, and that may no longer answer.
+        In online mode W&B contacts its server before it accepts a table, and the server may not answer.
         """
         try:
             log(metrics, step)
@@ -119,7 +119,7 @@ class ResumableCSVLogger(CSVLogger):
         else:
             draft.unlink()
             path.unlink()
-        self._experiment = None  # it would go on with the old columns
+        self._experiment = None  # Lightning would keep the old columns
 
 
 def _read_rows(path: Path) -> list[dict[str, str]]:
@@ -225,7 +225,7 @@ def _build_wandb_tracker(config: Config, record: Record, folder: Path) -> Tracke
             config=record.config,
             git=record.provenance["git"],
         )
-    except Exception as error:  # such as a WANDB_... variable that it does not take
+    except Exception as error:  # for example, an invalid WANDB_... variable
         note = f"W&B did not start: {get_first_line(error)}; this run has no mirror at W&B, and all of its files here"
         print(f"attnbench: {note}", file=sys.stderr, flush=True)
         with suppress(Exception):
@@ -243,7 +243,7 @@ def close_logger(tracker: Tracker, failed: bool) -> None:
         failed: whether W&B shows the run as failed.
     """
     if isinstance(tracker.logger, ResumableWandbLogger):
-        tracker.logger.log_earlier_history(math.inf)  # where this session ended before it logged anything
+        tracker.logger.log_earlier_history(math.inf)  # if this session logged nothing
         unsent = finish_run(tracker.logger.experiment, failed=failed)
         if tracker.description is not None:
             found = {"unsent": unsent, "lost": tracker.logger.errors}

@@ -22,7 +22,7 @@ _JOURNAL_FILE = "optuna.journal"  # in the sweep's folder
 class Pruner(Enum):
     """Algorithm that ends trials early."""
 
-    median = "median"  # whose best validation so far is worse than the median of the others' at this epoch
+    median = "median"  # prunes trials whose best validation is worse than the median of the others at this epoch
     none = "none"
 
 
@@ -40,22 +40,22 @@ def build_reporter(folder: Path, name: str, number: int) -> tuple[str | None, Ca
     """
     optuna = import_optuna()
     study = optuna.load_study(study_name=name, storage=open_journal_storage(folder))
-    told = study.user_attrs
+    attributes = study.user_attrs
     pruner: Any = optuna.pruners.NopPruner()
-    if told["pruner"] == Pruner.median.name:
-        pruner = optuna.pruners.MedianPruner(told["prune_after_trials"], told["prune_after_epochs"])
+    if attributes["pruner"] == Pruner.median.name:
+        pruner = optuna.pruners.MedianPruner(attributes["prune_after_trials"], attributes["prune_after_epochs"])
     storage = study._storage
     trial = storage.get_trial_id_from_study_id_trial_number(study._study_id, number)
 
     def report(epoch: int, value: float) -> bool:
         found = storage.get_trial(trial)
-        if found.state.is_finished():  # the run is done again, since its record is gone
+        if found.state.is_finished():  # the run is repeated, because its record was deleted
             return False
         if epoch not in found.intermediate_values:
             storage.set_trial_intermediate_value(trial, epoch, value)
         return bool(pruner.prune(study, storage.get_trial(trial)))
 
-    return told["metric"], report
+    return attributes["metric"], report
 
 
 def open_journal_storage(folder: Path) -> BaseStorage:

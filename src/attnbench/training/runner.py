@@ -46,11 +46,11 @@ from attnbench.training.trainer import (
 )
 
 _IGNORED_WARNINGS = (
-    # Everything is in memory and a collate costs microseconds: loader workers would only cost.
+    # All data is in memory and collation takes microseconds: loader workers would only cost time.
     ".*does not have many workers.*",
     ".*is smaller than the logging interval.*",
     ".*Checkpoint directory .* exists and is not empty.*",
-    # It is: the data module keeps its place in the epoch itself.
+    # The data module stores its position in the epoch itself.
     ".*your dataloader is not resumable.*",
     # Lightning against newer torch.
     ".*isinstance\\(treespec, LeafSpec\\).*",
@@ -70,7 +70,7 @@ def run_training(config: Config, folder: Path, overrides: list[str]) -> Record:
     before = load_previous_record(folder)
     record = create_record(config, overrides, before)
     if before is not None and (folder / LAST_CHECKPOINT).is_file():
-        # Where training was already over, this session has nothing of its own to say of its speed.
+        # If training was already complete, this session has no throughput.
         record.performance = before.performance
     remove_stray_variables()
     rank_zero_only.rank = get_rank()  # type: ignore[attr-defined]  # which Lightning has read from the same variables
@@ -172,7 +172,7 @@ def train_and_test(
     )
     for note in damaged:
         print(f"attnbench: {note}", file=sys.stderr)
-    # Notes of earlier attempts count where training goes on from their checkpoint, and not where it begins anew.
+    # Notes of earlier attempts are kept only if training resumes from their checkpoint.
     earlier = previous.notes if previous is not None and whole is not None else []
     record.notes = list(dict.fromkeys([*earlier, *record.notes, *damaged]))
     failed = True

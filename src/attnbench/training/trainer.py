@@ -92,7 +92,7 @@ def build_checkpoint_callbacks(config: Config, task: Task, folder: Path) -> list
         "dirpath": checkpoints,
         "enable_version_counter": False,
         "save_weights_only": True,
-        # At a validation's end, and so before the resumable checkpoint, which would else not know of it.
+        # Saved at the end of a validation, before the resumable checkpoint, which stores its state.
         "save_on_train_epoch_end": False,
     }
     if chosen.final_weights is FinalWeights.best:
@@ -128,7 +128,7 @@ def build_trainer(config: Config, folder: Path, logger: Any, callbacks: list[pl.
     checkpoints = AtomicCheckpointIO(count_micro_batches(config))
     plugins: list[Any] = [checkpoints]
     if get_rank_context() is not None or get_world_size() == 1:
-        plugins.append(LightningEnvironment())  # whatever cluster's variables are about
+        plugins.append(LightningEnvironment())  # independent of environment variables of clusters
     strategy: Any = chosen.strategy.name
     if chosen.strategy is Strategy.fsdp:
         strategy = FullyShardedStrategy(chosen.devices * chosen.num_nodes, checkpoints)
@@ -153,9 +153,9 @@ def build_trainer(config: Config, folder: Path, logger: Any, callbacks: list[pl.
         enable_model_summary=False,
         default_root_dir=folder,
         plugins=plugins,
-        logger=logger or False,  # None would be TensorBoard, or CSV
+        logger=logger or False,  # None would select TensorBoard or CSV
         callbacks=callbacks,
     )
-    # Signals are ours; Lightning's handler would stop in the middle of an update, and ask other ranks from within it.
+    # attnbench handles signals; Lightning's handler would stop in the middle of an update.
     trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
     return trainer

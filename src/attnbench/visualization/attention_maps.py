@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.image import AxesImage
 
-COLORBAR_LABEL = "attention weight"  # what they mean, 0 to 1
+COLORBAR_LABEL = "attention weight"  # range of the colors
 _GAP = 1  # cells between two tiles
 
 
@@ -53,7 +53,7 @@ class AttentionMap:
         """Write a PNG: one row for each layer, one column for each head, tokens on the outer axes."""
         figure, axes = create_single_axes(*(0.16 * count for count in self.grid_size), dpi=110)
         image = self.draw_on(axes, f"{self.name.rsplit('-', 1)[0]} attention")
-        draw_colorbar(figure, image, COLORBAR_LABEL, [0, 0.5, 1], padding=0.35)  # where the layers' names stand
+        draw_colorbar(figure, image, COLORBAR_LABEL, [0, 0.5, 1], padding=0.35)  # position of the layers' names
         save_figure(figure, path)
 
     def draw_on(self, axes: Axes, title: str, font_size: float = 6) -> AxesImage:
@@ -79,7 +79,7 @@ class AttentionMap:
 
     def _draw_labels(self, axes: Axes, font_size: float) -> None:
         layers, heads, rows, columns = self.weights_LHQK.shape
-        # A token may hold dollar signs, and is no formula for that.
+        # Tokens may contain dollar signs, which are not formulas.
         axes.set_xticks([h * (columns + _GAP) + k for h in range(heads) for k in range(columns)])
         axes.set_xticklabels(self.keys * heads, rotation=90, fontsize=font_size, parse_math=False)
         axes.set_yticks([layer * (rows + _GAP) + q for layer in range(layers) for q in range(rows)])

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Grid = tuple[int, int]  # rows and columns of patches
 
-# Perceptual maps, whose lightness alone says how much: they survive gray print and color blindness.
+# Perceptually uniform color maps, readable in gray print and by color-blind readers.
 _HEATMAP_COLORS, _SIMILARITY_COLORS, _SHARE_COLORS = "magma", "viridis", "magma_r"
 _WRONG_COLOR = "#a50f15"
 _NOTE = "Attention to each patch. Every tile is scaled to its own maximum, which is printed below it."
@@ -35,7 +35,7 @@ _TILES = _LARGE_TILE + 0.8  # inches from the left to the tiles of layers and he
 _MAX_CLASSES_WITH_COUNTS, _MAX_CLASSES_WITH_PERCENTAGES = (
     12,
     30,
-)  # classes up to which a cell has room for counts, and for numbers at all
+)  # with more classes, cells have no counts; with still more, no numbers
 
 
 def compute_rollout(weights_LHTT: np.ndarray) -> np.ndarray:
@@ -96,8 +96,8 @@ class PatchAttention:
     def from_arrays(cls, name: str, arrays: Mapping[str, np.ndarray]) -> PatchAttention:
         """Build the figure from the result of `to_arrays`."""
         rows, columns = arrays["grid"].tolist()
-        said = (arrays[key].item() for key in ("label", "predicted", "confidence"))
-        return cls(name, arrays["pixels"], arrays["weights"], arrays["rollout"], (rows, columns), *said)
+        labels = (arrays[key].item() for key in ("label", "predicted", "confidence"))
+        return cls(name, arrays["pixels"], arrays["weights"], arrays["rollout"], (rows, columns), *labels)
 
     def save(self, path: Path) -> None:
         """Write a PNG: the image and its rollout on the left.
@@ -262,7 +262,7 @@ class ConfusionMatrix:
     """
 
     name: str
-    counts_KK: np.ndarray  # row: what it is, column: what it was taken for
+    counts_KK: np.ndarray  # row: true class, column: predicted class
     classes: list[str]
 
     def __post_init__(self) -> None:
@@ -296,7 +296,7 @@ class ConfusionMatrix:
             share_KK, cmap=_SHARE_COLORS, norm=PowerNorm(0.5, 0, 1), interpolation="nearest", aspect="auto"
         )
         names = [name if len(name) <= 32 else f"{name[:31]}…" for name in self.classes]
-        shown = range(0, count, ceil(0.12 / cell))  # as many as have room
+        shown = range(0, count, ceil(0.12 / cell))  # as many labels as fit
         for axis, rotation in ((axes.xaxis, 90), (axes.yaxis, 0)):
             axis.set_ticks(shown, [names[i] for i in shown], rotation=rotation, fontsize=7, parse_math=False)
         axes.set_xlabel("predicted", fontsize=9)

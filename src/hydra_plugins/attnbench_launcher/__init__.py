@@ -26,8 +26,8 @@ from attnbench.sweeps.remote_ray import RayOptions, RayQueue
 from attnbench.sweeps.remote_submitit import LocalOptions, SlurmOptions, SubmititQueue
 from attnbench.sweeps.supervisor import supervise
 
-# What every run imports before its first step, by name: nothing of it is wanted in this process. Without
-# attnbench.train, which a new process runs under another name, as multiprocessing does with a main module.
+# Modules that each run imports before its first step, by name, so that this process does not import them. Without
+# attnbench.train, which multiprocessing imports under another name as the main module.
 PRELOAD = (
     "attnbench.process.lightning_import",
     "attnbench.reporting.tables",
@@ -48,7 +48,7 @@ for _name, _node in (
 class AttnbenchLauncher(Launcher):
     """Launcher that runs a sweep's jobs with `attnbench.sweeps.supervisor` (hydra/launcher=attnbench)."""
 
-    # Of the whole sweep, where whoever launches it in batches knows: how many runs, and what all of them share.
+    # Set if the sweep is launched in batches: number of all runs, and the overrides that all of them share.
     total: int | None = None
     shared: frozenset[str] = frozenset()
 

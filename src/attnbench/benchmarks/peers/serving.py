@@ -96,12 +96,12 @@ class Turns:
         self._wait_for_request()
 
     def _wait_for_request(self) -> None:
-        asked = sys.stdin.readline().strip()
-        if not asked:
+        request = sys.stdin.readline().strip()
+        if not request:
             self._answers.close()
             os._exit(0)  # the caller is inside the training loop of another library
         self._units = 0.0
-        if asked == "profile":
+        if request == "profile":
             from torch.profiler import ProfilerActivity, profile
 
             self._profiler = profile(activities=[ProfilerActivity.CPU])

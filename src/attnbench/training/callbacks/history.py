@@ -26,7 +26,7 @@ class HistoryCallback(pl.Callback):
         self.performance = performance
         self._update = 0
         self._units = 0
-        self._lines: int | None = 0  # written so far; None: resumed from a checkpoint that does not know
+        self._lines: int | None = 0  # lines written so far; None: the checkpoint has no number
 
     def state_dict(self) -> dict[str, Any]:
         """Return the counters that a resumed run needs."""
@@ -52,7 +52,7 @@ class HistoryCallback(pl.Callback):
     ) -> None:
         """Count an update's units, of which each of its shares knows; now and then, keep what was logged."""
         if trainer.global_step == self._update:
-            return  # half an update
+            return  # in the middle of an update
         self._update = trainer.global_step
         self._units += int(batch.num_update_units)
         if self._update % self.every == 0:

@@ -45,7 +45,7 @@ class ForwardTimer:
 
     def __init__(self, every: int) -> None:
         self.every = every
-        self._ms: list[list[float]] = []  # of each measured update, its batches
+        self._ms: list[list[float]] = []  # times of the batches of each measured update
         self._events: list[list[tuple[torch.cuda.Event, torch.cuda.Event]]] = []
         self._step: int | None = None  # the update that was measured last
         self._began: float | torch.cuda.Event | None = None
@@ -102,9 +102,9 @@ class Performance(pl.Callback):
         self.unit_name = "units"
         self.flops_per_unit: float | None = None
         self.flops_method: str | None = None
-        self.notes: list[str] = []  # what a reader of `summarize` must know
-        self._update = 0  # the last one that is counted
-        self._sums = [0.0] * 3  # units and places of the batches since then
+        self.notes: list[str] = []  # notes for the record
+        self._update = 0  # last counted update
+        self._sums = [0.0] * 3  # units and positions of the batches since then
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Store the device and the FLOPs per unit."""
@@ -173,11 +173,11 @@ class Performance(pl.Callback):
         """Compare the forward time of all ranks: the slowest one over the median shows a straggler."""
         if trainer.world_size == 1:
             return {}
-        told: list[float | None] = [None] * trainer.world_size
-        torch.distributed.all_gather_object(told, self.forward.median_ms())
-        found = [ms for ms in told if ms is not None]
-        slowest = max(found) / median(found) if len(found) == len(told) else None
-        return {"forward_ms_p50_by_rank": told, "slowest_rank": slowest}
+        times: list[float | None] = [None] * trainer.world_size
+        torch.distributed.all_gather_object(times, self.forward.median_ms())
+        found = [ms for ms in times if ms is not None]
+        slowest = max(found) / median(found) if len(found) == len(times) else None
+        return {"forward_ms_p50_by_rank": times, "slowest_rank": slowest}
 
     def _average_over_ranks(self, trainer: pl.Trainer, rate: float | int | None) -> float | None:
         if rate is None or trainer.world_size == 1:
@@ -192,7 +192,7 @@ class Performance(pl.Callback):
         achieved = None if rate is None or self.flops_per_unit is None else rate * self.flops_per_unit
         try:
             share = compute_mfu(achieved, peak)
-        except ValueError as error:  # no reason to lose a run that has ended well
+        except ValueError as error:  # the run itself succeeded
             share = None
             self.notes = [f"performance.mfu: left out: {error} ({name}, {self.flops_method})"]
         return {

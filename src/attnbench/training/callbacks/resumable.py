@@ -55,10 +55,10 @@ class ResumableCheckpoint(Checkpoint):
         not been, and count epochs wrongly when it is resumed a second time. A validation or another update is next.
         """
         if (batch_idx + 1) % trainer.accumulate_grad_batches:
-            return  # half an update is not a place to stop
+            return  # never stop in the middle of an update
         over = trainer.should_stop or 0 < trainer.max_steps <= trainer.global_step
         if over or batch_idx + 1 >= trainer.num_training_batches:
-            if trainer.num_training_batches <= trainer.accumulate_grad_batches:  # every update is an epoch's last
+            if trainer.num_training_batches <= trainer.accumulate_grad_batches:  # each epoch has one update
                 self._stop_if_requested(trainer)
             return
         due = interrupts.get_requested_signal() is not None or time.monotonic() - self._saved >= self.seconds
@@ -86,7 +86,7 @@ class ResumableCheckpoint(Checkpoint):
 
     def _stop_if_requested(self, trainer: pl.Trainer) -> None:
         number = interrupts.get_requested_signal() or 0
-        if trainer.world_size > 1:  # all ranks stop at the same update, and each knows the signal that one of them got
+        if trainer.world_size > 1:  # all ranks stop at the same update, with the signal that one of them received
             mine = torch.tensor(float(number), device=trainer.strategy.root_device)
             number = int(trainer.strategy.reduce(mine, reduce_op="max"))
         if number:

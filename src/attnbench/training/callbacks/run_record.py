@@ -14,7 +14,7 @@ from attnbench.records.record import Record, write_progress, write_record
 from attnbench.tasks.results import TestResult
 from attnbench.training.callbacks.performance import Performance
 
-_PROGRESS_SECONDS = 2.0  # between two words of it
+_PROGRESS_SECONDS = 2.0  # seconds between two writes of the progress file
 
 
 class HasResults(Protocol):
@@ -38,10 +38,10 @@ class RecordCallback(pl.Callback):
         self.folder = folder
         self.performance = performance
         self._best: dict[str, Any] = {}
-        self._best_value: float | None = None  # as the trainer has it, by which weights are kept
+        self._best_value: float | None = None  # the trainer's value, which selects the weights
         self._before = 0.0
         self._started: float | None = None
-        self._steps: int | None = None  # of all training, if that is known
+        self._steps: int | None = None  # updates of the whole training, if known
         self._told = -math.inf
 
     @property
@@ -109,7 +109,7 @@ class RecordCallback(pl.Callback):
             **module.report,
         }
         self.record.metrics["final"] = found
-        # The number that chooses weights: a rounding apart, the record's best could be another update than theirs.
+        # The same number that selects the weights: after rounding, another update could seem to be the best.
         value, best = float(trainer.callback_metrics[module.monitor]), self._best_value
         better = max if module.monitor_mode == "max" else min
         if not self._best or best is None or (value != best and better(value, best) == value):
@@ -128,7 +128,7 @@ class RecordCallback(pl.Callback):
     def _write_progress(self, trainer: pl.Trainer) -> None:
         if trainer.is_global_zero and time.monotonic() - self._told >= _PROGRESS_SECONDS:
             self._told = time.monotonic()
-            with contextlib.suppress(OSError):  # no reason to end a run
+            with contextlib.suppress(OSError):  # does not end the run
                 write_progress(self.folder, trainer.global_step, self._steps)
 
     def _write_record(self, trainer: pl.Trainer) -> None:

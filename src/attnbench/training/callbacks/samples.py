@@ -50,5 +50,5 @@ class SampleCallback(pl.Callback):
         from pytorch_lightning.loggers import WandbLogger
 
         for logger in trainer.loggers:
-            if isinstance(logger, WandbLogger) and (said := read_lines(self._file)):
-                logger.log_table("samples", columns=list(said[0]), data=[list(one.values()) for one in said])
+            if isinstance(logger, WandbLogger) and (rows := read_lines(self._file)):
+                logger.log_table("samples", columns=list(rows[0]), data=[list(one.values()) for one in rows])
