@@ -1,3 +1,3 @@
 """attnbench: compose, train, track and tabulate attention experiments."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
