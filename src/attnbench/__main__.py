@@ -6,9 +6,6 @@ import importlib
 import sys
 from collections.abc import Callable, Sequence
 
-from attnbench.process import early  # noqa: F401  # before imports that take half a second
-from attnbench.process.output import exit_process, print_error
-
 # Description of each verb; `main` of the module attnbench.<verb> runs it.
 COMMANDS = {
     "train": "train one run, or with -m all runs of a sweep",
@@ -33,6 +30,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         Exit status of the command; 2 if there is no such command.
     """
+    if argv is None:
+        from attnbench.process import early  # noqa: F401  # before imports that take half a second
+    from attnbench.process.output import print_error
+
     given = list(sys.argv[1:] if argv is None else argv)
     if not given or given[0] in ("-h", "--help"):
         print(format_help())
@@ -60,4 +61,6 @@ def format_help() -> str:
 
 
 if __name__ == "__main__":
+    from attnbench.process.output import exit_process
+
     exit_process(main())

@@ -127,7 +127,12 @@ class SweepConfig:
 
 
 def find_name_faults(key: str, name: str) -> Iterator[Fault]:
-    """Yield what is wrong with a name that becomes a folder, a title and a name at W&B."""
+    """Yield what is wrong with a name that becomes a folder, a title and a name at W&B.
+
+    Args:
+        key: config key of the name.
+        name: the name.
+    """
     if len(name) > MAX_NAME_LENGTH or len(name.encode("utf-8", "replace")) > MAX_FOLDER_LENGTH:
         expected = (
             f"expected at most {MAX_NAME_LENGTH} characters and {MAX_FOLDER_LENGTH} bytes, not {len(name)} characters"

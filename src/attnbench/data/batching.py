@@ -51,7 +51,12 @@ class Batch:
         return real, self.source_BS.numel() + self.target_out_BT.numel()
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
-        """Return the batch on another device."""
+        """Return the batch on another device.
+
+        Args:
+            device: target device.
+            non_blocking: copy asynchronously from pinned memory.
+        """
         return self._apply(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> Batch:
@@ -115,7 +120,14 @@ def plan_epoch(
 
 
 def select_first_updates(pairs: EncodedPairs, batch_tokens: int, count: int, *, seed: int) -> EncodedPairs:
-    """Return only the sentences of the first `count` updates, for overfitting a few batches."""
+    """Return only the sentences of the first `count` updates, for overfitting a few batches.
+
+    Args:
+        pairs: encoded sentence pairs.
+        batch_tokens: `data.batch_tokens`.
+        count: number of updates.
+        seed: seed of the run.
+    """
     lengths = pairs.source_lengths_N, pairs.target_lengths_N
     plan = plan_epoch(*lengths, batch_tokens, seed=seed, epoch=0, shuffle=True)
     return pairs.select(np.concatenate(plan[:count]))
@@ -145,7 +157,14 @@ def build_update_sampler(
 def build_evaluation_sampler(
     pairs: EncodedPairs, batch_tokens: int, *, rank: int = 0, world_size: int = 1
 ) -> EvaluationSampler:
-    """Build the sampler of this rank's batches of a split; sentences of similar length are in one batch."""
+    """Build the sampler of this rank's batches of a split; sentences of similar length are in one batch.
+
+    Args:
+        pairs: encoded sentence pairs.
+        batch_tokens: tokens per batch, padding included.
+        rank: rank of this process.
+        world_size: number of ranks.
+    """
     source_N, target_N = pairs.source_lengths_N, pairs.target_lengths_N
     mine_N = _sort_by_length(source_N, target_N)[rank::world_size]
     plan = plan_epoch(source_N[mine_N], target_N[mine_N], batch_tokens, seed=0, epoch=0, shuffle=False)
@@ -185,7 +204,14 @@ def build_loader(
     num_workers: int = 0,
     pin_memory: bool = False,
 ) -> DataLoader[Batch]:
-    """Build a loader of `Batch`; its batches do not depend on `num_workers`."""
+    """Build a loader of `Batch`; its batches do not depend on `num_workers`.
+
+    Args:
+        pairs: encoded sentence pairs.
+        sampler: yields the sentences of each batch.
+        num_workers: number of loader processes.
+        pin_memory: pin the tensors of batches.
+    """
     return DataLoader(
         _BatchDataset(pairs), batch_size=None, sampler=sampler, num_workers=num_workers, pin_memory=pin_memory
     )

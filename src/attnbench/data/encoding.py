@@ -152,7 +152,12 @@ class TokenizerPair:
         return self.source is self.target
 
     def encode_source(self, lines: Sequence[str], max_tokens: int | None = None) -> Sequences:
-        """Encode new text as sources that end with EOS, cut to `max_tokens` tokens."""
+        """Encode new text as sources that end with EOS, cut to `max_tokens` tokens.
+
+        Args:
+            lines: sentences.
+            max_tokens: largest number of tokens, EOS included.
+        """
         prepared = [self.preprocessing(line) for line in lines]
         return encode_lines(self.source, prepared, is_reversed=self.reverse_source, max_tokens=max_tokens)
 

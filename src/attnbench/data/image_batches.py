@@ -51,7 +51,12 @@ class ImageBatch:
         return len(self.labels_B), len(self.labels_B)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> ImageBatch:
-        """Return the batch on another device."""
+        """Return the batch on another device.
+
+        Args:
+            device: target device.
+            non_blocking: copy asynchronously from pinned memory.
+        """
         return self._apply(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> ImageBatch:
@@ -85,7 +90,12 @@ class ImageTransform(NamedTuple):
 
 
 def fit_image_transform(images: Images, image_size: int) -> ImageTransform:
-    """Build the transform that gives these images mean 0 and standard deviation 1 in each channel."""
+    """Build the transform that gives these images mean 0 and standard deviation 1 in each channel.
+
+    Args:
+        images: training images.
+        image_size: side in pixels.
+    """
     # A histogram has integer counts, so the result does not depend on the order of summation.
     mean, std = [], []
     for channel in range(images.pixels_NCHW.shape[1]):
@@ -136,6 +146,11 @@ def crop_images(pixels_BCHW: Tensor, shifts_B2: Tensor, padding: int) -> Tensor:
     """Crop each image, padded with zeros on all sides, at its own shift (row, column).
 
     torchvision's RandomCrop would use one window for all images of a batch.
+
+    Args:
+        pixels_BCHW: images.
+        shifts_B2: row and column of each window in the padded image.
+        padding: pixels on each side.
     """
     height, width = pixels_BCHW.shape[-2:]
     padded = transform.pad(pixels_BCHW, [padding] * 4)
@@ -191,7 +206,14 @@ def build_update_sampler(
 def build_evaluation_sampler(
     num_images: int, batch_size: int, *, rank: int = 0, world_size: int = 1
 ) -> EvaluationSampler:
-    """Build the sampler of this rank's batches of a split, in order."""
+    """Build the sampler of this rank's batches of a split, in order.
+
+    Args:
+        num_images: number of images.
+        batch_size: images per batch.
+        rank: rank of this process.
+        world_size: number of ranks.
+    """
     mine_N = np.arange(rank, num_images, world_size)
     batches = [mine_N[first : first + batch_size] for first in range(0, len(mine_N), batch_size)]
     return EvaluationSampler(batches, np.ones(num_images, dtype=np.int64))
@@ -226,6 +248,14 @@ def build_loader(
     *,
     num_workers: int = 0,
 ) -> DataLoader[ImageBatch]:
-    """Build a loader of `ImageBatch`; its batches do not depend on `num_workers`."""
+    """Build a loader of `ImageBatch`; its batches do not depend on `num_workers`.
+
+    Args:
+        images: images of a split.
+        transform: resizing and normalization.
+        sampler: yields the images of each batch.
+        augmentation: training augmentation, or None.
+        num_workers: number of loader processes.
+    """
     batches = _BatchDataset(images, transform, augmentation)
     return DataLoader(batches, batch_size=None, sampler=sampler, num_workers=num_workers)

@@ -69,7 +69,12 @@ class UpdateSampler(Sampler[MicroBatchSpec]):
         self._epoch = epoch
 
     def resume(self, epoch: int, num_batches: int) -> None:
-        """Make the iterations over `epoch` start after `num_batches` micro-batches of this rank."""
+        """Make the iterations over `epoch` start after `num_batches` micro-batches of this rank.
+
+        Args:
+            epoch: epoch of the checkpoint.
+            num_batches: micro-batches of this rank that are done.
+        """
         self._done = (epoch, num_batches)
 
     def __iter__(self) -> Iterator[MicroBatchSpec]:

@@ -80,7 +80,12 @@ class Grammar:
         self.genders = [index % 2 for index in range(config.nouns)]
 
     def draw_sentence(self, rng: random.Random, max_clauses: int) -> tuple[Statement, ...]:
-        """Draw a sentence of one to `max_clauses` clauses: main clauses, and `that` clauses about their subjects."""
+        """Draw a sentence of one to `max_clauses` clauses: main clauses, and `that` clauses about their subjects.
+
+        Args:
+            rng: random generator.
+            max_clauses: largest number of clauses.
+        """
         clauses = rng.randint(1, max_clauses)
         statements = rng.randint((clauses + 1) // 2, clauses)
         described = set(rng.sample(range(statements), clauses - statements))

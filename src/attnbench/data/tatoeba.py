@@ -23,6 +23,10 @@ def load_tatoeba(config: TatoebaConfig, paths: PathsConfig) -> ParallelText:
     test, as in the book. Without: `val_pairs` each for validation and test, drawn so that no sentence of either
     language is in two splits, the same for every seed of the run; the other pairs are for training.
 
+    Args:
+        config: options of the data set.
+        paths: folders of data and cache.
+
     Raises:
         DataError: if the file is missing or has too few pairs.
     """

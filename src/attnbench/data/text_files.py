@@ -79,6 +79,10 @@ def read_lines(path: Path) -> list[str]:
 def write_lines(path: Path, lines: Iterable[str]) -> None:
     r"""Write text as UTF-8 with \n as line end on every system, so that `read_lines` reads the same lines.
 
+    Args:
+        path: file to write.
+        lines: lines without line ends.
+
     Raises:
         ValueError: if a line contains \n.
     """
@@ -170,7 +174,12 @@ def split_columns(file: TextFile, *, is_exact: bool) -> Iterator[tuple[str, str]
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file, and its folder, so that readers see either the old content or all of the new content."""
+    """Write a file, and its folder, so that readers see either the old content or all of the new content.
+
+    Args:
+        path: file to write.
+        content: bytes.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:

@@ -15,12 +15,23 @@ class ModelSize(Protocol):
     """Protocol of a model size that FLOPs can be computed from."""
 
     def count_forward_flops(self, source_len: float, target_len: float) -> float:
-        """Return the FLOPs of one forward pass over a pair with these lengths."""
+        """Return the FLOPs of one forward pass over a pair with these lengths.
+
+        Args:
+            source_len: source tokens.
+            target_len: target tokens.
+        """
         ...
 
 
 def count_training_flops(size: ModelSize, source_len: float, target_len: float) -> float:
-    """Return the FLOPs of one forward and backward pass: the gradient of a product is two products of its size."""
+    """Return the FLOPs of one forward and backward pass: the gradient of a product is two products of its size.
+
+    Args:
+        size: sizes of the model.
+        source_len: source tokens.
+        target_len: target tokens.
+    """
     return 3 * size.count_forward_flops(source_len, target_len)
 
 
@@ -32,7 +43,15 @@ class ScoreSize:
     hidden: int = 0  # width of an additive score's hidden layer
 
     def count_flops(self, queries: float, keys: float, d_q: float, d_k: float, heads: int = 1) -> float:
-        """Return the FLOPs of the scores of all heads."""
+        """Return the FLOPs of the scores of all heads.
+
+        Args:
+            queries: number of queries.
+            keys: number of keys.
+            d_q: width of a query.
+            d_k: width of a key.
+            heads: number of heads.
+        """
         if self.kind == "none":
             return 0.0
         if self.kind == "additive":
@@ -59,7 +78,12 @@ class TransformerSize:
     num_distances: int = 0  # relative positions with learned keys and values
 
     def count_forward_flops(self, source_len: float, target_len: float) -> float:
-        """Return the FLOPs of one forward pass over a pair with these lengths."""
+        """Return the FLOPs of one forward pass over a pair with these lengths.
+
+        Args:
+            source_len: source tokens.
+            target_len: target tokens.
+        """
         feed_forward = (3 if self.is_gated else 2) * 2.0 * self.d_model * self.d_ff
         d_k, d_v = (width or self.d_model / self.num_heads for width in (self.d_k, self.d_v))
         into_key, into_value = (2.0 * self.d_model * self.num_heads * width for width in (d_k, d_v))
@@ -101,7 +125,12 @@ class RecurrentSize:
     score: ScoreSize = ScoreSize()
 
     def count_forward_flops(self, source_len: float, target_len: float) -> float:
-        """Return the FLOPs of one forward pass over a pair with these lengths."""
+        """Return the FLOPs of one forward pass over a pair with these lengths.
+
+        Args:
+            source_len: source tokens.
+            target_len: target tokens.
+        """
         memory = self.num_directions * self.d_hidden
         into = self.d_embedding + memory * self.reads_context + self.d_hidden * self.has_input_feeding
         total = source_len * self.num_directions * self._count_stack_flops(self.d_embedding, memory) + target_len * (

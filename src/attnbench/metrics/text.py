@@ -102,6 +102,11 @@ def compute_bleu_by_length(
 def compute_chrf(hypotheses: Sequence[str], references: Sequence[str], *, lowercase: bool = False) -> TextScore:
     """Compute corpus chrF2 (Popovic 2015) with sacreBLEU, one reference for each hypothesis.
 
+    Args:
+        hypotheses: translations.
+        references: one reference per translation.
+        lowercase: ignore case.
+
     Raises:
         ValueError: as `compute_bleu`.
     """
@@ -116,6 +121,11 @@ def compute_bleu_k(hypothesis: str, reference: str, k: int) -> float:
 
     exp(min(0, 1 - len_reference / len_hypothesis)) x prod_{n=1}^k p_n^(1/2^n), p_n the clipped n-gram precision. As
     in the book's code, orders longer than the hypothesis are left out; an empty hypothesis scores 0.
+
+    Args:
+        hypothesis: translation, split at spaces.
+        reference: reference, split at spaces.
+        k: largest n-gram order.
     """
     outputs, expected = hypothesis.split(), reference.split()
     if not outputs:
@@ -128,7 +138,12 @@ def compute_bleu_k(hypothesis: str, reference: str, k: int) -> float:
 
 
 def detokenize(lines: Sequence[str], language: str) -> list[str]:
-    """Turn Moses-tokenized text into ordinary text, including `&apos;` and `@-@`."""
+    """Turn Moses-tokenized text into ordinary text, including `&apos;` and `@-@`.
+
+    Args:
+        lines: tokenized text.
+        language: ISO 639-1 code.
+    """
     from sacremoses import MosesDetokenizer  # compiles its hundreds of expressions when it is imported: half a second
 
     detokenizer = MosesDetokenizer(lang=language)
@@ -136,7 +151,12 @@ def detokenize(lines: Sequence[str], language: str) -> list[str]:
 
 
 def tokenize(lines: Sequence[str], language: str) -> list[str]:
-    """Normalize punctuation and tokenize with Moses, as in published tokenized sets."""
+    """Normalize punctuation and tokenize with Moses, as in published tokenized sets.
+
+    Args:
+        lines: ordinary text.
+        language: ISO 639-1 code.
+    """
     from sacremoses import MosesPunctNormalizer, MosesTokenizer
 
     normalizer, tokenizer = MosesPunctNormalizer(lang=language), MosesTokenizer(lang=language)

@@ -21,7 +21,12 @@ class _ImageBaseline(nn.Module):
     network: nn.Module
 
     def forward(self, images_BCHW: Tensor, need_weights: bool = False) -> ClassifierOutput:
-        """Return logits_BK without attention weights."""
+        """Return logits_BK without attention weights.
+
+        Args:
+            images_BCHW: normalized images.
+            need_weights: not used.
+        """
         return ClassifierOutput(self.network(images_BCHW), None)
 
 

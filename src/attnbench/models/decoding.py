@@ -289,6 +289,10 @@ def find_top_k(values_V: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
     Three times faster than torch.topk on a CPU: the largest elements lie in the blocks with the largest maxima;
     elements after the last full block are compared too.
+
+    Args:
+        values_V: values, with any leading dimensions.
+        count: number of elements.
     """
     vocabulary = values_V.shape[-1]
     blocks = vocabulary // _TOP_K_BLOCK_SIZE

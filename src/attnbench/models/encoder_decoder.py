@@ -60,6 +60,10 @@ def build_token_mask(ids_BL: Tensor, pad: int) -> Tensor | None:
 
     On a CPU, return None if nothing is padded. On a GPU that check would force a synchronization, so the mask is
     returned.
+
+    Args:
+        ids_BL: token ids.
+        pad: id of the padding token.
     """
     real_BL = ids_BL != pad
     if ids_BL.device.type == "cpu" and not torch.compiler.is_compiling() and bool(real_BL.all()):

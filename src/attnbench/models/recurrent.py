@@ -167,7 +167,12 @@ class RecurrentDecoder:
         return hidden_BJH
 
     def select(self, rows_N: Tensor | None, sentences_B: Tensor | None) -> None:
-        """Keep only these hypotheses (indices in B x J) and sentences; None: all."""
+        """Keep only these hypotheses (indices in B x J) and sentences; None: all.
+
+        Args:
+            rows_N: hypotheses to keep.
+            sentences_B: sentences to keep.
+        """
         if rows_N is not None:
             self._state = self._state.select(rows_N)
         if sentences_B is not None:

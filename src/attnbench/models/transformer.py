@@ -71,7 +71,12 @@ class Transformer(EncoderDecoder):
         return self.target_position.max_length
 
     def encode(self, source_BS: Tensor, need_weights: bool = False) -> EncodedSource:
-        """Encode the source."""
+        """Encode the source.
+
+        Args:
+            source_BS: token ids.
+            need_weights: also return attention weights.
+        """
         real_BS = build_token_mask(source_BS, self.pad)
         x_BSD = self._embed(source_BS, self.source_embedding, self.source_position)
         weights = []
@@ -111,7 +116,12 @@ class Transformer(EncoderDecoder):
         return TransformerDecoder(self, source_BS)
 
     def embed_target(self, ids_BT: Tensor, offset: int = 0) -> Tensor:
-        """Return x_BTD of target tokens at positions offset, offset + 1, ..."""
+        """Return x_BTD of target tokens at positions offset, offset + 1, ...
+
+        Args:
+            ids_BT: token ids.
+            offset: position of the first token.
+        """
         return self._embed(ids_BT, self.target_embedding, self.target_position, offset)
 
     def _embed(self, ids_BL: Tensor, embedding: nn.Embedding, position: PositionalEncoding, offset: int = 0) -> Tensor:
@@ -146,7 +156,12 @@ class TransformerDecoder:
         return hidden_BJD
 
     def select(self, rows_N: Tensor | None, sentences_B: Tensor | None) -> None:
-        """Keep only these hypotheses (indices in B x J) and sentences; None: all."""
+        """Keep only these hypotheses (indices in B x J) and sentences; None: all.
+
+        Args:
+            rows_N: hypotheses to keep.
+            sentences_B: sentences to keep.
+        """
         if rows_N is not None:
             self._pasts = [past and past.select(rows_N) for past in self._pasts]
         if sentences_B is not None:

@@ -57,7 +57,12 @@ class VisionTransformer(nn.Module):
             nn.init.zeros_(self.patches.get_parameter("bias"))
 
     def forward(self, images_BCHW: Tensor, need_weights: bool = False) -> ClassifierOutput:
-        """Return logits_BK and, if requested, weights_LBHTT under "encoder"."""
+        """Return logits_BK and, if requested, weights_LBHTT under "encoder".
+
+        Args:
+            images_BCHW: normalized images.
+            need_weights: also return attention weights.
+        """
         x_BPD = self.position(self.patches(images_BCHW).flatten(2).transpose(1, 2))
         x_BTD = x_BPD if self.cls_D is None else torch.cat((self.cls_D.expand(len(x_BPD), 1, -1), x_BPD), dim=1)
         x_BTD = self.dropout(x_BTD)

@@ -81,7 +81,12 @@ class GradientBuffer:
         return self._sum
 
     def add_product(self, left_RK: Tensor, right_RN: Tensor) -> None:
-        """Add left^T right, now or together with later products."""
+        """Add left^T right, now or together with later products.
+
+        Args:
+            left_RK: rows of the left factor.
+            right_RN: rows of the right factor.
+        """
         self._start_backward()
         self._factors.append((left_RK, right_RN))
         self._rows += left_RK.shape[-2]

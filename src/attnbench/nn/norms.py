@@ -25,7 +25,12 @@ class LayerNorm(nn.LayerNorm):
     """
 
     def forward(self, x_D: Tensor, token_mask: Tensor | None = None) -> Tensor:
-        """Return vectors with mean zero and variance one, before gain and bias."""
+        """Return vectors with mean zero and variance one, before gain and bias.
+
+        Args:
+            x_D: vectors of width D, with any leading dimensions.
+            token_mask: not used.
+        """
         return super().forward(to_at_least_float32(x_D))
 
 
@@ -33,7 +38,12 @@ class RMSNorm(nn.RMSNorm):
     """RMS normalization: x / root mean square, with a gain for each coordinate (Zhang & Sennrich 2019, equation 4)."""
 
     def forward(self, x_D: Tensor, token_mask: Tensor | None = None) -> Tensor:
-        """Return vectors with mean square one, before the gain."""
+        """Return vectors with mean square one, before the gain.
+
+        Args:
+            x_D: vectors of width D, with any leading dimensions.
+            token_mask: not used.
+        """
         return super().forward(to_at_least_float32(x_D))
 
 
@@ -71,7 +81,12 @@ class ScaleNorm(nn.Module):
         self.gain = nn.Parameter(torch.tensor(d_model**0.5))
 
     def forward(self, x_D: Tensor, token_mask: Tensor | None = None) -> Tensor:
-        """Return vectors of length g."""
+        """Return vectors of length g.
+
+        Args:
+            x_D: vectors of width D, with any leading dimensions.
+            token_mask: not used.
+        """
         return self.gain * F.normalize(to_at_least_float32(x_D), dim=-1)
 
 
@@ -96,5 +111,10 @@ NORMS: dict[NormType, Callable[[int], nn.Module]] = {
 
 
 def build_norm(d_model: int, norm_type: NormType) -> nn.Module:
-    """Build the norm that `norm_type` names, for vectors of width `d_model`."""
+    """Build the norm that `norm_type` names, for vectors of width `d_model`.
+
+    Args:
+        d_model: width of the vectors.
+        norm_type: kind of norm.
+    """
     return NORMS[norm_type](d_model)

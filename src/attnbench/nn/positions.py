@@ -38,7 +38,12 @@ class PositionalEncoding(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, x_BLD: Tensor, offset: int = 0) -> Tensor:
-        """Return x_BLD plus the encodings of positions offset, offset + 1, ..."""
+        """Return x_BLD plus the encodings of positions offset, offset + 1, ...
+
+        Args:
+            x_BLD: embedded tokens.
+            offset: position of the first token.
+        """
 
 
 class Sinusoidal(PositionalEncoding, kind=Position.sinusoidal):
@@ -100,7 +105,12 @@ class NoPosition(PositionalEncoding, kind=Position.none):
 
 
 def compute_sinusoids(length: int, d_model: int) -> Tensor:
-    """Return encoding_LD, computed in float64: [p, 2i] = sin(p / 10000^(2i / d_model)), [p, 2i + 1] the cosine."""
+    """Return encoding_LD, computed in float64: [p, 2i] = sin(p / 10000^(2i / d_model)), [p, 2i + 1] the cosine.
+
+    Args:
+        length: number of positions L.
+        d_model: width D.
+    """
     rate_D = 10000.0 ** (-torch.arange(0, d_model, 2, dtype=torch.float64) / d_model)
     angle_LD = torch.arange(length, dtype=torch.float64).outer(rate_D)
     pairs_LD = torch.stack((angle_LD.sin(), angle_LD.cos()), dim=-1).flatten(1)
@@ -109,6 +119,11 @@ def compute_sinusoids(length: int, d_model: int) -> Tensor:
 
 def compute_grid_sinusoids(rows: int, columns: int, d_model: int) -> Tensor:
     """Return encoding_LD of a grid, row by row: sinusoids of the row, followed by sinusoids of the column.
+
+    Args:
+        rows: rows of the grid.
+        columns: columns of the grid.
+        d_model: width D, a multiple of 4.
 
     Raises:
         ValueError: if d_model is not a multiple of 4.
@@ -136,6 +151,10 @@ class TokenLayout(NamedTuple):
 
     def compute_positions(self, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
         """Compute the positions of `length` tokens.
+
+        Args:
+            length: number of tokens.
+            device: device of the result.
 
         Returns:
             places_LA, and placed_L, False for tokens without a position (whose coordinates are 0).
@@ -177,7 +196,12 @@ class RelativePosition(nn.Module):
         self.layout = layout
 
     def rotate(self, x_BHLD: Tensor, offset: int = 0) -> Tensor:
-        """Rotate queries or keys at positions offset, offset + 1, ...; the identity by default."""
+        """Rotate queries or keys at positions offset, offset + 1, ...; the identity by default.
+
+        Args:
+            x_BHLD: queries or keys.
+            offset: position of the first one.
+        """
         return x_BHLD
 
     def compute_bias(self, q_BHQD: Tensor, keys: int) -> Tensor | None:
@@ -213,7 +237,12 @@ class Relative(RelativePosition, kind=Position.relative):
         self.key, self.value = nn.Embedding(rows, d_k), nn.Embedding(rows, d_v)
 
     def compute_bias(self, q_BHQD: Tensor, keys: int) -> Tensor:
-        """Compute the scores of the queries with the key vector of each distance."""
+        """Compute the scores of the queries with the key vector of each distance.
+
+        Args:
+            q_BHQD: queries, the last Q of the positions.
+            keys: number of keys.
+        """
         scores_BHQR = (q_BHQD * self.scale) @ self.key.weight.T.to(q_BHQD.dtype)
         rows_QKA, placed_QK = self._find_table_rows(q_BHQD.shape[2], keys, q_BHQD.device)
         bias_BHQK = sum(_gather_by_distance(scores_BHQR, rows_QK) for rows_QK in rows_QKA.unbind(2))
@@ -256,7 +285,12 @@ class Rotary(RelativePosition, kind=Position.rotary):
             raise ValueError(f"position=rotary: keys of width {d_k}; expected a multiple of {2 * layout.num_axes}")
 
     def rotate(self, x_BHLD: Tensor, offset: int = 0) -> Tensor:
-        """Return x with each pair of coordinates rotated; computed in float32 or float64, because angles are large."""
+        """Return x with each pair of coordinates rotated; computed in float32 or float64, because angles are large.
+
+        Args:
+            x_BHLD: queries or keys.
+            offset: position of the first one.
+        """
         angle_LP = self._compute_angles(offset + x_BHLD.shape[2], x_BHLD.device)[offset:]
         exact = torch.promote_types(x_BHLD.dtype, torch.float32)
         cos_LP, sin_LP = angle_LP.cos().to(exact), angle_LP.sin().to(exact)
@@ -284,7 +318,12 @@ class Alibi(RelativePosition, kind=Position.alibi):
         self.register_buffer("slope_H", compute_alibi_slopes(num_heads), persistent=False)
 
     def compute_bias(self, q_BHQD: Tensor, keys: int) -> Tensor:
-        """Return bias_HQK = -slope x distance."""
+        """Return bias_HQK = -slope x distance.
+
+        Args:
+            q_BHQD: queries, the last Q of the positions.
+            keys: number of keys.
+        """
         offset_QKA, placed_QK = self.layout.compute_offsets(q_BHQD.shape[2], keys, q_BHQD.device)
         distance_QK = torch.linalg.vector_norm(offset_QKA.to(self.slope_H.dtype), dim=2) * placed_QK
         bias_HQK: Tensor = -self.slope_H[:, None, None] * distance_QK
@@ -317,6 +356,14 @@ def build_position(d_model: int, config: PositionConfig, grid: Grid | None = Non
 def build_relative_position(
     num_heads: int, d_k: int, d_v: int, config: PositionConfig, layout: TokenLayout
 ) -> RelativePosition | None:
-    """Build the relative position that `config.kind` names; None if it is not a relative one."""
+    """Build the relative position that `config.kind` names; None if it is not a relative one.
+
+    Args:
+        num_heads: number of heads.
+        d_k: width of a head's keys.
+        d_v: width of a head's values.
+        config: options of positions.
+        layout: sequence or grid.
+    """
     kind = POSITIONS[config.kind]
     return kind(num_heads, d_k, d_v, config, layout) if issubclass(kind, RelativePosition) else None

@@ -29,7 +29,13 @@ class PackedLinear(nn.Linear):
         self.scales = tuple(scales or (1.0,) * len(self.widths))
 
     def split(self, x_I: Tensor, first: int, end: int) -> tuple[Tensor, ...]:
-        """Return the outputs y_P of layers `first` to `end` (exclusive)."""
+        """Return the outputs y_P of layers `first` to `end` (exclusive).
+
+        Args:
+            x_I: inputs of width I, with any leading dimensions.
+            first: index of the first layer.
+            end: index behind the last layer.
+        """
         rows = slice(sum(self.widths[:first]), sum(self.widths[:end]))
         return torch.split(F.linear(x_I, self.weight[rows], self.bias[rows]), self.widths[first:end], dim=-1)
 

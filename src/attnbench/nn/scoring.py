@@ -68,7 +68,12 @@ class ScoringFunction(nn.Module, ABC):
         """
 
     def as_dot_product(self, q_BHQD: Tensor, k_BHKD: Tensor) -> DotProduct:
-        """Return queries and keys whose scaled dot products are the scores, up to a constant for each query."""
+        """Return queries and keys whose scaled dot products are the scores, up to a constant for each query.
+
+        Args:
+            q_BHQD: queries.
+            k_BHKD: keys, as `prepare_keys` returns them.
+        """
         raise NotImplementedError
 
 

@@ -152,7 +152,14 @@ def is_finished(folder: Path) -> bool:
 
 
 def write_final_status(record: Record, folder: Path, status: Status, error: dict[str, str]) -> None:
-    """Write how a run ended that could not write so itself."""
+    """Write how a run ended that could not write so itself.
+
+    Args:
+        record: record of the run.
+        folder: folder of the run.
+        status: final status.
+        error: kind, type, message and traceback.
+    """
     record.status, record.error = status, error
     record.time["ended"] = format_current_time()
     write_record(record, folder)
@@ -194,7 +201,12 @@ def build_exit_error(exitcode: int, *, is_out_of_memory: bool = False) -> dict[s
 
 
 def build_exception_error(error: BaseException, folder: Path | None = None) -> dict[str, str]:
-    """Return what a record says of the exception that ended a run in `folder`."""
+    """Return what a record says of the exception that ended a run in `folder`.
+
+    Args:
+        error: the exception.
+        folder: folder of the run.
+    """
     error = find_interruption(error)
     kind, cause = _find_reason(error)
     message = str(error) or type(error).__name__

@@ -122,6 +122,10 @@ class Plan:
 def write_record(content: Record | Plan, folder: Path) -> Path:
     """Write run.json or plan.json atomically.
 
+    Args:
+        content: record or plan.
+        folder: folder of the run or sweep.
+
     Returns:
         Path of the file.
 

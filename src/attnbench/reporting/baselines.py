@@ -73,7 +73,13 @@ def sort_by_group(
 def select_common_seeds(
     ours: Sequence[Run], baseline: Sequence[Run], column: Column
 ) -> tuple[list[float], list[float]]:
-    """Return the values of two rows at the seeds where both have a number, sorted by seed."""
+    """Return the values of two rows at the seeds where both have a number, sorted by seed.
+
+    Args:
+        ours: runs of our row.
+        baseline: runs of the baseline.
+        column: the column.
+    """
     mine, theirs = get_values_by_seed(ours, column), get_values_by_seed(baseline, column)
     seeds = sorted(mine.keys() & theirs.keys())
     return [mine[seed] for seed in seeds], [theirs[seed] for seed in seeds]
@@ -89,6 +95,11 @@ def collect_paired_values(
     rows: Rows, baselines: Sequence[int | None], column: Column
 ) -> dict[int, tuple[list[float], list[float]]]:
     """Collect the values that a test over seeds compares: one family of comparisons for Holm's correction.
+
+    Args:
+        rows: runs of each row.
+        baselines: index of each row's baseline.
+        column: the column.
 
     Returns:
         By row, its values and its baseline's on their common seeds. Rows without a common seed are left out: they are
@@ -106,6 +117,11 @@ def find_significant_rows(rows: Rows, baselines: Sequence[int | None], column: C
     """Find rows that differ from their baselines at p < 0.05 (paired permutation test over seeds, Holm's correction).
 
     No test is computed where the number of seeds cannot give p < 0.05.
+
+    Args:
+        rows: runs of each row.
+        baselines: index of each row's baseline.
+        column: the column.
 
     Returns:
         Indices of the rows.
@@ -146,6 +162,11 @@ def write_power_note(rows: Rows, baselines: Sequence[int | None], columns: Seque
     """Write a sentence about the tests over seeds, or that there are too few seeds for them.
 
     The sentence is about the column with the best chance to show a difference.
+
+    Args:
+        rows: runs of each row.
+        baselines: index of each row's baseline.
+        columns: columns with tests.
     """
     families = [
         [len(ours) for ours, _ in collect_paired_values(rows, baselines, column).values()] for column in columns

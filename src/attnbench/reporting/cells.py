@@ -31,7 +31,12 @@ class Cell:
 
 
 def get_record_value(record: Record, key: str) -> Any:
-    """Return the value at a dotted path of a record; None if there is none."""
+    """Return the value at a dotted path of a record; None if there is none.
+
+    Args:
+        record: record of a run.
+        key: dotted path, such as metrics.test.bleu.
+    """
     first, *rest = key.split(".")
     value = getattr(record, first)
     for part in rest:
@@ -40,7 +45,12 @@ def get_record_value(record: Record, key: str) -> Any:
 
 
 def build_cell(runs: Sequence[Run], column: Column) -> Cell:
-    """Compute the cell of `runs`, which differ only in their seed."""
+    """Compute the cell of `runs`, which differ only in their seed.
+
+    Args:
+        runs: runs of one row.
+        column: the column.
+    """
     values: dict[str, Any] = {}
     flagged = 0
     reasons: Counter[str] = Counter()
@@ -105,6 +115,10 @@ def _format_spread(summary: Summary, column: Column, counted: str) -> str:
 
 def get_run_value(run: Run, column: Column) -> tuple[str | None, Any]:
     """Return a run's value in a column.
+
+    Args:
+        run: the run.
+        column: the column.
 
     Returns:
         The reason why there is no value (None if there is one), and the value.

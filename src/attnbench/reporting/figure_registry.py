@@ -53,6 +53,10 @@ def build_figure(runs: Sequence[Run], layout: FigureLayout, where: str, folder: 
 def save_figure(figure: Figure, folder: Path) -> list[Path]:
     """Draw a figure and write <name>.pdf and <name>.png.
 
+    Args:
+        figure: the figure.
+        folder: folder to write into.
+
     Returns:
         The paths; empty if the figure has nothing to draw.
     """

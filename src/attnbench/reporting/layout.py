@@ -103,7 +103,12 @@ class Paper:
     numbers: list[PublishedNumbers] = field(default_factory=list)
 
     def get_published(self, config: Mapping[str, Any], column: str) -> Iterator[tuple[str, float]]:
-        """Yield source and number for a column of a row with this flat config."""
+        """Yield source and number for a column of a row with this flat config.
+
+        Args:
+            config: flat config of a row.
+            column: key of the column.
+        """
         for number in self.numbers:
             if column in number.values and config_matches(config, number.where):
                 yield number.source, number.values[column]

@@ -126,6 +126,10 @@ def _make_hashable(value: Any) -> Any:
 def collect_runs(records: Sequence[Record], plan: Plan | None) -> list[Run]:
     """Collect all planned runs and all runs with records.
 
+    Args:
+        records: records of a sweep.
+        plan: plan of the sweep, or None.
+
     Returns:
         The runs, sorted by run_id. A run that has both a plan entry and a record has its record.
     """

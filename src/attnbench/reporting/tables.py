@@ -116,6 +116,11 @@ def _list_layouts(experiments: Path) -> str:
 def load_table(folder: Path, experiments: Path, name: str | None = None) -> Table:
     """Read a sweep's folder and build its table.
 
+    Args:
+        folder: the sweep's folder.
+        experiments: folder of the layouts.
+        name: name of the layout; None: see `read_sweep_results`.
+
     Raises:
         RecordError: see `read_sweep_results` and `build_table`.
     """
@@ -144,6 +149,11 @@ def save_table(table: Table, folder: Path, stem: str = "table") -> list[str]:
 
 def write_tables(folder: Path, experiments: Path, name: str | None = None) -> str:
     """Write the table of a sweep and its figures into the sweep's folder.
+
+    Args:
+        folder: the sweep's folder.
+        experiments: folder of the layouts.
+        name: name of the layout; None: see `read_sweep_results`.
 
     Returns:
         The table as Markdown.

@@ -137,7 +137,12 @@ class LiveTable:
         sys.stdout.flush()
 
     def update(self, totals: str = "", running: Sequence[RunningRun] = ()) -> None:
-        """Update the table; without arguments, remove it."""
+        """Update the table; without arguments, remove it.
+
+        Args:
+            totals: line with totals.
+            running: running runs.
+        """
         if not self.live:
             return
         width = shutil.get_terminal_size().columns - 1

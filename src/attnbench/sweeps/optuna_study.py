@@ -118,7 +118,12 @@ def build_distribution(dimension: Dimension) -> BaseDistribution:
 
 
 def to_optuna_parameters(dimensions: Mapping[str, Dimension], values: Mapping[str, str]) -> dict[str, Any]:
-    """Convert override values to Optuna parameters."""
+    """Convert override values to Optuna parameters.
+
+    Args:
+        dimensions: dimensions of the search.
+        values: override values by key.
+    """
     found: dict[str, Any] = {}
     for key, one in dimensions.items():
         found[key] = values[key] if one.choices else int(values[key]) if one.is_integer else float(values[key])
@@ -126,7 +131,12 @@ def to_optuna_parameters(dimensions: Mapping[str, Dimension], values: Mapping[st
 
 
 def to_override_values(dimensions: Mapping[str, Dimension], parameters: Mapping[str, Any]) -> dict[str, str]:
-    """Convert Optuna parameters to override values."""
+    """Convert Optuna parameters to override values.
+
+    Args:
+        dimensions: dimensions of the search.
+        parameters: Optuna parameters by name.
+    """
     return {
         key: parameters[key] if one.choices else one.format_value(parameters[key]) for key, one in dimensions.items()
     }
@@ -149,5 +159,11 @@ def get_trial_value(study: Study, number: int, record: Record) -> float:
 
 
 def end_trial(study: Study, number: int, state: str) -> None:
-    """End a trial without a value, as PRUNED or FAIL."""
+    """End a trial without a value, as PRUNED or FAIL.
+
+    Args:
+        study: Optuna study.
+        number: number of the trial.
+        state: PRUNED or FAIL.
+    """
     study.tell(number, state=import_optuna().trial.TrialState[state])

@@ -101,6 +101,10 @@ def decide_multirun(command: Sequence[str], is_requested: bool, config_dir: str 
 def check_choices(command: Sequence[str], config_dir: str | None = None) -> None:
     """Check the overrides that are needed to show a config: their syntax, and the group choices.
 
+    Args:
+        command: overrides.
+        config_dir: folder of the user's own config groups.
+
     Raises:
         ConfigError: with all their faults.
     """
@@ -117,6 +121,10 @@ def check_choices(command: Sequence[str], config_dir: str | None = None) -> None
 
 def format_help(command: Sequence[str], config_dir: str | None = None) -> str:
     """Return the text of `--help` for the group choices of a command line.
+
+    Args:
+        command: overrides.
+        config_dir: folder of the user's own config groups.
 
     Raises:
         ConfigError: for a choice that is not valid, or an override that cannot be parsed.

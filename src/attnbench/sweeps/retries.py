@@ -94,7 +94,12 @@ def complete_record(task: RunAttempt, job_exit: JobExit, stop_signal: int | None
 
 
 def needs_no_run(job: Job, record: Record) -> bool:
-    """Return True if a run needs no more work; a pruned run is resumed outside of searches."""
+    """Return True if a run needs no more work; a pruned run is resumed outside of searches.
+
+    Args:
+        job: the run.
+        record: its record, or None.
+    """
     return record.status is Status.finished or (
         record.status_label == FailureReason.pruned and job.config.sweep.trial is not None
     )
@@ -102,6 +107,10 @@ def needs_no_run(job: Job, record: Record) -> bool:
 
 def decide_retry(task: RunAttempt, record: Record) -> Retry | None:
     """Decide whether and how a run is tried again in the same command.
+
+    Args:
+        task: the attempt that ended.
+        record: record of the run.
 
     Returns:
         The changes of the next attempt; None: no retry.
@@ -135,7 +144,12 @@ def find_halved_micro_batch_size(job: Job, previous_record: Record | None) -> in
 
 
 def build_placement_overrides(task: RunAttempt, num_cores: int) -> list[str]:
-    """Build the placement overrides of a run: its part of the cores, and a micro-batch size that fits in memory."""
+    """Build the placement overrides of a run: its part of the cores, and a micro-batch size that fits in memory.
+
+    Args:
+        task: the attempt.
+        num_cores: cores of this run; None: no limit.
+    """
     found = []
     trainer = task.job.config.trainer
     processes = task.job.config.sweep.workers * trainer.devices
@@ -165,7 +179,13 @@ def _format_past_tense(record: Record) -> str:
 
 
 def describe_failure(task: RunAttempt, record: Record, duration: str) -> str:
-    """Return the line about a run that has ended without a result."""
+    """Return the line about a run that has ended without a result.
+
+    Args:
+        task: the attempt that ended.
+        record: record of the run.
+        duration: text of the duration.
+    """
     error = record.error or {"type": "", "message": ""}
     text = f"{record.status.value} {duration}: {error['type']}"
     if record.status_label == FailureReason.pruned:

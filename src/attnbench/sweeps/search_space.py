@@ -117,7 +117,12 @@ class SearchSpace:
         return [f"{key}={values.get(key, value)}" for key, value in self._entries.items()]
 
     def draw_values(self, count: int, seed: int) -> list[dict[str, str]]:
-        """Draw the values of `count` runs; fewer draws are a prefix of more draws."""
+        """Draw the values of `count` runs; fewer draws are a prefix of more draws.
+
+        Args:
+            count: number of runs.
+            seed: seed of the search.
+        """
         generator = random.Random(seed)
         return [{key: one.draw_value(generator) for key, one in self.dimensions.items()} for _ in range(count)]
 

@@ -105,7 +105,12 @@ def stop_wandb() -> None:
 
 
 def describe_run(run: Run, folder: Path) -> dict[str, Any]:
-    """Return where a W&B run is, for the record."""
+    """Return where a W&B run is, for the record.
+
+    Args:
+        run: W&B run.
+        folder: folder of the run.
+    """
     found = {
         "kind": "wandb",
         "mode": "offline" if run.offline else "online",
@@ -119,6 +124,10 @@ def describe_run(run: Run, folder: Path) -> dict[str, Any]:
 
 def finish_run(run: Run, *, failed: bool = False) -> str | None:
     """Finish a run; a failed one is shown as failed.
+
+    Args:
+        run: W&B run.
+        failed: whether the run failed.
 
     Returns:
         A sentence if not everything was uploaded, else None.

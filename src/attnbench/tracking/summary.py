@@ -30,6 +30,10 @@ def log_summary(plan: Plan, folder: Path) -> None:
     The id is computed from the plan, so it stays the same when a sweep is resumed. Errors are printed as one
     sentence: local files are
     the source of truth.
+
+    Args:
+        plan: plan of the sweep.
+        folder: the sweep's folder.
     """
     logger = plan.runs[0].config["logger"]
     if logger["name"] != Logger.wandb.name or not _has_new_runs(plan, folder):

@@ -26,6 +26,10 @@ _DISPLAYED_KEYS = (
 def write_workspace(plan: Plan, folder: Path) -> Path:
     """Write a sweep's workspace, in W&B's format, into the sweep's folder, and return the path.
 
+    Args:
+        plan: plan of the sweep.
+        folder: the sweep's folder.
+
     Raises:
         RecordError: if W&B's package for workspaces is missing.
     """
@@ -39,6 +43,10 @@ def write_workspace(plan: Plan, folder: Path) -> Path:
 def save_workspace(plan: Plan, folder: Path) -> str:
     """Save a sweep's workspace at W&B with the current login, and return its address.
 
+    Args:
+        plan: plan of the sweep.
+        folder: the sweep's folder.
+
     Raises:
         RecordError: as `write_workspace`.
     """
@@ -51,6 +59,11 @@ def save_workspace(plan: Plan, folder: Path) -> str:
 
 def build_workspace(plan: Plan, folder: Path, entity: str = "") -> Workspace:
     """Build the workspace of a sweep, with runs grouped by what varies except the seed.
+
+    Args:
+        plan: plan of the sweep.
+        folder: the sweep's folder.
+        entity: W&B entity.
 
     Raises:
         RecordError: as `write_workspace`.

@@ -40,7 +40,12 @@ class AttentionMap:
 
     @classmethod
     def from_arrays(cls, name: str, arrays: Mapping[str, np.ndarray]) -> AttentionMap:
-        """Build the figure from the result of `to_arrays`."""
+        """Build the figure from the result of `to_arrays`.
+
+        Args:
+            name: name of the figure.
+            arrays: arrays by name.
+        """
         return cls(name, arrays["weights"], arrays["queries"].tolist(), arrays["keys"].tolist())
 
     @property

@@ -31,7 +31,12 @@ def create_figure(width: float, height: float, *, dpi: int = 150, constrained: b
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a PNG cropped to the drawing with a small margin, and create its folders."""
+    """Write a PNG cropped to the drawing with a small margin, and create its folders.
+
+    Args:
+        figure: matplotlib figure.
+        path: PNG file.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, format="png", bbox_inches="tight", pad_inches=0.12)
 
@@ -54,7 +59,15 @@ def create_single_axes(width: float, height: float, *, dpi: int = 150) -> tuple[
 
 
 def draw_colorbar(figure: Figure, image: AxesImage, label: str, ticks: list[float], *, padding: float = 0.1) -> Axes:
-    """Draw a colorbar as high as the axes, `padding` inches to their right."""
+    """Draw a colorbar as high as the axes, `padding` inches to their right.
+
+    Args:
+        figure: matplotlib figure.
+        image: image with the color scale.
+        label: text beside the colorbar.
+        ticks: positions of ticks.
+        padding: inches between axes and colorbar.
+    """
     width = figure.get_figwidth()
     axes = figure.add_axes((1 + padding / width, 0, 0.14 / width, 1))
     bar = figure.colorbar(image, cax=axes, ticks=ticks)
@@ -94,7 +107,15 @@ class Canvas:
         self._axes.set_axis_off()
 
     def draw_image(self, pixels_HW3: np.ndarray, left: float, top: float, width: float, height: float) -> None:
-        """Draw RGB bytes, scaled to this size."""
+        """Draw RGB bytes, scaled to this size.
+
+        Args:
+            pixels_HW3: uint8 RGB.
+            left: inches from the left.
+            top: inches from the top.
+            width: inches.
+            height: inches.
+        """
         left, top = left + self.origin[0], top + self.origin[1]
         self._axes.imshow(pixels_HW3, extent=(left, left + width, top + height, top), aspect="auto", clip_on=False)
 

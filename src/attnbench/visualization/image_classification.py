@@ -94,7 +94,12 @@ class PatchAttention:
 
     @classmethod
     def from_arrays(cls, name: str, arrays: Mapping[str, np.ndarray]) -> PatchAttention:
-        """Build the figure from the result of `to_arrays`."""
+        """Build the figure from the result of `to_arrays`.
+
+        Args:
+            name: name of the figure.
+            arrays: arrays by name.
+        """
         rows, columns = arrays["grid"].tolist()
         labels = (arrays[key].item() for key in ("label", "predicted", "confidence"))
         return cls(name, arrays["pixels"], arrays["weights"], arrays["rollout"], (rows, columns), *labels)
