@@ -9,7 +9,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep table tables report bench test test-full lint format type sync workspace wandb-sweep lock clean
+.PHONY: help docs chaos setup sweep table tables report bench test test-full lint format type sync workspace wandb-sweep lock clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -74,6 +74,10 @@ workspace: $(READY) ## upload SWEEP's W&B runs, and save a W&B workspace that co
 
 wandb-sweep: $(READY) ## write SWEEP (on EXPERIMENT) as a file for `wandb sweep`, whose agents then run it
 	$(BIN)/attnbench wandb-sweep sweep=$(SWEEP) $(if $(EXPERIMENT),experiment=$(EXPERIMENT)) $(ARGS)
+
+docs: $(READY) ## build the documentation site into site/; a dead link or reference is an error
+	$(BIN)/python docs/generate_config_reference.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 lock: $(READY) ## resolve the newest versions into requirements.lock
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \

@@ -17,7 +17,7 @@ from attnbench.sweeps.plan import build_plan
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "ARCHITECTURE.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 # Values in the documents that stand for the reader's own files and modules.
-OWN = ("mymodule.", "a.en", "DIR")
+OWN = ("mymodule.", "a.en", "DIR", "photos", "train.en")
 
 
 def list_commands() -> Iterator[tuple[str, str]]:

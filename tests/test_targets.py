@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -74,6 +75,15 @@ def test_a_run_with_the_user_s_own_objects(tmp_path: Path) -> None:
     assert record.config["attention"]["target"] == "mine.Manhattan"
     assert record.performance["flops_per_unit"] is None, "nothing is known of the score's cost"
     assert (tmp_path / "marker").read_text() == "RMSprop"
+
+
+def test_the_score_of_the_tutorial_trains(tmp_path: Path) -> None:
+    page = Path(__file__).parents[1] / "docs" / "tutorials" / "add_a_scoring_function.md"
+    example = re.search(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+    assert example is not None
+    (tmp_path / "mymodule.py").write_text(example[1])
+    found = train(tmp_path, "attention.target=mymodule.Manhattan")
+    assert found.returncode == 0, found.stderr
 
 
 @pytest.mark.parametrize(
