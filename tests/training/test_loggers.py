@@ -120,7 +120,7 @@ def test_online_without_a_login_goes_on_offline_with_one_sentence(
     assert record.status is Status.finished
     assert record.tracker is not None
     why = (
-        "logger.mode=online: W&B did not start: nobody is logged in, which `wandb login` or WANDB_API_KEY mends; "
+        "logger.mode=online: W&B did not start: not logged in: run `wandb login` once, or set WANDB_API_KEY; "
         "going on offline, and `make sync` uploads it later"
     )
     assert (record.tracker["mode"], record.tracker["fallback"]) == ("offline", why)

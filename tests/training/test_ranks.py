@@ -100,5 +100,5 @@ def test_torchrun_may_start_the_ranks(small: Small, tmp_path: Path) -> None:
 
 def test_ranks_that_nobody_started_are_refused(small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    with pytest.raises(ConfigError, match=r"trainer\.devices=2: expected ranks: python -m"):
+    with pytest.raises(ConfigError, match=r"trainer\.devices=2: expected ranks: attnbench train"):
         run_training(small("trainer.devices=2", "trainer.strategy=ddp"), tmp_path, [])
