@@ -82,12 +82,12 @@ def compute_data_checksum(data: FilesConfig | ImageFolderConfig, cache: Path) ->
     named = tuple(str(getattr(data, key)) for key in FILE_KEYS) if isinstance(data, FilesConfig) else (data.folder,)
     key = (data.family, str(cache.absolute()), *(os.path.abspath(path) for path in named))
     valid_until, found = _recent_digests.get(key, (0.0, ""))
-    began = time.monotonic()
-    if began < valid_until:
+    started = time.monotonic()
+    if started < valid_until:
         return found
     found = compute_short_digest(_compute_checksums(_list_data_files(data), cache / CACHE_FILE))
     now = time.monotonic()
-    _recent_digests[key] = (now + _CACHE_LIFETIME_FACTOR * (now - began), found)
+    _recent_digests[key] = (now + _CACHE_LIFETIME_FACTOR * (now - started), found)
     return found
 
 

@@ -1,4 +1,4 @@
-"""Ranks of a run: one process each, started by the supervisor, which also tells them where to meet."""
+"""Ranks of a run: one process each, started by the supervisor, which also passes on the port of rank 0."""
 
 from __future__ import annotations
 

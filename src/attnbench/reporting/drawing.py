@@ -126,7 +126,7 @@ def select_drawn_lines(figure: Plot) -> list[tuple[int, Line]]:
 
 
 def create_axes(figure: Plot, labels: Sequence[str]) -> tuple[MplFigure, Axes]:
-    """Create a figure with one axes and room for a legend with these labels."""
+    """Create a figure with one axes and space for a legend with these labels."""
     from matplotlib.figure import Figure as MplFigure
 
     legend = _has_legend(figure)
@@ -180,7 +180,7 @@ def enlarge_to_fit(fig: MplFigure, axes: Axes, width: float = 2.6, height: float
     """
     for _ in range(6):
         with warnings.catch_warnings(record=True) as warned:
-            warnings.simplefilter("always")  # matplotlib warns when labels leave no room
+            warnings.simplefilter("always")  # matplotlib warns when labels leave no space
             fig.draw_without_rendering()
         box = axes.get_window_extent()
         lack = [max(0.0, want - has / fig.dpi) for want, has in ((width, box.width), (height, box.height))]
@@ -276,7 +276,7 @@ def draw_pareto(figure: Plot) -> MplFigure:
     points = [point for _, line in drawn for point in line.points if point.summary is not None]
     _draw_steps(axes, figure, sorted({get_position(point) for point in points if point.is_on_front}))
     label_axes(axes, figure)
-    axes.margins(x=0.1, y=0.2)  # room for the names of points
+    axes.margins(x=0.1, y=0.2)  # space for the names of points
     add_legend_and_notes(fig, figure)
     _write_point_names(fig, axes, points)
     return fig

@@ -126,7 +126,7 @@ def group_into_lines(
     found, settings = group_into_rows(runs, keys, [])
     naming = [key for key in found if key.key != x] if line_keys is None else list(line_keys)
     others = [key for key in found if key not in naming]
-    # Short names, because there is little room beside a point.
+    # Short names, because there is little space beside a point.
     short = [replace(key, label=key.label or key.key.rpartition(".")[2]) for key in others]
     lines: dict[tuple[Any, ...], list[tuple[Run, ...]]] = {}
     for setting in settings:
@@ -329,7 +329,7 @@ def find_pareto_front(points: Sequence[tuple[float, float]], best_x: Best, best_
 
 
 def _describe_front(lines: Sequence[Line]) -> str:
-    """List the settings on the front, from left to right, since a name beside a point may find no room."""
+    """List the settings on the front, from left to right, because a name beside a point may not fit."""
     front = [
         (p.x, ", ".join(filter(None, (line.label, p.name)))) for line in lines for p in line.points if p.is_on_front
     ]

@@ -79,7 +79,7 @@ class RayQueue:
 
     def submit(self, jobs: Sequence[RemoteJob]) -> list[RayHandle]:
         """Submit jobs."""
-        references = [self._call.remote(errand, os.getcwd()) for errand in jobs]
+        references = [self._call.remote(job, os.getcwd()) for job in jobs]
         return [RayHandle(reference, f"Ray task {reference.hex()[:12]}") for reference in references]
 
     def find(self, name: str) -> RayHandle | None:

@@ -179,10 +179,10 @@ class SubmititQueue:
         # Jobs inherit the mask, so that the terminal's Ctrl-C does not reach them; see `stop_waiting`.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
         try:
-            jobs = self._executor.submit_array([PreemptibleJob(errand, environment) for errand in jobs])
+            submitted = self._executor.submit_array([PreemptibleJob(job, environment) for job in jobs])
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        return [self._build_handle(job) for job in jobs]
+        return [self._build_handle(job) for job in submitted]
 
     def find(self, name: str) -> SubmititHandle | None:
         """Return an earlier command's job on Slurm; None for local jobs, whose leases tell the same."""

@@ -142,7 +142,7 @@ class Task(pl.LightningModule):
         torch.manual_seed(int.from_bytes(hashlib.sha256(where.encode()).digest()[:7]))
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Stop at the last update; refuse to go on from a loss that is not a number."""
+        """Stop at the last update, and raise if the loss is NaN or infinite."""
         limits = self.config.trainer
         if limits.max_steps is not None and self.global_step >= limits.max_steps:
             self.trainer.should_stop = True

@@ -23,7 +23,7 @@ def check_server() -> None:
     """Check within seconds that the server accepts the login; `wandb sync` would wait without a limit.
 
     Raises:
-        ServerUnavailable: if nobody is logged in, the server does not answer, or it refuses the key.
+        ServerUnavailable: if there is no login, the server does not answer, or it refuses the key.
     """
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     os.environ.setdefault("WANDB_SILENT", "true")

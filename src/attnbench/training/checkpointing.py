@@ -118,10 +118,10 @@ class MovableCheckpoint(ModelCheckpoint):
         }
 
     def find_weights_fault(self, checkpoint: dict[str, Any], best_update: int | None) -> str | None:
-        """Check that the weights that `checkpoint` expects are there, whole, and of the update that they should be of.
+        """Check that the weights that `checkpoint` expects exist, are complete, and belong to the right update.
 
-        Newer ones may stand in their place: they are written before the run's own checkpoint, and a run that goes on
-        from an older one comes to write them again.
+        Newer weights are also accepted: they are written before the run's own checkpoint, and a run that resumes from
+        an older checkpoint writes them again.
 
         Returns:
             What is wrong, as in "best.ckpt was damaged"; None: nothing.
@@ -144,7 +144,7 @@ class MovableCheckpoint(ModelCheckpoint):
                 set(Path(self.dirpath or "").glob(f"{str(self.filename).partition('{')[0]}*.ckpt")) - expected.keys()
             )
             newer = sum(_is_newer(path, update) for path in others)
-        removed = max(0, len(expected) + newer - self.save_top_k)  # to make room for newer ones
+        removed = max(0, len(expected) + newer - self.save_top_k)  # older ones that newer ones replace
         return None if missing <= removed else f"{missing} of {len(expected)} files of weights were missing"
 
 
@@ -193,7 +193,7 @@ def find_latest_checkpoint(
     *,
     rename_damaged: bool = True,
 ) -> tuple[Path | None, list[str]]:
-    """Find the checkpoint that the run in `folder` goes on from.
+    """Find the checkpoint that the run in `folder` resumes from.
 
     Args:
         folder: of the run.
@@ -260,7 +260,7 @@ _RESTART_NOTE = "the same command begins anew"
 def find_checkpoint_fault(
     checkpoint: dict[str, Any], run_id: str, checkpoint_callbacks: list[pl.Callback]
 ) -> str | None:
-    """Check that a run can go on from `checkpoint`: it is of this run, and the weights that it has kept are there.
+    """Check that a run can resume from `checkpoint`: it belongs to this run, and its weights exist.
 
     Args:
         checkpoint: what last.ckpt or previous.ckpt holds.

@@ -99,7 +99,7 @@ def run_training(config: Config, folder: Path, overrides: list[str]) -> Record:
 
 
 def check_data_unchanged(previous: Record, checksums: Mapping[str, str], folder: Path) -> None:
-    """Check that a run goes on with the data that it began with.
+    """Check that a resumed run has the data that it started with.
 
     Raises:
         DataError: a file has another checksum than in the record of the last attempt.

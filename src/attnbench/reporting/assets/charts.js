@@ -10,7 +10,7 @@ function loadPlotly() {
   return loading;
 }
 
-// Okabe and Ito 2008, told apart by color-blind readers, without black and yellow, which dark or light paper swallows.
+// Okabe and Ito 2008, distinguishable for color-blind readers, without black and yellow, which are hard to see on dark or light paper.
 const COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6BB1", "#8A8A8A"];
 const COLOURS_ON_DARK = ["#4FA8DC", "#F0803C", "#2CBF96", "#DE9CC2", "#F0B840", "#8CCBF2", "#B39AD6", "#ABABAB"];
 const DASHES = ["solid", "dash", "dot", "dashdot", "longdash"];

@@ -1,6 +1,6 @@
 // Learning curves of the compared runs: smoothed, against updates, time, tokens or pictures, or FLOPs.
 
-const DRAWN = 60; // runs; more lines than that nobody tells apart
+const DRAWN = 60; // runs; more lines cannot be distinguished
 
 /** An average that forgets by `weight` a point; its beginning is corrected for having begun at nothing. */
 function smoothed(values, weight) {
