@@ -79,7 +79,7 @@ def test_nobody_logged_in_is_one_sentence(
     monkeypatch.setattr(wandb, "login", lambda **_: False)
     assert sync.main([str(tmp_path)]) == 2
     assert capsys.readouterr().err == (
-        "error: nobody is logged in to W&B: run `wandb login` once, or set WANDB_API_KEY\n"
+        "error: not logged in to W&B: run `wandb login` once, or set WANDB_API_KEY\n"
     )
     assert sync.main([str(tmp_path / "none")]) == 2
     assert "no such folder" in capsys.readouterr().err

@@ -46,7 +46,7 @@ def test_the_door_leaves_the_definition_where_nobody_is_logged_in(
     assert sync.main([str(tmp_path), "--workspace"]) == 2
     said = capsys.readouterr()
     assert said.out.startswith(f"{tmp_path / WORKSPACE_FILE}: the workspace, which this command saves at W&B where")
-    assert said.err.startswith("error: nobody is logged in to W&B: ")
+    assert said.err.startswith("error: not logged in to W&B: ")
     assert (tmp_path / WORKSPACE_FILE).is_file()
 
 

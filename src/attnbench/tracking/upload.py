@@ -37,7 +37,7 @@ def check_server() -> None:
             f"W&B does not answer, or not to this key: {message}; is there network, and the right key?"
         ) from error
     if not known:
-        raise ServerUnavailable("nobody is logged in to W&B: run `wandb login` once, or set WANDB_API_KEY")
+        raise ServerUnavailable("not logged in to W&B: run `wandb login` once, or set WANDB_API_KEY")
 
 
 def upload_sessions(paths: Sequence[Path], *, minutes: float) -> list[Path]:
