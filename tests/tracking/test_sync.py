@@ -78,8 +78,6 @@ def test_nobody_logged_in_is_one_sentence(
     session(tmp_path, "offline-run-20260101_100000-aa")
     monkeypatch.setattr(wandb, "login", lambda **_: False)
     assert sync.main([str(tmp_path)]) == 2
-    assert capsys.readouterr().err == (
-        "error: not logged in to W&B: run `wandb login` once, or set WANDB_API_KEY\n"
-    )
+    assert capsys.readouterr().err == ("error: not logged in to W&B: run `wandb login` once, or set WANDB_API_KEY\n")
     assert sync.main([str(tmp_path / "none")]) == 2
     assert "no such folder" in capsys.readouterr().err
