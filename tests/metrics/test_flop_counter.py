@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnbench.config.model import ResNet18Config
-from attnbench.metrics.flop_counter import METHOD, count_training_flops
+from attnbench.metrics.flop_counter import METHOD, UncountableError, count_training_flops, sum_flops_over_lengths
 from attnbench.models.baselines import ResNet18
 
 B, H, Q, K, D = 2, 3, 5, 7, 8
@@ -77,3 +80,41 @@ def test_what_learns_nothing_has_no_training() -> None:
 def test_the_method_is_one_line() -> None:
     assert "torch.utils.flop_counter" in METHOD
     assert "\n" not in METHOD
+
+
+def test_an_operator_without_a_formula_is_named() -> None:
+    x = torch.randn(4, 5, requires_grad=True)
+    with pytest.raises(UncountableError, match=r"no formula for aten._cdist_backward, aten._cdist_forward"):
+        count_training_flops(lambda: torch.cdist(x, x, p=1))
+
+
+def test_a_product_in_place_is_counted() -> None:
+    x = torch.randn(4, 5, requires_grad=True)
+    assert count_training_flops(lambda: torch.zeros(4, 4).addmm_(x, x.detach().t())) == 2 * 2 * 4 * 5 * 4
+
+
+SOURCE_LENGTHS, TARGET_LENGTHS = np.array([1, 17, 40, 38]), np.array([4, 20, 39, 42])
+
+
+@pytest.mark.parametrize(
+    "cost",
+    [
+        lambda s, t: 5.0 + 3 * s + 2 * t + 7 * s * s + s * t + 4 * t * t,
+        lambda s, t: 100.0 * t + 10 * t * min(s, 1),
+        lambda s, t: 100.0 * t + 10 * t * max(s, 5),  # not a polynomial at short lengths
+    ],
+)  # fmt: skip
+def test_the_sum_over_pairs_is_that_of_all_counts(cost: Callable[[int, int], float]) -> None:
+    pairs = zip(SOURCE_LENGTHS.tolist(), TARGET_LENGTHS.tolist(), strict=True)
+    expected = sum(cost(source, target) for source, target in pairs)
+    assert sum_flops_over_lengths(cost, SOURCE_LENGTHS, TARGET_LENGTHS) == pytest.approx(expected, rel=0.01)
+
+
+def test_pairs_of_one_length_are_counted_exactly() -> None:
+    lengths = np.array([6, 6])
+    assert sum_flops_over_lengths(lambda s, t: float(s**3 * t), lengths, lengths) == pytest.approx(2 * 6**4)
+
+
+def test_other_growth_is_refused() -> None:
+    with pytest.raises(UncountableError, match="no polynomial of degree two"):
+        sum_flops_over_lengths(lambda s, t: 2.0**s, SOURCE_LENGTHS, TARGET_LENGTHS)

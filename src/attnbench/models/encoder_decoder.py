@@ -59,12 +59,14 @@ def build_token_mask(ids_BL: Tensor, pad: int) -> Tensor | None:
     """Return a bool mask, True at non-padding tokens.
 
     On a CPU, return None if nothing is padded. On a GPU that check would force a synchronization, so the mask is
-    returned.
+    returned. Ids on the meta device have no values and count as tokens without padding.
 
     Args:
         ids_BL: token ids.
         pad: id of the padding token.
     """
+    if ids_BL.device.type == "meta":
+        return None
     real_BL = ids_BL != pad
     if ids_BL.device.type == "cpu" and not torch.compiler.is_compiling() and bool(real_BL.all()):
         return None

@@ -72,9 +72,10 @@ class Recurrent(EncoderDecoder):
         """Encode the source, and return the decoder's state before the first target token."""
         x_BSE = self._embed(source_BS, self.source_embedding)
         lengths_B = (source_BS != self.pad).sum(1)
+        real_BS = build_token_mask(source_BS, self.pad)
         # Packed sequences need their lengths on the CPU; a row of padding only has length 1.
-        places_B = lengths_B.cpu().clamp(min=1)
-        if bool((places_B == source_BS.shape[1]).all()):
+        places_B = None if real_BS is None else lengths_B.cpu().clamp(min=1)
+        if places_B is None or bool((places_B == source_BS.shape[1]).all()):
             hidden_BSM, finals = self.encoder(x_BSE, None, self.encoder.prepare_weights())
         else:
             packed, finals = self.encoder(
@@ -83,7 +84,6 @@ class Recurrent(EncoderDecoder):
                 self.encoder.prepare_weights(),
             )
             hidden_BSM, _ = pad_packed_sequence(packed, batch_first=True, total_length=source_BS.shape[1])
-        real_BS = build_token_mask(source_BS, self.pad)
         mask_B11S = None if real_BS is None else real_BS[:, None, None]
         hidden_B1SM = buffer_gradients(hidden_BSM.unsqueeze(1))
         memory = RecurrentMemory(

@@ -18,10 +18,19 @@ def to_at_least_float32(x: Tensor) -> Tensor:
     return x.to(at_least_float32_dtype(x))
 
 
+def is_autocast_enabled(device: str) -> bool:
+    """Return True if autocast changes dtypes on a device.
+
+    Args:
+        device: a tensor's `device.type`. "meta", where shapes and FLOPs are found without values, has no autocast.
+    """
+    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+
+
 def disable_autocast(device: str) -> AbstractContextManager[None]:
     """Return a context in which operations keep the dtypes of their inputs.
 
     Args:
-        device: a tensor's `device.type`. "meta", where shapes and FLOPs are found without values, has no autocast.
+        device: a tensor's `device.type`.
     """
     return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from attnbench.nn.autocast import is_autocast_enabled
+
 _MAX_BUFFERED_ROWS = 128  # rows that are collected before one matrix product; smaller products are slower per row
 
 
@@ -31,7 +33,7 @@ def buffer_gradients(x: Tensor) -> Tensor:
     """
     wanted = torch.is_grad_enabled() and x.requires_grad and not torch.compiler.is_compiling()
     # Autocast may give each product another dtype.
-    if not wanted or torch.is_autocast_enabled(x.device.type):
+    if not wanted or is_autocast_enabled(x.device.type):
         return x
     shared: Tensor = _BufferedGradient.apply(x)
     return shared

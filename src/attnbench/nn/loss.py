@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from attnbench.nn.autocast import disable_autocast
+from attnbench.nn.autocast import disable_autocast, is_autocast_enabled
 
 # Logits of a chunk. On a CPU they stay in its cache, and under 32 MiB, over which glibc gives every block new pages.
 _LOGITS_PER_CHUNK_CPU = 2**21
@@ -106,7 +106,7 @@ class _ChunkedCrossEntropy:
     ) -> None:
         device = hidden_ND.device.type
         self.device, self.smoothing, self.want_gradients = device, label_smoothing, needs_gradients
-        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden_ND.dtype
+        dtype = torch.get_autocast_dtype(device) if is_autocast_enabled(device) else hidden_ND.dtype
         self.exact = torch.promote_types(dtype, torch.float32)
         self.inputs = hidden_ND, weight_VD, bias_V
         self.hidden_ND, self.weight_VD = hidden_ND.detach().to(dtype), weight_VD.detach().to(dtype)

@@ -7,7 +7,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +21,6 @@ from attnbench.nn.autocast import disable_autocast, to_at_least_float32
 from attnbench.nn.gradient_buffer import GradientBuffer, get_gradient_buffer
 
 _tanh_backward = torch.ops.aten.tanh_backward.grad_input
-ScoreCost = Literal["dot", "bilinear", "additive", "none"]
 SCORES: dict[Score, type[ScoringFunction]] = {}
 _MAX_BLOCK_ELEMENTS = 2**19  # size of the hidden layer's block: fits the cache of a core
 
@@ -38,7 +37,6 @@ class ScoringFunction(nn.Module, ABC):
     """Base class of scoring functions; a subclass registers by its `Score`."""
 
     is_fusable: ClassVar[bool] = False  # whether `as_dot_product` is implemented
-    cost: ClassVar[ScoreCost | None] = None  # formula of its FLOPs; None: unknown, and FLOPs are null
 
     def __init_subclass__(cls, score: Score | None = None) -> None:
         super().__init_subclass__()
@@ -81,7 +79,6 @@ class _DotProductScore(ScoringFunction):
     """Base class of scores that are dot products of transformed queries and keys."""
 
     is_fusable = True
-    cost: ClassVar[ScoreCost | None] = "dot"
 
     def forward(self, q_BHQD: Tensor, k_BHKD: Tensor) -> Tensor:
         """Return scores_BHQK = scale * q.k."""
@@ -110,8 +107,6 @@ class ScaledDot(Dot, score=Score.scaled_dot):
 
 class General(_DotProductScore, score=Score.general):
     """Bilinear score q.W k; queries and keys may differ in width (Luong et al. 2015, equation 8, "general")."""
-
-    cost = "bilinear"
 
     def __init__(self, d_q: int, d_k: int, config: AttentionConfig) -> None:
         super().__init__(d_q, d_k, config)
@@ -175,8 +170,6 @@ class Distance(_DotProductScore, score=Score.distance):
 class Uniform(_DotProductScore, score=Score.uniform):
     """Constant score 0: every key gets the same weight; the ablation of attention."""
 
-    cost = "none"
-
     def forward(self, q_BHQD: Tensor, k_BHKD: Tensor) -> Tensor:
         """Return zero scores_BHQK."""
         return (0 * q_BHQD[..., :1]).expand(*q_BHQD.shape[:-1], k_BHKD.shape[-2]) + 0 * k_BHKD[..., :1].transpose(
@@ -193,8 +186,6 @@ class Uniform(_DotProductScore, score=Score.uniform):
 
 class Additive(ScoringFunction, score=Score.additive):
     """Additive score v.tanh(W q + U k), with v, W and U shared by all heads (Bahdanau et al. 2015, appendix A.1.2)."""
-
-    cost = "additive"
 
     def __init__(self, d_q: int, d_k: int, config: AttentionConfig) -> None:
         super().__init__(d_q, d_k, config)
@@ -215,8 +206,6 @@ class Additive(ScoringFunction, score=Score.additive):
 
 class Concat(ScoringFunction, score=Score.concat):
     """Score v.tanh(W [q; k]) (Luong et al. 2015, equation 8, "concat"): additive, with one initialized matrix."""
-
-    cost = "additive"
 
     def __init__(self, d_q: int, d_k: int, config: AttentionConfig) -> None:
         super().__init__(d_q, d_k, config)

@@ -17,11 +17,13 @@ from attnbench.config import Config
 from attnbench.config.optim import Schedule
 from attnbench.config.task import ClassificationConfig, TranslationConfig
 from attnbench.config.trainer import Precision, Strategy
+from attnbench.metrics.flop_counter import UncountableError
 from attnbench.nn.fsdp import gather_full_tensor, is_finite, reshard_network, shard_network, unshard_network
 from attnbench.records.identity import config_to_dict
 from attnbench.tasks.optimization import build_optimizer, compute_lr_factor
 
 CHECKPOINT_KEY = "attnbench"
+_MAX_PARAMETERS_ON_CPU = 100_000_000  # of a second network that FLOPs are counted with
 _DIVERGED_ADVICE = (
     "try a lower optim.lr, a longer schedule.warmup_steps, optim.gradient_clip_val=1, or debug.detect_anomaly=true to "
     "find the operation that makes it"
@@ -65,8 +67,36 @@ class Task(pl.LightningModule):
         """Build the network from config and assets."""
 
     @abstractmethod
+    def create_network(self) -> nn.Module:
+        """Create a network with random weights for the sizes in assets."""
+
+    @abstractmethod
+    def count_flops_per_unit(self, network: nn.Module, device: str) -> tuple[float, str]:
+        """Count the training FLOPs per unit of a batch.
+
+        Args:
+            network: result of `create_network`, which may be changed.
+            device: device of the network: "cpu" or "meta".
+
+        Returns:
+            FLOPs, and how they were counted.
+
+        Raises:
+            UncountableError: the FLOPs are unknown.
+        """
+
     def estimate_flops_per_unit(self) -> tuple[float | None, str]:
         """Return the training FLOPs per unit of a batch (None: unknown), and how they were counted."""
+        # Kernels of the meta device need no memory, but they are written in Python and slower in small networks.
+        num_parameters = sum(parameter.numel() for parameter in self.network.parameters())
+        device = "cpu" if num_parameters <= _MAX_PARAMETERS_ON_CPU else "meta"
+        try:
+            with torch.random.fork_rng(devices=[]):
+                with torch.device(device):
+                    network = self.create_network()  # not self.network, of which a rank may hold only a shard
+                return self.count_flops_per_unit(network, device)
+        except UncountableError as error:
+            return None, str(error)
 
     def configure_model(self) -> None:
         """Shard the network if `trainer.strategy` is fsdp; Lightning calls this before fit and before test."""

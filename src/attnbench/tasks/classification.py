@@ -21,7 +21,6 @@ from attnbench.models.vit import VisionTransformer
 from attnbench.nn.normalizers import choose_greedily, collect_choices, compute_choice_loss
 from attnbench.nn.positions import LearnedPosition
 from attnbench.tasks.base import Task
-from attnbench.tasks.flop_estimation import find_unknown_cost
 from attnbench.tasks.results import Figure, Sample, TestResult
 from attnbench.visualization.image_classification import (
     AttentionOverview,
@@ -45,9 +44,10 @@ class Classification(Task):
         self.outputs: list[Sample] = []
         self.test_results: list[TestResult] = []
         self._found: list[tuple[Tensor, Tensor, Tensor]] = []
-        return self._build_classifier()
+        return self.create_network()
 
-    def _build_classifier(self) -> nn.Module:
+    def create_network(self) -> nn.Module:
+        """Create the classifier with random weights."""
         sizes = {"channels": self.assets["channels"], "image_size": self.preparation.image_size}
         return cast(nn.Module, build_classifier(self.config, **sizes, classes=len(self.classes)))
 
@@ -56,15 +56,11 @@ class Classification(Task):
         """The network with its type."""
         return cast(Classifier, self.network)
 
-    def estimate_flops_per_unit(self) -> tuple[float | None, str]:
-        """Return the training FLOPs per image."""
-        unknown = find_unknown_cost(self.config)
-        if unknown is not None:
-            return None, unknown
-        with torch.device("meta"):  # a separate network, because a rank may hold only a shard of its own
-            network = self._build_classifier().eval()  # BatchNorm cannot train on one image
+    def count_flops_per_unit(self, network: nn.Module, device: str) -> tuple[float, str]:
+        """Count the training FLOPs per image."""
         size = self.preparation.image_size
-        picture_1CHW = torch.empty(1, self.assets["channels"], size, size, device="meta")
+        picture_1CHW = torch.zeros(1, self.assets["channels"], size, size, device=device)
+        network.eval()  # BatchNorm cannot train on one image
         return count_training_flops(lambda: network(picture_1CHW).logits), METHOD
 
     def training_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:

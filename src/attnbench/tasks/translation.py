@@ -20,7 +20,7 @@ from attnbench.data.batching import Batch
 from attnbench.data.encoding import TokenizerPair, encode_lines
 from attnbench.data.pairs import DETOKENIZED, TOKENIZED, ParallelText
 from attnbench.data.tokenizer import BOS, EOS, PAD
-from attnbench.metrics.flop_formulas import METHOD, count_training_flops
+from attnbench.metrics.flop_counter import METHOD_BY_LENGTH, count_training_flops, sum_flops_over_lengths
 from attnbench.metrics.text import TextScore, compute_bleu, compute_bleu_by_length, compute_chrf, detokenize
 from attnbench.metrics.tokenization import DEFAULT
 from attnbench.models.build import SequenceToSequence, build_model
@@ -28,7 +28,6 @@ from attnbench.models.decoding import beam_search
 from attnbench.nn.loss import CrossEntropy, linear_cross_entropy
 from attnbench.nn.normalizers import choose_greedily, collect_choices, compute_choice_loss
 from attnbench.tasks.base import CHECKPOINT_KEY, Task
-from attnbench.tasks.flop_estimation import build_model_size, find_unknown_cost
 from attnbench.tasks.results import Sample, TestResult
 from attnbench.visualization.attention_maps import AttentionMap
 
@@ -58,6 +57,10 @@ class Translation(Task):
         self.outputs: list[Sample] = []
         self.test_results: list[TestResult] = []
         self._evaluations: defaultdict[int, _Evaluation] = defaultdict(_Evaluation)
+        return self.create_network()
+
+    def create_network(self) -> nn.Module:
+        """Create the sequence-to-sequence model with random weights."""
         sizes = {"source_vocab": self.codec.source.size, "target_vocab": self.codec.target.size}
         return cast(nn.Module, build_model(self.config, **sizes))
 
@@ -66,15 +69,17 @@ class Translation(Task):
         """The network with its type."""
         return cast(SequenceToSequence, self.network)
 
-    def estimate_flops_per_unit(self) -> tuple[float | None, str]:
-        """Return the training FLOPs per target token, averaged over the training set."""
-        unknown = find_unknown_cost(self.config)
-        if unknown is not None:
-            return None, unknown
+    def count_flops_per_unit(self, network: nn.Module, device: str) -> tuple[float, str]:
+        """Count the training FLOPs per target token, averaged over the training set."""
+        model = cast(SequenceToSequence, network)
+
+        def count_pair(source_len: int, target_len: int) -> float:
+            source_1S, target_1T = (torch.full((1, length), EOS, device=device) for length in (source_len, target_len))
+            return count_training_flops(lambda: model.project(network(source_1S, target_1T).hidden))
+
         pairs = self.data_module.pairs["train"]
-        lengths = zip(pairs.source_lengths_N.tolist(), pairs.target_lengths_N.tolist(), strict=True)
-        size = build_model_size(self.config, self.codec.target.size)
-        return sum(count_training_flops(size, s, t) for s, t in lengths) / float(pairs.target_lengths_N.sum()), METHOD
+        lengths = (pairs.source_lengths_N, pairs.target_lengths_N)
+        return sum_flops_over_lengths(count_pair, *lengths) / float(pairs.target_lengths_N.sum()), METHOD_BY_LENGTH
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Compute the cross-entropy of a micro-batch, scaled to a mean over the update's tokens without padding."""
