@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -269,16 +270,39 @@ def test_status_is_a_door_that_opens_at_once(tmp_path: Path) -> None:
     assert not imported & {"torch", "hydra", "omegaconf", "numpy", "yaml"}
 
 
-def test_a_live_table_is_drawn_over_and_goes(
+def test_a_live_table_stays_below_the_lines_and_is_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
-    monkeypatch.setenv("COLUMNS", "60")
+    for name, value in {"COLUMNS": "60", "LINES": "20", "TERM": "xterm"}.items():
+        monkeypatch.setenv(name, value)
     board, counts = LiveTable(), Counts(5, {1: Outcome.pruned, 2: Outcome.failed}, [10.0, 20.0])
     write_progress(tmp_path, 3, 4)
     board.update(counts.format_totals([5.0], workers=2), [RunningRun("[2/5]", "seed=2", tmp_path, 5.0)])
-    board.print_line("said")
+    board.print_line("a line " + "which is longer than the terminal " * 2)
     board.update()
-    totals = "5 runs: 1 done, 1 running, 1 failed, 2 left; about 20 s to "  # cut to the width
-    rows = f"{totals[:59]}\n[2/5]  seed=2  update 3 of 4 (75%)  5 s\n"
-    assert capsys.readouterr().out == f"{rows}\x1b[2F\x1b[Jsaid\n{rows}\x1b[2F\x1b[J"
+    board.print_line("after the table")
+    rows = ["5 runs: 1 done, 1 running, 1 failed, 2 left; about 20 s to …", "[2/5]  seed=2  update 3 of 4 (75%)  5 s"]
+    assert show_on_terminal(capsys.readouterr().out) == [
+        "a line " + "which is longer than the terminal " * 2, "after the table",
+    ], "the table is gone"  # fmt: skip
+    board.update(counts.format_totals([5.0], workers=2), [RunningRun("[2/5]", "seed=2", tmp_path, 5.0)])
+    board.print_line("above")
+    assert show_on_terminal(capsys.readouterr().out) == ["above", *rows]
+    board.update()
+
+
+def show_on_terminal(output: str) -> list[str]:
+    """Return the lines that a terminal shows after an output with control sequences for whole lines."""
+    lines, row = [""], 0
+    for part in re.findall(r"\x1b\[[0-9?]*[a-zA-Z]|\r|\n|[^\x1b\r\n]+", output):
+        if part == "\x1b[2K":
+            lines[row] = ""
+        elif part == "\x1b[1A":
+            row -= 1
+        elif part == "\n":
+            row += 1
+            lines += [""] * (row == len(lines))
+        elif part[0] not in "\r\x1b":
+            lines[row] += part
+    return [line for line in lines if line]

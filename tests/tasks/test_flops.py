@@ -107,8 +107,9 @@ def test_a_recurrent_model_has_the_flops_of_the_formula(model: str, cell: Cell) 
 def test_the_base_model_is_about_six_per_parameter_and_token() -> None:
     """Kaplan et al. 2020, equation 2.2, for sentences short against the width."""
     encoder, decoder = 6 * (4 * 512**2 + 2 * 512 * 2048), 6 * (8 * 512**2 + 2 * 512 * 2048)
+    config = compose_run(["model=base", "model.tie_embeddings=none"])
     with torch.device("meta"):
-        model: Any = build_model(compose_run(["model=base", "model.tie_embeddings=none"]), source_vocab=V, target_vocab=37000)
+        model: Any = build_model(config, source_vocab=V, target_vocab=37000)
     source = torch.ones(1, 25, dtype=torch.long, device="meta")
     found = count_training_flops(lambda: model.project(model(source, source).hidden))
     assert found == pytest.approx(6 * 25 * (encoder + decoder + 37000 * 512), rel=0.02)

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import html
 import json
 import math
 import os
-import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +24,7 @@ from attnbench.reporting.attention_figures import READ_ERRORS
 from attnbench.reporting.cells import format_number, is_number
 from attnbench.reporting.runs import Run, collect_runs, flatten_config, load_records, read_sweep_plan
 from attnbench.reporting.tables import load_table
+from attnbench.reporting.templates import fill_template
 
 _MAX_LOG_LINES, _MAX_LOG_BYTES = 60, 2**16  # of the end of a run's log that is shown
 _RESULT_GROUPS = ("metrics.test", "metrics.best", "metrics.final", "parameters", "performance", "time")
@@ -464,13 +463,12 @@ def _build_content(sources: PageSources, maps_megabytes: float) -> tuple[dict[st
 def _fill_template(content: dict[str, Any], lines: Sequence[str]) -> str:
     """Fill the template; content of runs is packed, so that it cannot end a script or begin a tag."""
     assets = files("attnbench.reporting") / "assets"
-    parts = {
-        "title": html.escape(content["title"]),
-        "style": (assets / "page.css").read_text(encoding="utf-8"),
-        "script": "\n".join((assets / f"{name}.js").read_text(encoding="utf-8") for name in _SCRIPTS),
-        "content": pack_json(content),
-        "lines": "\n".join(lines),
-        "plotly": pack((files("plotly") / "package_data" / "plotly.min.js").read_bytes()),
-    }
-    template = (assets / "page.html").read_text(encoding="utf-8")
-    return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], template)
+    return fill_template(
+        "page.html",
+        title=content["title"],
+        style=(assets / "page.css").read_text(encoding="utf-8"),
+        script="\n".join((assets / f"{name}.js").read_text(encoding="utf-8") for name in _SCRIPTS),
+        content=pack_json(content),
+        lines="\n".join(lines),
+        plotly=pack((files("plotly") / "package_data" / "plotly.min.js").read_bytes()),
+    )

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
 from attnbench.process.output import supports_cursor_control
 from attnbench.records.record import FailureReason, read_progress
 
-_MAX_ERROR_LINES = 12  # running runs in the table
+_MAX_ROWS = 12  # running runs in the table
 
 
 class Outcome(Enum):
@@ -125,16 +128,16 @@ class LiveTable:
 
     def __init__(self, print_function: Callable[[str], None] | None = None) -> None:
         self.live = print_function is None and supports_cursor_control(sys.stdout)
-        self._tell = print_function or _print_to_stderr
-        self._table: list[str] = []
+        self._print_function = print_function or _print_to_stdout
+        self._table: Live | None = None  # while it is shown
 
     def print_line(self, text: str) -> None:
         """Print a line above the table."""
-        if not self.live:
-            self._tell(text)
-            return
-        sys.stdout.write(self._build_erase_sequence() + text + "\n" + self._build_draw_sequence())
-        sys.stdout.flush()
+        if self._table is None:
+            self._print_function(text)
+        else:
+            self._table.console.print(text, soft_wrap=True)
+            self._table.refresh()
 
     def update(self, totals: str = "", running: Sequence[RunningRun] = ()) -> None:
         """Update the table; without arguments, remove it.
@@ -145,21 +148,28 @@ class LiveTable:
         """
         if not self.live:
             return
-        width = shutil.get_terminal_size().columns - 1
-        erased = self._build_erase_sequence()
-        rows = [str(run) for run in running[:_MAX_ERROR_LINES]]
-        if len(running) > _MAX_ERROR_LINES:
-            rows.append(f"... and {len(running) - _MAX_ERROR_LINES} more")
-        self._table = [row[:width] for row in ([totals, *rows] if totals else [])]
-        sys.stdout.write(erased + self._build_draw_sequence())
-        sys.stdout.flush()
-
-    def _build_erase_sequence(self) -> str:
-        return f"\x1b[{len(self._table)}F\x1b[J" if self._table else ""
-
-    def _build_draw_sequence(self) -> str:
-        return "".join(f"{row}\n" for row in self._table)
+        if not totals:
+            if self._table is not None:
+                self._table.stop()
+                self._table = None
+            return
+        rows = [totals, *map(str, running[:_MAX_ROWS])]
+        if len(running) > _MAX_ROWS:
+            rows.append(f"... and {len(running) - _MAX_ROWS} more")
+        if self._table is None:
+            self._table = _start_table()
+        self._table.update(Text("\n".join(rows), no_wrap=True, overflow="ellipsis"), refresh=True)
 
 
-def _print_to_stderr(text: str) -> None:
+def _start_table() -> Live:
+    """Show an empty table; it is removed from the terminal when it stops."""
+    console = Console(markup=False, emoji=False, highlight=False, color_system=None)
+    table = Live(
+        console=console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False
+    )  # no thread, since processes are forked while the table is shown
+    table.start()
+    return table
+
+
+def _print_to_stdout(text: str) -> None:
     print(text, flush=True)
