@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from attnbench.__main__ import COMMANDS, get_main_function, main
+from attnbench.__main__ import get_main_function, main
+from attnbench.process.commands import COMMANDS
 
 
 def run(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:

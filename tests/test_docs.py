@@ -11,7 +11,7 @@ from types import ModuleType
 
 import pytest
 
-from attnbench.__main__ import COMMANDS
+from attnbench.process.commands import COMMANDS
 from attnbench.sweeps.plan import build_plan
 
 ROOT = Path(__file__).parents[1]

@@ -6,19 +6,7 @@ import importlib
 import sys
 from collections.abc import Callable, Sequence
 
-# Description of each verb; `main` of the module attnbench.<verb> runs it.
-COMMANDS = {
-    "train": "train one run, or with -m all runs of a sweep",
-    "sweep": "train all runs of a named sweep: attnbench sweep heads [overrides]",
-    "status": "print the state of all runs of a sweep",
-    "table": "print the table of a sweep",
-    "report": "write an HTML page to compare runs",
-    "translate": "translate text with a trained model",
-    "bench": "measure speed and memory",
-    "sync": "upload W&B runs",
-    "import-wandb": "write records of runs that only W&B has",
-    "wandb-sweep": "write a sweep as a file for `wandb sweep`",
-}
+from attnbench.process.commands import COMMANDS
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -50,20 +50,23 @@ def randomized(module: nn.Module) -> nn.Module:
     return module.double()
 
 
-@pytest.mark.parametrize("activation", Activation)
-def test_feed_forward_is_its_formula(activation: Activation) -> None:
+def gelu(x: torch.Tensor) -> torch.Tensor:
+    return x * torch.distributions.Normal(0.0, 1.0).cdf(x)
+
+
+FORMULAS: dict[Activation, Callable[[torch.Tensor], torch.Tensor]] = {
+    Activation.relu: lambda inner: inner.clamp(min=0),
+    Activation.gelu: gelu,
+    Activation.geglu: lambda inner: gelu(inner[..., :FF]) * inner[..., FF:],
+    Activation.swiglu: lambda inner: inner[..., :FF] * torch.sigmoid(inner[..., :FF]) * inner[..., FF:],
+}
+
+
+@pytest.mark.parametrize("activation", FORMULAS)
+def test_feed_forward_equals_its_formula(activation: Activation) -> None:
     module = randomized(FeedForward(D, FF, activation))
     x = torch.randn(B, T, D, dtype=torch.double)
-    inner = x @ module.input_projection.weight.T + module.input_projection.bias
-    if activation is Activation.relu:
-        inner = inner.clamp(min=0)
-    elif activation is Activation.gelu:
-        inner = inner * torch.distributions.Normal(0.0, 1.0).cdf(inner)
-    else:
-        gate, value = inner[..., :FF], inner[..., FF:]
-        swish = gate * torch.sigmoid(gate)
-        gelu = gate * torch.distributions.Normal(0.0, 1.0).cdf(gate)
-        inner = (gelu if activation is Activation.geglu else swish) * value
+    inner = FORMULAS[activation](x @ module.input_projection.weight.T + module.input_projection.bias)
     torch.testing.assert_close(module(x), inner @ module.output_projection.weight.T + module.output_projection.bias)
 
 

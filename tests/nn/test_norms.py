@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
@@ -10,32 +12,26 @@ from attnbench.nn.norms import NORMS, build_norm
 D = 6
 
 
-def by_hand(kind: NormType, x: Tensor, batch_ND: Tensor) -> Tensor:
-    """The norm of one vector of a batch, with its parameters as they start."""
-    match kind:
-        case NormType.layer:
-            return (x - x.mean()) / (x.var(correction=0) + 1e-5).sqrt()
-        case NormType.rms:
-            return x / x.square().mean().sqrt()
-        case NormType.batch:
-            return (x - batch_ND.mean(0)) / (batch_ND.var(0, correction=0) + 1e-5).sqrt()
-        case NormType.scale:
-            return D**0.5 * x / x.norm()
-        case NormType.none:
-            return x
-    raise AssertionError("write down the formula of a new norm here")
+# The norm of one vector x of a batch, with its parameters as they start.
+FORMULAS: dict[NormType, Callable[[Tensor, Tensor], Tensor]] = {
+    NormType.layer: lambda x, batch_ND: (x - x.mean()) / (x.var(correction=0) + 1e-5).sqrt(),
+    NormType.rms: lambda x, batch_ND: x / x.square().mean().sqrt(),
+    NormType.batch: lambda x, batch_ND: (x - batch_ND.mean(0)) / (batch_ND.var(0, correction=0) + 1e-5).sqrt(),
+    NormType.scale: lambda x, batch_ND: D**0.5 * x / x.norm(),
+    NormType.none: lambda x, batch_ND: x,
+}
 
 
 def test_every_norm_is_there() -> None:
     assert set(NORMS) == set(NormType)
 
 
-@pytest.mark.parametrize("kind", NormType)
-def test_is_its_formula(kind: NormType) -> None:
+@pytest.mark.parametrize("kind", FORMULAS)
+def test_norm_equals_its_formula(kind: NormType) -> None:
     x = torch.randn(2, 3, D, dtype=torch.double)
     found = build_norm(D, kind).double()(x)
     for place in ((0, 0), (1, 2)):
-        torch.testing.assert_close(found[place], by_hand(kind, x[place], x.flatten(0, 1)))
+        torch.testing.assert_close(found[place], FORMULAS[kind](x[place], x.flatten(0, 1)))
 
 
 @pytest.mark.parametrize("kind", NormType)

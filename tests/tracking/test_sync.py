@@ -37,6 +37,15 @@ def test_the_newest_session_of_each_run_counts(tmp_path: Path) -> None:
     assert not is_uploaded(other)
 
 
+def test_the_second_session_of_a_second_is_the_newest(tmp_path: Path) -> None:
+    """W&B adds -1, -2, ... to the folder, not to the file."""
+    folders = [tmp_path / f"offline-run-20260101_100000-ab-1{suffix}" for suffix in ("", "-9", "-10")]
+    for folder in folders:
+        folder.mkdir()
+        (folder / "run-ab-1.wandb").touch()
+    assert find_sessions(tmp_path) == [folders[-1] / "run-ab-1.wandb"]
+
+
 def test_a_file_that_wandb_cannot_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said = subprocess.CompletedProcess([], 1, "", "Usage\nError: not a W&B file\n")
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: said)

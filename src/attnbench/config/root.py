@@ -219,12 +219,20 @@ COMPATIBLE_FAMILIES: dict[type[TaskConfig], dict[str, set[str]]] = {
 
 
 def register_schema() -> None:
-    """Register the schema with Hydra: the root as `schema`, families as `schema/<group>/<name>`."""
+    """Register the schema with Hydra: the root as `schema`, families as `schema/<group>/<name>`.
+
+    The options of the groups `attention` and `position` are the names of their enumerations, so that a new name needs
+    no file.
+    """
     store = ConfigStore.instance()
     store.store(name="schema", node=Config)
     for group, members in SCHEMAS.items():
         for name, node in members.items():
             store.store(group=f"schema/{group}", name=name, node=node)
+    for score in Score:
+        store.store(group="attention", name=score.name, node={"score": score.name})
+    for position in Position:
+        store.store(group="position", name=position.name, node={"kind": position.name})
 
 
 def config_from_dict(values: dict[str, Any]) -> Config:

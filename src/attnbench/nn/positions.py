@@ -33,8 +33,8 @@ class PositionalEncoding(nn.Module, ABC):
 
     @property
     def max_length(self) -> int | None:
-        """Length of the longest sequence that has positions; None: no limit."""
-        return None
+        """Length of the longest sequence that has positions: the number of cells on a grid; None: no limit."""
+        return None if self.grid is None else self.max_len
 
     @abstractmethod
     def forward(self, x_BLD: Tensor, offset: int = 0) -> Tensor:
@@ -58,11 +58,6 @@ class Sinusoidal(PositionalEncoding, kind=Position.sinusoidal):
         super().__init__(d_model, config, grid)
         table_LD = compute_sinusoids(self.max_len, d_model) if grid is None else compute_grid_sinusoids(*grid, d_model)
         self.register_buffer("table_LD", table_LD, persistent=False)
-
-    @property
-    def max_length(self) -> int | None:
-        """Number of cells on a grid; None for a sequence."""
-        return None if self.grid is None else self.max_len
 
     def forward(self, x_BLD: Tensor, offset: int = 0) -> Tensor:
         """Return x_BLD plus sinusoids."""

@@ -24,7 +24,7 @@ from hydra.core.override_parser.types import Override
 from hydra.core.utils import setup_globals
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf import BooleanNode, DictConfig, EnumNode, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from attnbench.config import Config, ConfigError, Fault
@@ -348,10 +348,31 @@ class Composer:
         hydra = chosen.composed.hydra
         rows = [("GROUP", "CHOSEN", "CHOICES")]
         for group in self._loader.repository.get_group_options("", ObjectType.GROUP):
-            options = self._list_options(group)
+            options = self.list_options(group)
             if options and group != "hydra":
                 rows.append((group, str(hydra.runtime.choices.get(group, "")), ", ".join(options)))
         return Template(hydra.help.template).safe_substitute(APP_CONFIG_GROUPS=_format_columns(rows))
+
+    def complete_override(self, given: Sequence[str], start: str) -> list[str]:
+        """List the overrides that may begin with `start`: groups and keys, or the values of a group or key.
+
+        Args:
+            given: the other overrides; those that are not valid are ignored.
+            start: beginning of an override.
+
+        Returns:
+            Beginnings of overrides; those that are complete end with a space.
+        """
+        overrides, _ = self.parse(given)
+        config = self.compose_choices(overrides).composed
+        key, is_assigned, _ = start.partition("=")
+        if is_assigned:
+            found = [f"{key}={value} " for value in self.list_options(key) or _list_values(config, key)]
+        else:
+            groups = self._loader.repository.get_group_options("", ObjectType.GROUP)
+            named = [f"{group}=" for group in groups if group not in ("hydra", "schema")]
+            found = [*named, *_list_keys(config, key.rpartition(".")[0])]
+        return sorted(word for word in found if word.startswith(start))
 
     def find_overridden_groups(self, file: str) -> set[str]:
         """Return Hydra's own groups, such as launcher, that a config file overrides."""
@@ -365,7 +386,7 @@ class Composer:
         refused: list[Override] = []
         wrong: list[Fault] = []
         for choice in choices:
-            fault = override_errors.find_choice_fault(choice, self._list_options(choice.key_or_group))
+            fault = override_errors.find_choice_fault(choice, self.list_options(choice.key_or_group))
             (accepted if fault is None else refused).append(choice)
             wrong += [] if fault is None else [fault]
         try:
@@ -378,7 +399,7 @@ class Composer:
                     accepted.append(choice)
                 except _COMPOSITION_ERRORS as error:
                     refused.append(choice)
-                    fault = override_errors.build_choice_fault(choice, error, self._list_options(choice.key_or_group))
+                    fault = override_errors.build_choice_fault(choice, error, self.list_options(choice.key_or_group))
                     wrong.append(self._find_file_fault(choice, override_errors.find_error_key(error)) or fault)
             composed = self._compose_and_check(accepted)
         for choice in accepted:
@@ -422,7 +443,8 @@ class Composer:
             self._groups[group] = self._loader.repository.group_exists(group)
         return self._groups[group] and not override.is_delete() and not isinstance(override.value(), dict)
 
-    def _list_options(self, group: str) -> list[str]:
+    def list_options(self, group: str) -> list[str]:
+        """List the options of a config group; none if there is no such group."""
         return self._loader.repository.get_group_options(group, ObjectType.CONFIG) if "." not in group else []
 
 
@@ -434,6 +456,28 @@ def _format_columns(rows: Sequence[tuple[str, str, str]]) -> str:
         textwrap.fill(row[2], 118, initial_indent=f"  {row[0]:{first}}{row[1]:{second}}", subsequent_indent=indent)
         for row in rows
     )
+
+
+def _list_keys(config: DictConfig, parent: str) -> list[str]:
+    """List the keys of a node: with a dot if keys follow, with "=" if a value follows."""
+    node = OmegaConf.select(config, parent) if parent else config
+    if not isinstance(node, DictConfig):
+        return []
+    names = [str(name) for name in node if parent or name != "hydra"]
+    return [
+        f"{parent}{'.' if parent else ''}{name}{'.' if isinstance(node._get_node(name), DictConfig) else '='}"
+        for name in names
+    ]
+
+
+def _list_values(config: DictConfig, key: str) -> list[str]:
+    """List the values of a key that has a fixed set of them."""
+    parent, _, name = key.rpartition(".")
+    node = OmegaConf.select(config, parent) if parent else config
+    value = node._get_node(name) if isinstance(node, DictConfig) and name in node else None
+    if isinstance(value, EnumNode):
+        return list(value.enum_type.__members__)
+    return ["false", "true"] if isinstance(value, BooleanNode) else []
 
 
 def _find_unset_keys(config: DictConfig, name: str) -> list[str]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+_FOLDER_NAME = re.compile(r"(offline-)?run-(?P<stamp>[^-]*)-(?P<rest>.+)")  # of a session
 _UPLOADED_SUFFIX = ".synced"  # W&B's marker of sessions that `wandb sync` has uploaded
 
 
@@ -22,19 +24,21 @@ def find_sessions(folder: Path) -> list[Path]:
 
     A resumed run logs everything again, so older sessions contain nothing more.
     """
-    newest: dict[tuple[Path, str], tuple[str, Path]] = {}
+    newest: dict[tuple[Path, str], tuple[str, int, Path]] = {}
     for parent, below, _ in os.walk(folder):
         below[:] = sorted(name for name in below if name != "latest-run")
         for name in list(below):
-            kind, _, rest = name.rpartition("run-")
-            stamp, _, run_id = rest.partition("-")
-            path = Path(parent, name, f"run-{run_id}.wandb")
-            if kind not in ("", "offline-") or not run_id or not path.is_file():
+            parts = _FOLDER_NAME.fullmatch(name)
+            path = next(iter(Path(parent, name).glob("run-*.wandb")), None) if parts is not None else None
+            if parts is None or path is None:
                 continue
+            run_id = path.stem.removeprefix("run-")
+            number = parts["rest"].removeprefix(f"{run_id}-")  # of the sessions that began in the same second
             below.remove(name)
             key = (Path(parent), run_id)
-            newest[key] = max(newest.get(key, ("", path)), (stamp, path))
-    return [path for _, path in sorted(newest.values(), key=lambda found: found[1])]
+            found = (parts["stamp"], int(number) if number.isdecimal() else 0, path)
+            newest[key] = max(newest.get(key, found), found)
+    return [path for *_, path in sorted(newest.values(), key=lambda found: found[-1])]
 
 
 def is_uploaded(path: Path) -> bool:
@@ -50,9 +54,9 @@ def mark_uploaded(session: Path) -> None:
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the entries of a .wandb file in order, such as `{"type": "history", "history".
+    """Yield the entries of a .wandb file in order, such as `{"type": "history", "history": {...}}`.
 
-    {...}}`, with W&B's own reader.
+    W&B's own reader reads the file.
 
     Raises:
         SessionError: if the file is not a W&B file.
