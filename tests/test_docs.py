@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
+import nbclient
+import nbformat
 import pytest
 
 from attnbench.process.commands import COMMANDS
@@ -69,6 +71,16 @@ def test_commands_are_ones_that_exist(page: str, command: str) -> None:
         overrides = [argument for argument in arguments if "=" in argument]
         assert len(overrides) + is_multirun == len(arguments)
         assert build_plan([*overrides, "hydra.verbose=false"], is_multirun=is_multirun).runs
+
+
+def test_the_notebook_runs(tmp_path: Path) -> None:
+    notebook = nbformat.read(ROOT / "docs" / "notebooks" / "analyze_runs.ipynb", as_version=4)
+    committed = [len(cell.outputs) for cell in notebook.cells if cell.cell_type == "code"]
+    for cell in notebook.cells:  # fewer pairs and epochs: the same code in a third of the time
+        cell.source = cell.source.replace('"trainer.max_epochs=6"', '"trainer.max_epochs=2", "data.train_pairs=600"')
+    client = nbclient.NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}})
+    client.execute()
+    assert committed == [len(cell.outputs) for cell in notebook.cells if cell.cell_type == "code"]
 
 
 def test_the_readme_is_short() -> None:
