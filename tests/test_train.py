@@ -117,7 +117,7 @@ def test_a_finished_run_is_not_run_again(tmp_path: Path) -> None:
     done = train("seed=1", "logger=none", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("finished before: ")
-    assert "To run it anew, delete that folder." in done.stdout
+    assert "To run it again, delete that folder." in done.stdout
 
 
 def test_a_record_of_another_version_stops_a_single_run(tmp_path: Path) -> None:

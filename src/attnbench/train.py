@@ -168,7 +168,7 @@ def run_single(cfg: DictConfig) -> None:
     try:
         if is_finished(folder):
             remove_expired_lease(folder)
-            print(f"finished before: {folder}\nTo run it anew, delete that folder.")
+            print(f"finished before: {folder}\nTo run it again, delete that folder.")
             return
         with _hold_lease(folder, validate_config(cfg).sweep.lease_seconds):
             run_task(cfg)
@@ -204,7 +204,7 @@ def run_on_devices(cfg: DictConfig, folder: Path, overrides: list[str]) -> None:
         record = load_previous_record(folder)
         reason = record.error["message"] if record is not None and record.error else ""
         number = interrupts.parse_signal_number(reason) or signal.SIGTERM
-        print_error(f"{reason}; the same command goes on from there")
+        print_error(f"{reason}; the same command continues from there")
         interrupts.raise_interrupted(number, is_reported=True)
 
 
@@ -285,7 +285,7 @@ def _describe_state(record: Record | None) -> tuple[str, str]:
     if record is None:
         return "not run", "it has no record"
     if record.status is Status.running:  # here no more: all processes of this command have ended
-        return "cut off", "how it ended could not be written to its record; the same command goes on"
+        return "cut off", "how it ended could not be written to its record; the same command continues"
     return record.status_label, (record.error or {}).get("message", "it gave no reason")
 
 

@@ -102,7 +102,7 @@ def test_a_signal_ends_a_command_with_its_status_and_a_sentence(number: signal.S
     process.send_signal(number)
     out, error = process.communicate()
     assert (process.returncode, out) == (128 + number, "ending\n")
-    assert error == f"attnbench: stopped by {number.name}; the same command goes on from there\n"
+    assert error == f"attnbench: stopped by {number.name}; the same command continues from there\n"
 
 
 def test_nohup_keeps_what_it_keeps() -> None:

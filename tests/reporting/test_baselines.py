@@ -107,7 +107,9 @@ def test_rows_without_a_common_seed_count_in_no_test_and_in_nothing_said_of_them
         " p < 0.05). Rows without a common seed (1) are not compared."
     )
     few = table_of([r for r in records if r.seed not in (1, 2)], rows=rows, baseline={"model.norm_placement": "post"})
-    assert few.notes[-1].startswith("With 4 common seeds no difference from the baseline can be told from chance: the")
+    assert few.notes[-1].startswith(
+        "With 4 common seeds no difference from the baseline can be distinguished from chance: the"
+    )
     assert "0.125; 1 comparison needs 6 seeds" in few.notes[-1]
     one = [*records, make_record({"model.norm_placement": "sandwich"}, seed=1, bleu=40.0)]
     more = table_of(one, rows=rows, baseline={"model.norm_placement": "post"})

@@ -75,9 +75,7 @@ def test_the_layout_is_the_one_that_runs_name(make_record: MakeRecord, tmp_path:
     assert load_table(tmp_path / "demo", tmp_path / "experiments", "demo").title == "from demo"
     elsewhere = load_table(tmp_path / "demo", tmp_path / "nowhere")
     assert elsewhere.title == "demo"
-    assert "sweep.table=other: no other/table.yaml in nowhere: the default layout stands in" in format_markdown(
-        elsewhere
-    )
+    assert "sweep.table=other: no other/table.yaml in nowhere: the default layout is used" in format_markdown(elsewhere)
 
 
 def test_no_records_is_said_in_a_sentence(make_record: MakeRecord, tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ def test_a_command_that_is_stopped_stops_its_jobs_here(tmp_path: Path, fakes: Mo
     with pytest.raises(SystemExit) as stopped:
         submit_all(jobs, 1, local(tmp_path), print_function=told.append)
     assert stopped.value.code == 128 + signal.SIGINT
-    assert told[-1] == "stopped by SIGINT; the same command goes on from there"
+    assert told[-1] == "stopped by SIGINT; the same command continues from there"
     assert status(jobs[0].folder) == (Status.interrupted, 1)
     assert find_holder(jobs[0].folder) is None
 
@@ -114,7 +114,7 @@ def test_slurm_gets_one_array_and_requeues(tmp_path: Path, slurm: Path, fakes: M
         Outcome.failed,
     ]
     assert status(jobs[1].folder) == (Status.finished, 2)
-    assert told[1] == "[2/3] 1 seed=1: handed over as Slurm job 77_1"
+    assert told[1] == "[2/3] 1 seed=1: submitted as Slurm job 77_1"
     said = (slurm / "script").read_text().splitlines()
     for flag in ("array=0-2%3", "gpus-per-node=1", "job-name=small", "mem=2GB", "partition=gpu", "time=240"):
         assert f"#SBATCH --{flag}" in said
@@ -130,7 +130,7 @@ def test_a_job_that_slurm_has_is_waited_for_and_not_submitted_again(
     queue = SubmititQueue(tmp_path, "small", SlurmOptions(), None)
     with pytest.raises(SystemExit):
         submit_all(jobs, 1, queue, print_function=told.append)
-    assert "what is submitted goes on (scancel 77 ends it); the same command goes on from there" in told[-1]
+    assert "submitted jobs keep running (scancel 77 ends it); the same command continues from there" in told[-1]
     holder = find_holder(jobs[0].folder)
     assert holder is not None
     queue = SubmititQueue(tmp_path, "small", SlurmOptions(), None)
@@ -142,7 +142,7 @@ def test_a_job_that_slurm_has_is_waited_for_and_not_submitted_again(
             os.kill(next(iter(holder.processes)), signal.SIGTERM)
 
     found = submit_all(jobs, 1, queue, print_function=tell)
-    assert "[1/1] 0 seed=0: handed over before as Slurm job 77: waited for" in told
+    assert "[1/1] 0 seed=0: submitted before as Slurm job 77: waited for" in told
     assert found == [Outcome.interrupted]
     assert status(jobs[0].folder) == (Status.interrupted, 1)
 

@@ -49,7 +49,7 @@ def test_a_single_run_that_is_stopped(tmp_path: Path, number: signal.Signals) ->
     process.send_signal(number)
     _, error = process.communicate()
     assert process.returncode == 128 + number
-    assert error == f"attnbench: stopped by {number.name}; the same command goes on from there\n"
+    assert error == f"attnbench: stopped by {number.name}; the same command continues from there\n"
     (path,) = tmp_path.rglob(RECORD_FILE)
     record = read_record(path)
     assert (record.status, record.error and record.error["message"]) == (
@@ -63,7 +63,7 @@ def test_a_single_run_that_is_stopped(tmp_path: Path, number: signal.Signals) ->
 def test_a_single_run_that_is_stopped_before_it_has_a_record(tmp_path: Path, number: signal.Signals) -> None:
     done = single(tmp_path, "stopped_while_starting", FAKE_SIGNAL=number.name)
     assert done.returncode == 128 + number
-    assert done.stderr == f"attnbench: stopped by {number.name}; the same command goes on from there\n"
+    assert done.stderr == f"attnbench: stopped by {number.name}; the same command continues from there\n"
     assert not list(tmp_path.rglob(RECORD_FILE))
     assert not left(tmp_path)
 
@@ -71,7 +71,7 @@ def test_a_single_run_that_is_stopped_before_it_has_a_record(tmp_path: Path, num
 def test_further_signals_do_not_cost_the_record_of_the_first(tmp_path: Path) -> None:
     done = single(tmp_path, "stopped_twice")
     assert done.returncode == 128 + signal.SIGINT
-    assert done.stderr == "attnbench: stopped by SIGINT; the same command goes on from there\n"
+    assert done.stderr == "attnbench: stopped by SIGINT; the same command continues from there\n"
     (path,) = tmp_path.rglob(RECORD_FILE)
     assert read_record(path).status is Status.interrupted
     assert not left(tmp_path)
@@ -80,7 +80,7 @@ def test_further_signals_do_not_cost_the_record_of_the_first(tmp_path: Path) -> 
 def test_what_a_library_makes_of_a_signal_is_still_the_signal(tmp_path: Path) -> None:
     done = single(tmp_path, "swallowed")
     assert done.returncode == 128 + signal.SIGINT
-    assert done.stderr == "attnbench: stopped by SIGINT; the same command goes on from there\n"
+    assert done.stderr == "attnbench: stopped by SIGINT; the same command continues from there\n"
 
 
 def test_a_run_of_a_sweep_that_is_stopped_before_it_has_a_record(tmp_path: Path, fakes: ModuleType) -> None:
@@ -169,7 +169,7 @@ def test_a_single_run_of_several_ranks_ends_with_the_status_of_the_signal(
     with interrupts.handle_signals(), pytest.raises(Interrupted) as stopped:
         attnbench.train.run_on_devices(DictConfig({}), tmp_path, [])
     assert stopped.value.code == 128 + signal.SIGTERM
-    assert capsys.readouterr().err == "attnbench: stopped by SIGTERM; the same command goes on from there\n"
+    assert capsys.readouterr().err == "attnbench: stopped by SIGTERM; the same command continues from there\n"
 
 
 @pytest.mark.parametrize("where", ["/proc/x", "file", "x" * 300])
@@ -188,6 +188,6 @@ def test_a_record_that_could_not_be_closed_is_said_to_be_cut_off(tmp_path: Path,
     (job,) = fakes.jobs(tmp_path, fakes.finish)
     assert attnbench.train._describe_state(create_record(job.config, [])) == (
         "cut off",
-        "how it ended could not be written to its record; the same command goes on",
+        "how it ended could not be written to its record; the same command continues",
     )
     assert attnbench.train._describe_state(None)[0] == "not run"

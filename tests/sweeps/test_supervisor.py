@@ -169,7 +169,7 @@ def test_a_signal_stops_the_run_once_and_the_sweep(tmp_path: Path, number: signa
         said, _ = process.communicate(timeout=30)
     assert process.returncode == 128 + number
     assert f"stopped by {number.name} in run 1 of 2" in said
-    assert "the same command goes on" in said
+    assert "the same command continues" in said
     assert_gone(child)
     record = read_record(tmp_path / "0" / RECORD_FILE)
     assert record.status is Status.interrupted
@@ -200,7 +200,7 @@ def test_a_run_does_not_outlive_its_supervisor(tmp_path: Path, fakes: ModuleType
         process.wait()
         assert_gone(child)
     assert read_record(tmp_path / "0" / RECORD_FILE).status is Status.running, "nobody was left to say otherwise"
-    assert run(tmp_path, fakes, "finish")[0] == [Outcome.finished], "the same command goes on"
+    assert run(tmp_path, fakes, "finish")[0] == [Outcome.finished], "the same command continues"
 
 
 def test_no_draft_is_left(tmp_path: Path, fakes: ModuleType) -> None:

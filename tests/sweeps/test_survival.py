@@ -144,7 +144,7 @@ def test_two_commands_on_one_folder_do_each_run_once(tmp_path: Path, fakes: Modu
         with second.stdout:
             said = [next(second.stdout) for _ in range(3)]
             assert "[1/3] 0 seed=0: running elsewhere: host" in said[0]
-            assert f"pid {first.pid}; left for the end" in said[0]
+            assert f"pid {first.pid}; checked again at the end" in said[0]
             said.append(next(line for line in second.stdout if "[3/3] failed" in line))
             with (tmp_path / "pipe").open("wb"):
                 pass

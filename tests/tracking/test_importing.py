@@ -100,7 +100,7 @@ def test_a_project_is_read_by_wandbs_own_api(tmp_path: Path, monkeypatch: pytest
 
 @pytest.mark.parametrize(
     ("source", "said"),
-    [("nowhere", "no such folder, and no project"), (".", "no W&B runs here"), ("us/p", "W&B has not told: no key")],
+    [("nowhere", "no such folder, and no project"), (".", "no W&B runs here"), ("us/p", "W&B did not answer: no key")],
 )
 def test_what_cannot_be_read_is_a_sentence(
     source: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

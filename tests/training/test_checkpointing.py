@@ -53,7 +53,10 @@ def test_a_damaged_one_is_passed_over_and_taken_away(folder: Path) -> None:
     assert notes == ["checkpoint last.ckpt was damaged: went on from previous.ckpt"]
     assert not (folder / LAST_CHECKPOINT).exists()
     spoil(folder / PREVIOUS_CHECKPOINT)
-    assert find_latest_checkpoint(folder) == (None, ["checkpoint previous.ckpt was damaged: began anew"])
+    assert find_latest_checkpoint(folder) == (
+        None,
+        ["checkpoint previous.ckpt was damaged: restarted from the beginning"],
+    )
 
 
 class Code:

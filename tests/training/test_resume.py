@@ -301,7 +301,7 @@ def test_weights_that_were_lost_before_their_test_are_made_again(
             run_training(config, tmp_path / "b", [])
     damage(sorted((tmp_path / "b" / LAST_CHECKPOINT).parent.glob("best*" if final == "best" else "recent*"))[-1])
     resumed = run_training(config, tmp_path / "b", [])
-    note = next(note for note in resumed.notes if note.endswith("began anew"))
+    note = next(note for note in resumed.notes if note.endswith("restarted from the beginning"))
     assert said in note
     assert_same(resumed, tmp_path / "b", undisturbed, tmp_path / "a")
 
@@ -318,7 +318,7 @@ def test_weights_that_are_not_those_of_the_record_are_not_tested(
 
     with monkeypatch.context() as patch:
         patch.setattr(runner, "load_final_weights", damaged)
-        with pytest.raises(RecordError, match=r"best\.ckpt: .*; the same command begins anew"):
+        with pytest.raises(RecordError, match=r"best\.ckpt: .*; the same command restarts from the beginning"):
             run_training(config, tmp_path, [])
     stopped = read_record(tmp_path / "run.json")
     assert (stopped.status_label, stopped.metrics["test"]) == ("refused", {})
@@ -332,7 +332,7 @@ def test_a_checkpoint_of_another_run_is_not_gone_on_from(small: Small, tmp_path:
     (tmp_path / "c" / LAST_CHECKPOINT).parent.mkdir(parents=True)
     shutil.copy(tmp_path / "b" / LAST_CHECKPOINT, tmp_path / "c" / LAST_CHECKPOINT)
     found = run_training(config, tmp_path / "c", [])
-    assert found.notes == ["checkpoint was of another run: began anew"]
+    assert found.notes == ["checkpoint was of another run: restarted from the beginning"]
     assert found.metrics == undisturbed.metrics
 
 

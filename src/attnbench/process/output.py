@@ -92,7 +92,7 @@ def report_interruption(error: BaseException) -> int:
     found = interrupts.find_interruption(error)
     assert isinstance(found, interrupts.Interrupted)
     if not found.is_reported:
-        print_error(f"{found}; the same command goes on from there")
+        print_error(f"{found}; the same command continues from there")
     return 128 + found.number
 
 

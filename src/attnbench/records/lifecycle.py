@@ -58,16 +58,16 @@ _REASON_BY_ERRNO = {
     errno.ENOMEM: FailureReason.memory,
 }
 _FILE_ADVICE = {
-    FailureReason.disk_full: "make room there, and the same command goes on",
+    FailureReason.disk_full: "free some space there, and the same command continues",
     FailureReason.not_writable: "change its permissions, or set paths.output, paths.cache or paths.data",
 }
 _ERRNO_ADVICE = {
-    errno.EFBIG: "raise the limit on the size of files (ulimit -f), and the same command goes on",
-    errno.EDQUOT: "make room in your quota, and the same command goes on",
+    errno.EFBIG: "raise the limit on the size of files (ulimit -f), and the same command continues",
+    errno.EDQUOT: "free some space in your quota, and the same command continues",
 }
 # Errors of a rank that only follow from the end of another rank.
 _OTHER_RANK_PATTERN = re.compile("closed by peer|reset by peer|Broken pipe|NCCL|another rank|rank 0 ended")
-_MEMORY_ADVICE = "; with -m, sweep.on_oom=halve_batch goes on in smaller parts of an update"
+_MEMORY_ADVICE = "; with -m, sweep.on_oom=halve_batch retries with smaller micro-batches"
 
 
 def format_current_time() -> str:
@@ -113,7 +113,7 @@ def load_previous_record(folder: Path) -> Record | None:
     try:
         return read_record(path)
     except RecordError as error:
-        way_on = f"move {RECORD_FILE} away, and the same command goes on from the last checkpoint there"
+        way_on = f"move {RECORD_FILE} away, and the same command continues from the last checkpoint there"
         raise RecordError(f"{error}; {way_on}") from error
 
 

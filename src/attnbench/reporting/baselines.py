@@ -186,8 +186,8 @@ def write_power_note(rows: Rows, baselines: Sequence[int | None], columns: Seque
             )
     else:
         sentence = (
-            f"With {pairs} common seed{'s' * (pairs > 1)} no difference from the baseline can be told from chance: the "
-            f"smallest p that there can be is {smallest_possible_p(pairs):g}; {comparisons} comparison"
+            f"With {pairs} common seed{'s' * (pairs > 1)} no difference from the baseline can be distinguished from"
+            f" chance: the smallest p that there can be is {smallest_possible_p(pairs):g}; {comparisons} comparison"
             f"{'s need' if comparisons > 1 else ' needs'} {needed} seeds ({test})."
         )
     left_out = len([base for base in baselines if base is not None]) - comparisons

@@ -90,7 +90,7 @@ def read_sweep_results(folder: Path, experiments: Path, name: str | None = None)
         name = requested or folder.name
         if requested and not (experiments / requested / LAYOUT_FILE).is_file():  # the table of a folder from elsewhere
             absent = f"no {requested}/{LAYOUT_FILE} in {experiments.name}"
-            missing = [f"sweep.table={requested}: {absent}: the default layout stands in"]
+            missing = [f"sweep.table={requested}: {absent}: the default layout is used"]
     else:
         check_layout(experiments, name)
     layout, paper = read_layout(experiments / name)

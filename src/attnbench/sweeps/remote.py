@@ -140,7 +140,7 @@ class _RemoteScheduler(Generic[H]):
         """Stop waiting after a signal."""
         self._board.update()
         what = self._queue.stop_waiting([handle for _, handle in self._out])
-        self._board.print_line(f"stopped by {signal.Signals(number).name}{what}; the same command goes on from there")
+        self._board.print_line(f"stopped by {signal.Signals(number).name}{what}; the same command continues from there")
         interrupts.raise_interrupted(number, is_reported=True)
 
     def _submit_ready(self) -> None:
@@ -162,7 +162,7 @@ class _RemoteScheduler(Generic[H]):
             task.started_at = time.monotonic()
             self._out.append((task, handle))
             self._board.print_line(
-                f"{task.name}{retries.describe_resumption(task.previous_record)}: handed over as {handle.name}"
+                f"{task.name}{retries.describe_resumption(task.previous_record)}: submitted as {handle.name}"
             )
             (task.job.folder / _SUBMITTED_FILE).write_text(json.dumps(handle.name), encoding="utf-8")
 
@@ -189,7 +189,7 @@ class _RemoteScheduler(Generic[H]):
             self._waiting.remove(task)
             task.started_at = time.monotonic()
             self._out.append((task, earlier))
-            self._board.print_line(f"{task.name}: handed over before as {earlier.name}: waited for")
+            self._board.print_line(f"{task.name}: submitted before as {earlier.name}: waited for")
             return False
         if not _has_holder(folder):
             return True
@@ -205,7 +205,7 @@ class _RemoteScheduler(Generic[H]):
             record = load_previous_record(task.job.folder)
             if record is None or record == task.previous_record or record.status is Status.running:
                 record = _complete_record(
-                    task, record, f"{handle.name} ended ({ended}) without a word; its output: {handle.log}"
+                    task, record, f"{handle.name} ended ({ended}) without a reason; its output: {handle.log}"
                 )
                 again = retries.decide_retry(task, record)
                 if again is not None:

@@ -197,7 +197,7 @@ class SubmititQueue:
         """Let Slurm jobs continue; stop local jobs as `supervise` stops runs."""
         if self._slurm:
             names = " ".join(sorted({handle.job.job_id.partition("_")[0] for handle in handles}))
-            return f"; what is submitted goes on (scancel {names} ends it)" if handles else ""
+            return f"; submitted jobs keep running (scancel {names} ends it)" if handles else ""
         for handle in handles:
             _get_cancel_file(self._folder, handle.job.job_id).touch()
             with contextlib.suppress(ProcessLookupError):

@@ -167,9 +167,9 @@ def describe_resumption(previous_record: Record | None) -> str:
     if previous_record is None:
         return ""
     if previous_record.status is Status.running:
-        return ": goes on; its last attempt ended without a word"
+        return ": resumes; its last attempt ended without a reason"
     if previous_record.status is Status.interrupted:
-        return ": goes on"
+        return ": resumes"
     return f": again; it {_format_past_tense(previous_record)}"
 
 

@@ -50,7 +50,7 @@ def _build_row(folder: Path, title: str) -> StatusRow:
     holder = find_holder(folder)
     now = time.time()
     if holder is not None and not holder.is_gone(now):
-        seen = f"{holder}, last sign of life {format_duration(max(0.0, now - holder.renewed_at))} ago"
+        seen = f"{holder}, last renewed {format_duration(max(0.0, now - holder.renewed_at))} ago"
         return StatusRow(folder.name, title, "running", "; ".join(filter(None, (format_progress(folder), seen))))
     if record is None:
         return StatusRow(folder.name, title, "not run", "")
@@ -70,6 +70,6 @@ def _describe_record(record: Record) -> str:
         trained = f"trained {format_duration(seconds)}" if isinstance(seconds, (int, float)) else ""
         return "; ".join(filter(None, (trained, attempts)))
     if record.status is Status.running:
-        return "; ".join(filter(None, ("ended without a word; the same command goes on", attempts)))
+        return "; ".join(filter(None, ("ended without a reason; the same command continues", attempts)))
     lines = (record.error or {}).get("message", "").splitlines()
     return "; ".join(filter(None, (lines[0] if lines else "", attempts)))

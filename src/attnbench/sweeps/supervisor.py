@@ -179,7 +179,7 @@ class _Supervisor:
     def _defer_run(self, task: RunAttempt, holder: LeaseHolder) -> None:
         if task not in self._elsewhere:
             self._elsewhere.append(task)
-            self._board.print_line(f"{task.name}: running elsewhere: {holder}; left for the end")
+            self._board.print_line(f"{task.name}: running elsewhere: {holder}; checked again at the end")
 
     def _start_process(self, task: RunAttempt, lease: Lease) -> None:
         """Start the process of a run whose lease is held."""
@@ -231,7 +231,7 @@ class _Supervisor:
             self._active = tuple(other for other in self._active if other is not active)
         if not lease.renew():
             self._elsewhere.append(task)
-            self._board.print_line(f"{task.label} taken over by another command: this one gave no sign of life")
+            self._board.print_line(f"{task.label} taken over by another command: this one did not renew its lease")
             return
         try:
             remove_temporary_files(task.job.folder)
@@ -278,7 +278,9 @@ class _Supervisor:
     def _stop_sweep(self, number: int) -> NoReturn:
         cut = [(task.number, str(task.job.folder)) for task in self._interrupted]
         where = retries.describe_interruption(cut, self._last, self._counts.total)
-        self._board.print_line(f"stopped by {signal.Signals(number).name} {where}; the same command goes on from there")
+        self._board.print_line(
+            f"stopped by {signal.Signals(number).name} {where}; the same command continues from there"
+        )
         interrupts.raise_interrupted(number, is_reported=True)
 
     def _forward_signal(self, number: int) -> None:

@@ -75,7 +75,7 @@ def read_project(project: str) -> Iterator[WandbRun]:
                 validations=validations,
             )
     except (wandb.errors.Error, ValueError) as error:
-        raise RecordError(f"{project}: W&B has not told: {str(error).splitlines()[0]}") from error
+        raise RecordError(f"{project}: W&B did not answer: {str(error).splitlines()[0]}") from error
 
 
 def build_record(run: WandbRun) -> Record:

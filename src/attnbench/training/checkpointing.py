@@ -217,7 +217,7 @@ def find_latest_checkpoint(
         if rename_damaged:
             _rename_damaged(path)
         faults.append(fault)
-    return None, [f"checkpoint {each}: began anew" for each in dict.fromkeys(faults)]
+    return None, [f"checkpoint {each}: restarted from the beginning" for each in dict.fromkeys(faults)]
 
 
 def _rename_damaged(path: Path) -> None:
@@ -254,7 +254,7 @@ def _convert_batch_progress(checkpoint: dict[str, Any], before: int, now: int) -
                 place[key] = count // before * now
 
 
-_RESTART_NOTE = "the same command begins anew"
+_RESTART_NOTE = "the same command restarts from the beginning"
 
 
 def find_checkpoint_fault(

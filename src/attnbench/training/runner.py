@@ -109,7 +109,7 @@ def check_data_unchanged(previous: Record, checksums: Mapping[str, str], folder:
     if changed:
         raise DataError(
             f"{', '.join(changed)}: not as when this run began; expected the same content: put it back, or delete"
-            f" {folder} to begin anew"
+            f" {folder} to restart from the beginning"
         )
 
 
