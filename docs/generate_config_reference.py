@@ -73,7 +73,11 @@ def format_rows(kind: type, group: str) -> Iterator[str]:
         if dataclasses.is_dataclass(base):
             comments |= read_comments(base)
     for field in dataclasses.fields(kind):
-        if field.name == "family" or dataclasses.is_dataclass(hints[field.name]):
+        if field.name == "family":
+            continue
+        if dataclasses.is_dataclass(hints[field.name]):
+            if group:  # the groups of Config have sections of their own
+                yield from format_rows(hints[field.name], f"{group}{field.name}.")
             continue
         default = field.default if field.default is not dataclasses.MISSING else field.default_factory()  # type: ignore[misc]
         shown = "required" if default == "???" else f"`{format_value(default)}`" if default != "" else ""

@@ -268,6 +268,8 @@ def finish_sweep(plan: Plan, folder: Path) -> int:
             print_error(error)
             status = 1
             continue
+        if planned.is_tuning and record is not None and record.status_label == FailureReason.diverged:
+            continue  # such a candidate is not chosen
         if record is None or (record.status is not Status.finished and record.status_label != FailureReason.pruned):
             print_error(f"{_describe_state(record)[0]}: {planned.run_id} {title}: {_describe_state(record)[1]}")
             status = 1

@@ -208,3 +208,11 @@ def test_whole_numbers_are_numbers_and_defaults_may_be_left_out() -> None:
     assert build_dataclass(Options, {"scale": 3}, "here") == Options(3.0)
     with pytest.raises(RecordError, match="here: scale: expected a number, given None"):
         build_dataclass(Options, {"scale": None}, "here")
+
+
+def test_text_that_is_the_name_of_a_number_stays_text(tmp_path: Path) -> None:
+    """Otherwise an exception whose message is "NaN" would make the record unreadable."""
+    error = {"kind": "raised", "type": "FloatingPointError", "message": "NaN"}
+    record = a_record(notes=["Infinity", "-Infinity"], error=error, metrics={"test": {"loss": math.inf}})
+    write_record(record, tmp_path)
+    assert read_record(tmp_path / RECORD_FILE) == record

@@ -89,7 +89,8 @@ def test_a_difference_is_marked_only_where_seeds_can_tell(make_record: MakeRecor
     table = table_of(records, baseline={"model.norm_placement": "post"})
     assert [row.cells[0].differs for row in table.rows] == [False, told]
     said = next(note for note in table.notes if "paired permutation" in note)
-    assert said.startswith("*: differs" if told else "With 3 common seeds no difference from the baseline can be told")
+    few = "With 3 common seeds no difference from the baseline can be distinguished"
+    assert said.startswith("*: differs" if told else few)
 
 
 def test_rows_without_a_common_seed_count_in_no_test_and_in_nothing_said_of_them(make_record: MakeRecord) -> None:

@@ -83,7 +83,7 @@ def test_a_job_that_vanishes_is_said_so_and_tried_again(tmp_path: Path, fakes: M
     assert record is not None
     assert record.error is not None
     assert record.status_label == FailureReason.killed
-    assert "without a word; its output: " in record.error["message"]
+    assert "without a reason; its output: " in record.error["message"]
     (jobs[0].folder / "run.json").unlink()
     jobs = fakes.jobs(tmp_path, fakes.bereaved_once, retries=1)
     assert submit_all(jobs, 1, local(tmp_path), print_function=told.append) == [Outcome.finished]

@@ -185,7 +185,7 @@ class OutOfMemoryError(RuntimeError):
         (
             OSError(errno.ENOSPC, "No space left on device"),
             FailureReason.disk_full,
-            "here: no space left on device; make room",
+            "here: no space left on device; free some space",
         ),
         (
             PermissionError(errno.EACCES, "Permission denied", "/x"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Any
 
 from attnbench.config.fields import MAX_MINUTES, Fault, bounded_field, build_check, path_field
 from attnbench.config.targets import find_target_fault
@@ -91,6 +92,30 @@ class OnOutOfMemory(Enum):
 
 
 @dataclass
+class TuneConfig:
+    """Choice of values for each setting of a sweep by validation, before the setting gets all its seeds."""
+
+    # Candidate values by config key, as in {optim.lr: [1e-3,2e-3]}; null: no tuning. Not typed as a dict, because Hydra
+    # refuses new keys in a typed one.
+    params: Any = None
+    seeds: list[int] = field(default_factory=lambda: [1])  # seeds of the tuning runs
+    extend: int = bounded_field(0, minimum=0, maximum=20)  # steps beyond the candidates if the best is at their edge
+    overrides: list[str] = field(default_factory=list)  # of the tuning runs, such as trainer.max_steps=200
+
+    def find_faults(self) -> Iterator[Fault]:
+        """Check that each key has a list of values, and that there is a seed."""
+        expected = "expected a list of candidates for each key, as in {optim.lr: [1e-3,2e-3]}"
+        if self.params is not None and (not isinstance(self.params, dict) or not self.params):
+            yield Fault("params", str(self.params), expected)
+        elif self.params is not None:
+            for key, values in self.params.items():
+                if not isinstance(values, list) or not values:
+                    yield Fault(f"params.{key}", str(values), expected)
+        if not self.seeds:
+            yield Fault("seeds", "[]", "expected at least one seed")
+
+
+@dataclass
 class SweepConfig:
     """Folder and table of a sweep, and how its runs are executed; no option changes a result."""
 
@@ -105,10 +130,11 @@ class SweepConfig:
     on_oom: OnOutOfMemory = OnOutOfMemory.fail
     lease_seconds: float = bounded_field(
         120.0, greater_than=0, maximum=_MAX_LEASE_SECONDS
-    )  # without a sign of life from another machine, its run is free
+    )  # after this time without renewal by another machine, its run is free
     hang_timeout_minutes: float | None = bounded_field(
         None, greater_than=0, maximum=MAX_MINUTES
     )  # without progress, a run is killed; null: never
+    tune: TuneConfig = field(default_factory=TuneConfig)
     study: str | None = None  # of Optuna's, and the number of this run's trial in it: set by hydra/sweeper=optuna
     trial: int | None = bounded_field(None, minimum=0)
 

@@ -107,6 +107,38 @@ class PlannedRun:
     run_id: str
     overrides: list[str]
     config: dict[str, Any]  # identity.resolved
+    is_tuning: bool = False  # serves only to choose a candidate, and is not part of the table
+
+
+@dataclass
+class Candidate:
+    """Values that a setting of a tuned sweep was trained with."""
+
+    values: dict[str, Any]  # by config key
+    run_ids: list[str]  # of the tuning runs, one for each seed
+    validation: float | None  # mean of their best validation; null: not all of them finished
+
+
+@dataclass
+class TunedSetting:
+    """Choice of a candidate for one setting of a tuned sweep."""
+
+    overrides: list[str]  # of the setting, without seed and candidate
+    candidates: list[Candidate]
+    chosen: dict[str, Any] | None  # null: no candidate finished
+    edge_keys: list[str]  # keys whose chosen value is the smallest or largest candidate
+    run_ids: list[str]  # of the runs with the chosen candidate
+
+
+@dataclass
+class Tuning:
+    """Choices of a tuned sweep."""
+
+    metric: str  # validation metric that decides
+    params: dict[str, list[Any]]  # candidate values by config key, as given
+    seeds: list[int]
+    overrides: list[str]  # further overrides of the tuning runs
+    settings: list[TunedSetting]
 
 
 @dataclass
@@ -117,6 +149,7 @@ class Plan:
     sweep: str
     command: list[str]  # overrides as typed, with unexpanded sweeps
     runs: list[PlannedRun]
+    tuning: Tuning | None = None  # of a tuned sweep
 
 
 def write_record(content: Record | Plan, folder: Path) -> Path:
@@ -275,7 +308,9 @@ def _convert_value(hint: Any, value: Any, location: str) -> Any:
     if isinstance(hint, type) and issubclass(hint, Enum) and value in [member.value for member in hint]:
         return hint(value)
     if hint is float and type(value) is int:
-        return float(value)
+        value = float(value)
+    if hint is str and isinstance(value, float):
+        value = _convert_to_json(value)  # text that is the name of a number, such as an exception's message "NaN"
     if type(value) is hint:
         return value
     raise RecordError(f"{location}: expected {_format_type(hint)}, given {_format_value(value)}")

@@ -23,6 +23,13 @@ from attnbench.reporting.figures import Figure
 from attnbench.reporting.keys import RowKey
 from attnbench.reporting.layout import LAYOUT_FILE, Bold, Column, Layout, Paper, config_matches
 from attnbench.reporting.runs import ABSENT, Run, collect_runs, group_into_rows, select_runs
+from attnbench.reporting.tuning import (
+    build_tuned_keys,
+    build_tuning_figure,
+    exclude_tuning_runs,
+    format_tuned_label,
+    write_tuning_notes,
+)
 
 _THROUGHPUT_SUFFIX = "_per_sec_global"  # how a record's key for throughput ends, behind the unit
 
@@ -91,6 +98,7 @@ class GroupedRuns:
     equals_baseline: list[tuple[bool, ...]]  # of each row, whether that is the baseline's and stands in a group
     groups: list[str]  # of each row the label of its group, or nothing
     baselines: list[int | None]  # of each row the place of its baseline
+    plan: Plan | None = None  # plan of the sweep
 
 
 def group_runs(records: Sequence[Record], plan: Plan | None, layout: Layout, layout_path: str) -> GroupedRuns:
@@ -105,11 +113,13 @@ def group_runs(records: Sequence[Record], plan: Plan | None, layout: Layout, lay
     Raises:
         RecordError: see `build_table`.
     """
-    runs = select_runs(collect_runs(records, plan), layout, layout_path)
+    runs = exclude_tuning_runs(select_runs(collect_runs(records, plan), layout, layout_path), plan)
     if not runs:
         raise RecordError(f"{layout_path}: no run agrees with where: {layout.where}")
     columns = list(layout.columns or build_default_columns(runs))
+    tuned = build_tuned_keys(plan, layout.rows)
     keys, rows = group_into_rows(runs, layout.rows, columns)
+    keys = [key for key in keys if key.key not in {one.key for one in tuned}]
     shown = [
         *(key.key for key in keys),
         *(c.key.removeprefix("config.") for c in columns if c.key.startswith("config.")),
@@ -120,15 +130,21 @@ def group_runs(records: Sequence[Record], plan: Plan | None, layout: Layout, lay
         order, groups = (list(part) for part in zip(*sort_by_group(rows, shown, baselines, layout), strict=True))
         rows = [rows[place] for place in order]
         baselines = find_baselines(rows, shown, layout.baseline)
+    keys = [*keys, *tuned]
     values = [[row[0].config.get(key.key, ABSENT) for key in keys] for row in rows]
-    labels = [tuple(key.format_value(value) for key, value in zip(keys, row, strict=True)) for row in values]
+    labels = [
+        tuple(
+            format_tuned_label(plan, row[0], key, key.format_value(value)) for key, value in zip(keys, own, strict=True)
+        )
+        for row, own in zip(rows, values, strict=True)
+    ]
     repeats: list[tuple[bool, ...]] = [()] * len(rows)
     if layout.groups:
         repeats = [
             tuple(base is not None and ours == theirs for ours, theirs in zip(row, values[base or 0], strict=True))
             for row, base in zip(values, baselines, strict=True)
         ]
-    return GroupedRuns(runs, keys, columns, rows, labels, repeats, groups, baselines)
+    return GroupedRuns(runs, keys, columns, rows, labels, repeats, groups, baselines, plan)
 
 
 def build_table(
@@ -167,6 +183,9 @@ def build_table(
         )
         for figure in layout.figures
     )
+    untuned = made.keys[: len(made.keys) - len(build_tuned_keys(plan, layout.rows))]
+    all_runs = select_runs(collect_runs(records, plan), layout, layout_path)
+    figures = (*figures, *build_tuning_figure(all_runs, plan, untuned, layout_path, folder))
     return Table(
         title=layout.title or title,
         keys=tuple(made.keys),
@@ -294,6 +313,7 @@ def _mark_cells(grouped: GroupedRuns, cells: Sequence[Sequence[Cell]], layout: L
 def _write_notes(rows: Sequence[Row], grouped: GroupedRuns, layout: Layout) -> Iterator[str]:
     """Yield the notes below the table."""
     finished = [run.record for run in grouped.runs if run.record is not None and run.is_finished]
+    yield from write_tuning_notes(grouped.plan)
     yield from _write_cell_notes(rows, grouped, layout)
     yield from _write_baseline_notes(grouped, layout)
     states = Counter(run.state for run in grouped.runs if not run.is_finished)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from attnbench.records.record import Record
 from attnbench.sweeps.search_space import OPTUNA, Dimension
+from attnbench.sweeps.tuning import get_best_validation
 from attnbench.training.optuna_trial import Pruner, import_optuna, open_journal_storage
 
 if TYPE_CHECKING:
@@ -150,12 +151,8 @@ def get_trial_value(study: Study, number: int, record: Record) -> float:
     seen = study.trials[number].intermediate_values.values()
     if seen:
         return max(seen) if study.direction.name == "MAXIMIZE" else min(seen)
-    metric = study.user_attrs["metric"]
-    found = record.metrics["best"]
-    if metric is None:
-        default = next((key for key in ("bleu", "accuracy") if key in found), "loss")
-        metric = str(record.config.get("task", {}).get("monitor", default))
-    return float(found[metric.rpartition("/")[2]])
+    metric = study.user_attrs["metric"] or get_best_validation(record)[0]
+    return float(record.metrics["best"][metric.rpartition("/")[2]])
 
 
 def end_trial(study: Study, number: int, state: str) -> None:

@@ -13,12 +13,20 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from attnbench.config import Config, ConfigError, Fault
+from attnbench.config.tracking import TuneConfig
 from attnbench.data.checksums import find_missing_files
 from attnbench.records.identity import compute_run_id, config_to_dict
 from attnbench.records.record import SCHEMA_VERSION, Plan, PlannedRun
 from attnbench.sweeps import override_errors, search_space
 from attnbench.sweeps.compose import Composer, get_shared_composer
 from attnbench.sweeps.override_errors import MAX_RUNS, format_typed_value
+from attnbench.sweeps.tuning import (
+    build_final_overrides,
+    build_tuning_overrides,
+    find_tuning_faults,
+    list_candidates,
+    split_settings,
+)
 
 _FOLDER_KEYS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
 _TOO_MANY_RUNS = f"expected at most {MAX_RUNS}"  # largest number of runs; all are planned before the first one starts
@@ -63,6 +71,10 @@ def build_plan(command: Sequence[str], *, is_multirun: bool, config_dir: str | N
     )
     wrong += [*misread, *_find_file_setting_faults(composer.compose_choices(_select_fixed(overrides)).composed)]
     unused = _UnusedSettings(composer, overrides)
+    tune = get_tune_config(composer.compose(_select_fixed(overrides))[0])
+    if tune is not None and is_multirun:
+        combinations, probes, untunable = _list_tuning_combinations(combinations, tune)
+        wrong += untunable
     runs: dict[str, PlannedRun] = {}
     for number, lines in enumerate([*combinations, *probes]):
         parsed = [*hydra, *composer.parse(lines)[0]]
@@ -71,7 +83,7 @@ def build_plan(command: Sequence[str], *, is_multirun: bool, config_dir: str | N
         if config is not None:
             wrong += find_missing_files(config.data)
         if config is not None and number < len(combinations):
-            planned = PlannedRun(compute_run_id(config), lines, config_to_dict(config))
+            planned = PlannedRun(compute_run_id(config), lines, config_to_dict(config), tune is not None)
             runs.setdefault(planned.run_id, planned)
     wrong += _check_single_folder(runs.values())
     _raise_faults(wrong)
@@ -220,6 +232,32 @@ def _list_combinations(
     if count > MAX_RUNS:
         return [], [], [*wrong, Fault("--multirun", "", f"{_TOO_MANY_RUNS} combinations, not {count}")]
     return BasicSweeper.split_arguments(gridded, None)[0], [], wrong
+
+
+def get_tune_config(config: Config | None) -> TuneConfig | None:
+    """Return the options of tuning; None if the sweep is not tuned."""
+    return config.sweep.tune if config is not None and config.sweep.tune.params else None
+
+
+def _list_tuning_combinations(
+    combinations: Sequence[Sequence[str]], tune: TuneConfig
+) -> tuple[list[list[str]], list[list[str]], list[Fault]]:
+    """List the tuning runs of a sweep, the runs of all seeds with the first candidate, and faults.
+
+    Runs of other candidates differ from these in nothing that has not been checked.
+    """
+    settings, candidates = split_settings(combinations), list_candidates(tune)
+    wrong = list(find_tuning_faults(settings, tune))
+    tuning = [
+        overrides
+        for setting in settings
+        for candidate in candidates
+        for overrides in build_tuning_overrides(setting, candidate, tune)
+    ]
+    final = [line for setting in settings for line in build_final_overrides(setting, candidates[0])]
+    if len(tuning) + len(final) > MAX_RUNS:
+        return [], [], [*wrong, Fault("sweep.tune", "", f"{_TOO_MANY_RUNS} runs, not {len(tuning) + len(final)}")]
+    return tuning, final, wrong
 
 
 def _select_fixed(overrides: Iterable[Override]) -> list[Override]:

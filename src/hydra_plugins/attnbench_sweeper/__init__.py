@@ -16,7 +16,9 @@ from attnbench.config import Config, ConfigError
 from attnbench.sweeps.compose import get_composer
 from attnbench.sweeps.optuna_search import OptunaSearch, build_study_name
 from attnbench.sweeps.optuna_study import OptunaOptions
+from attnbench.sweeps.plan import get_tune_config
 from attnbench.sweeps.search_space import GridOptions, RandomOptions, SearchSpace
+from attnbench.sweeps.tuning import TunedSweep, split_settings
 
 _STORE = ConfigStore.instance()
 _STORE.store(group="hydra/sweeper", name="grid", node=GridOptions, provider="attnbench")
@@ -25,7 +27,30 @@ _STORE.store(group="hydra/sweeper", name="optuna", node=OptunaOptions, provider=
 
 
 class GridSweeper(BasicSweeper):
-    """Sweeper over all combinations (hydra/sweeper=grid), like Hydra's `basic`."""
+    """Sweeper over all combinations (hydra/sweeper=grid), like Hydra's `basic`; with `sweep.tune`, in two stages."""
+
+    def sweep(self, arguments: list[str]) -> None:
+        """Run all combinations or, with `sweep.tune`, the stages of a tuned sweep."""
+        assert self.config is not None
+        assert self.hydra_context is not None
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        overrides = parser.parse_overrides([*self._parse_config(), *arguments])
+        fixed = [str(override.input_line) for override in overrides if not override.is_sweep_override()]
+        tune = get_tune_config(self._compose_run(fixed))
+        if tune is None:
+            super().sweep(arguments)
+            return
+        combinations = self.split_arguments(overrides, None)[0]
+        launcher: Any = self.launcher
+        settings = split_settings(combinations)
+        launcher.shared = frozenset.intersection(*map(frozenset, combinations))
+        TunedSweep(
+            Path(self.config.hydra.sweep.dir), settings, tune, compose=self._compose_run, launch=launcher.launch
+        ).run()
+
+    def _compose_run(self, overrides: list[str]) -> Config:
+        assert self.config is not None
+        return get_composer(self.config).compose_job(self.config, overrides, 0)[0]
 
     def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
         """Do nothing: `attnbench.sweeps.plan` has composed and checked each job; Hydra would compose each again."""
@@ -46,7 +71,7 @@ class RandomSweeper(GridSweeper):
         return [[space.build_overrides(values) for values in space.draw_values(self.n_trials, self.seed)]]
 
 
-class OptunaSweeper(BasicSweeper):
+class OptunaSweeper(GridSweeper):
     """Sweeper over the trials of an Optuna study (hydra/sweeper=optuna)."""
 
     def __init__(self, **options: Any) -> None:
@@ -72,7 +97,3 @@ class OptunaSweeper(BasicSweeper):
             for fault in error.faults:
                 print(f"attnbench: {fault}", file=sys.stderr, flush=True)
             raise SystemExit(2) from error
-
-    def _compose_run(self, lines: list[str]) -> Config:
-        assert self.config is not None
-        return get_composer(self.config).compose_job(self.config, lines, 0)[0]
