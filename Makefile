@@ -9,7 +9,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help docs chaos setup sweep table tables report bench test test-full lint format type sync workspace wandb-sweep lock clean
+.PHONY: help docs verify-results chaos setup sweep table tables report bench test test-full lint format type sync workspace wandb-sweep lock clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ table: $(READY) ## print TABLE from the records there are
 
 tables: $(READY) ## print the tables of all sweeps that have records
 	$(BIN)/attnbench table --all $(ARGS)
+
+verify-results: $(READY) ## render all committed tables and figures again from their records; a difference is an error
+	$(BIN)/attnbench verify
 
 report: $(READY) ## write one page to compare the runs of SWEEP in, to be opened in a browser
 	$(BIN)/attnbench report multirun/$(SWEEP) $(ARGS)

@@ -5,7 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from attnbench.process.output import exit_process, make_command
 from attnbench.records.record import PLAN_FILE, RecordError
@@ -33,6 +37,8 @@ def _print_table(arguments: argparse.Namespace, sweep: str) -> int:
     folder = Path(arguments.output, sweep)
     try:
         source = read_sweep_results(folder, Path(arguments.experiments), arguments.table)
+        if arguments.baseline:
+            source = replace(source, layout=replace(source.layout, baseline=_parse_baseline(arguments.baseline)))
         table = {"table": source.build_table, "comparisons": source.build_comparisons, "effects": source.build_effects}[
             arguments.what
         ]()
@@ -47,6 +53,15 @@ def _print_table(arguments: argparse.Namespace, sweep: str) -> int:
     for line in figures:
         print(line, file=sys.stderr)  # standard output holds the table alone
     return 0
+
+
+def _parse_baseline(lines: Sequence[str]) -> dict[str, Any]:
+    """Parse KEY=VALUE lines; values are read as YAML."""
+    for line in lines:
+        if "=" not in line:
+            raise RecordError(f"--baseline {line}: expected KEY=VALUE, as in attention.score=scaled_dot")
+    pairs = (line.split("=", 1) for line in lines)
+    return {key: yaml.safe_load(value) for key, value in pairs}
 
 
 def _print_all_tables(arguments: argparse.Namespace) -> int:
@@ -73,6 +88,10 @@ def _build_parser() -> argparse.ArgumentParser:
         "--experiments", default="experiments", help="where SWEEP/table.yaml lies (default: %(default)s)"
     )
     parser.add_argument("--table", help="the layout in EXPERIMENTS/TABLE/table.yaml (default: what the runs say)")
+    parser.add_argument(
+        "--baseline", action="append", metavar="KEY=VALUE",
+        help="compare all rows with the one that has this value, instead of the layout's baseline",
+    )  # fmt: skip
     parser.add_argument("--format", choices=sorted(FORMATS), default="markdown", help="what is printed")
     what = parser.add_mutually_exclusive_group()
     what.set_defaults(what="table")

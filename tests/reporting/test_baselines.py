@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -83,57 +84,95 @@ def test_a_published_change_is_from_the_same_source_s_own_baseline(make_record: 
     assert [quoted.change for quoted in rows[0].published[0]] == [None]
 
 
-@pytest.mark.parametrize(("seeds", "told"), [(3, False), (6, True)])
-def test_a_difference_is_marked_only_where_seeds_can_tell(make_record: MakeRecord, seeds: int, told: bool) -> None:
-    records = [record for record in grid(make_record, seeds) if record.config["model"]["depth"] == 2]
-    table = table_of(records, baseline={"model.norm_placement": "post"})
-    assert [row.cells[0].differs for row in table.rows] == [False, told]
-    said = next(note for note in table.notes if "paired permutation" in note)
-    few = "With 3 common seeds no difference from the baseline can be distinguished"
-    assert said.startswith("*: differs" if told else few)
+def noise(norm: str, seed: int) -> float:
+    """Return a deviation of a seed that differs between settings."""
+    return 0.1 * ((seed * 7 + len(norm) * 3 + seed * seed * len(norm)) % 5)
 
 
-def test_rows_without_a_common_seed_count_in_no_test_and_in_nothing_said_of_them(make_record: MakeRecord) -> None:
-    seeds = {"post": range(1, 7), "pre": range(1, 7), "none": range(11, 17)}
-    records = [
-        make_record({"model.norm_placement": norm}, seed=seed, bleu=30 + (norm == "pre") + 0.01 * seed)
+def one_row_each(make_record: MakeRecord, seeds: dict[str, range], gain: float = 1.0) -> list[Record]:
+    """Records of norm placements with different seeds; pre gains."""
+    return [
+        make_record(
+            {"model.norm_placement": norm}, seed=seed, bleu=30 + gain * (norm == "pre") + 0.5 * seed + noise(norm, seed)
+        )
         for norm, chosen in seeds.items()
         for seed in chosen
     ]
-    rows = [RowKey("model.norm_placement")]
-    table = table_of(records, rows=rows, baseline={"model.norm_placement": "post"})
+
+
+def verdicts_of(records: list[Record], column: Column = BLEU) -> tuple[Table, list[str]]:
+    layout = {"rows": [RowKey("model.norm_placement")], "baseline": {"model.norm_placement": "post"}}
+    table = table_of(records, columns=[column], **layout)
+    return table, [note for note in table.notes if "post" in note]
+
+
+def test_a_clear_difference_is_a_verdict_with_interval_seeds_and_p(make_record: MakeRecord) -> None:
+    table, (verdict,) = verdicts_of(one_row_each(make_record, {"post": range(1, 6), "pre": range(1, 6)}))
+    assert re.fullmatch(
+        r"pre beats post by 0\.90 bleu \(95 % interval \+0\.\d\d to \+1\.\d\d, n=5, p=0\.0\d+\)\.", verdict
+    )
+    assert [row.cells[0].differs for row in table.rows] == [False, True]
+    assert "*: differs from the baseline (paired t-test over seeds, Holm's correction in a column; p < 0.05)." in (
+        table.notes
+    )
+    worse = replace(BLEU, best=Best.min)
+    assert verdicts_of(one_row_each(make_record, {"post": range(1, 6), "pre": range(1, 6)}), worse)[1][0].startswith(
+        "pre is worse than post by 0.90 bleu ("
+    )
+
+
+def test_a_small_difference_is_not_told_and_the_seeds_it_needs_are_named(make_record: MakeRecord) -> None:
+    records = one_row_each(make_record, {"post": range(1, 4), "pre": range(1, 4)}, gain=0.15)
+    table, (verdict,) = verdicts_of(records)
+    found = re.fullmatch(
+        r"Cannot tell pre from post: difference \+0\.\d\d bleu \(95 % interval \S+ to \S+, n=3, p=[\d.]+\)\. 3 seeds"
+        r" find"
+        r" differences from (\d\.\d\d) on in 80 % of cases; one of this size needs (about \d+|more than 1,000)\.",
+        verdict,
+    )
+    assert found is not None, verdict
+    assert not any(row.cells[0].differs for row in table.rows)
+
+
+def test_a_margin_allows_the_verdict_that_rows_are_the_same(make_record: MakeRecord) -> None:
+    records = one_row_each(make_record, {"post": range(1, 11), "pre": range(1, 11)}, gain=0.0)
+    _, (without,) = verdicts_of(records)
+    assert without.startswith("Cannot tell")
+    _, (verdict,) = verdicts_of(records, replace(BLEU, margin=0.5))
+    assert verdict.startswith("pre and post are the same within 0.50 bleu (two one-sided tests; 95 % interval")
+
+
+def test_rows_without_a_common_seed_are_not_compared_and_do_not_count(make_record: MakeRecord) -> None:
+    seeds = {"post": range(1, 6), "pre": range(1, 6), "none": range(11, 17)}
+    table, verdicts = verdicts_of(one_row_each(make_record, seeds))
     assert {row.labels[0]: row.cells[0].differs for row in table.rows} == {"none": False, "post": False, "pre": True}
-    assert table.notes[-1] == (
-        "*: differs from the baseline (exact paired permutation test over seeds, Holm's correction within a column;"
-        " p < 0.05). Rows without a common seed (1) are not compared."
-    )
-    few = table_of([r for r in records if r.seed not in (1, 2)], rows=rows, baseline={"model.norm_placement": "post"})
-    assert few.notes[-1].startswith(
-        "With 4 common seeds no difference from the baseline can be distinguished from chance: the"
-    )
-    assert "0.125; 1 comparison needs 6 seeds" in few.notes[-1]
-    one = [*records, make_record({"model.norm_placement": "sandwich"}, seed=1, bleu=40.0)]
-    more = table_of(one, rows=rows, baseline={"model.norm_placement": "post"})
-    assert not any(row.cells[0].differs for row in more.rows), "two comparisons need seven seeds"
-    assert "0.03125; 2 comparisons need 7 seeds" in more.notes[-1]
+    assert verdicts[0] == "none and post have no seed in common, so that they are not compared."
+    assert "after Holm" not in verdicts[1], "one comparison needs no correction"
 
 
-def test_comparisons_with_too_few_seeds_are_counted(make_record: MakeRecord) -> None:
-    seeds = {"post": 8, "pre": 8, "none": 3}
+def test_a_comparison_of_one_seed_counts_in_the_correction(make_record: MakeRecord) -> None:
+    seeds = {"post": range(1, 6), "pre": range(1, 6), "sandwich": range(1, 2)}
+    table, verdicts = verdicts_of(one_row_each(make_record, seeds))
+    assert "after Holm" in verdicts[0]
+    assert verdicts[1].startswith("Cannot tell sandwich from post: one common seed says nothing about the spread")
+    assert any("corrected for 2 comparisons (Holm 1979)" in note for note in table.notes)
+
+
+def test_one_seed_for_all_rows_is_one_sentence(make_record: MakeRecord) -> None:
+    seeds = {"post": range(1, 2), "pre": range(1, 2), "sandwich": range(1, 2)}
+    table, _ = verdicts_of(one_row_each(make_record, seeds))
+    told = "Cannot tell any row from its baseline: one common seed says nothing about the spread over seeds."
+    assert [note for note in table.notes if "seed says" in note] == [told]
+
+
+def test_equal_differences_give_no_verdict(make_record: MakeRecord) -> None:
     records = [
-        make_record({"model.norm_placement": norm}, seed=seed, bleu=30 + (norm == "pre") + 0.01 * seed)
-        for norm, count in seeds.items()
-        for seed in range(1, count + 1)
+        make_record({"model.norm_placement": norm}, seed=seed, bleu=30 + (norm == "pre") + seed)
+        for norm in ("post", "pre")
+        for seed in (1, 2, 3)
     ]
-    table = table_of(records, rows=[RowKey("model.norm_placement")], baseline={"model.norm_placement": "post"})
-    assert [row.labels[0] for row in table.rows if row.cells[0].differs] == ["pre"]
-    assert table.notes[-1].endswith("1 of 2 comparisons have under 6 common seeds, which can show none.")
-
-
-def test_no_common_seed_is_said(make_record: MakeRecord) -> None:
-    records = [make_record({"model.norm_placement": norm}, seed=seed) for norm, seed in (("pre", 1), ("post", 2))]
-    table = table_of(records, rows=[RowKey("model.norm_placement")], baseline={"model.norm_placement": "post"})
-    assert table.notes[-1].startswith("No seed has a number both in the baseline")
+    _, (verdict,) = verdicts_of(records)
+    assert verdict.startswith("Cannot tell pre from post: all 3 common seeds have the same difference")
 
 
 def test_nothing_is_said_of_seeds_where_no_column_has_a_best(make_record: MakeRecord) -> None:
@@ -144,12 +183,14 @@ def test_nothing_is_said_of_seeds_where_no_column_has_a_best(make_record: MakeRe
 def test_bold_can_be_all_that_is_not_told_from_the_best(make_record: MakeRecord) -> None:
     records = grid(make_record, 8, gain=0.02)
     for record in records:
+        record.metrics["test"]["bleu"] += noise(str(record.config["model"]), record.seed)
+    for record in records:
         if record.config["model"] == {"depth": 2, "norm_placement": "post"}:
             record.metrics["test"]["bleu"] -= 5
     table = table_of(records, bold=Bold.not_worse)
     assert [row.cells[0].best for row in table.rows] == [False, True, True, True]
-    few = table_of([record for record in records if record.seed < 4], bold=Bold.not_worse)
-    assert not any(row.cells[0].best for row in few.rows), "three seeds tell nothing apart"
+    few = table_of([record for record in records if record.seed == 1], bold=Bold.not_worse)
+    assert not any(row.cells[0].best for row in few.rows), "one seed does not tell them apart"
     assert all(any("does not tell from it" in note for note in made.notes) for made in (table, few))
 
 

@@ -9,7 +9,13 @@ import pytest
 
 from attnbench.metrics.text import compute_bleu, detokenize
 from attnbench.records.record import Record, RecordError, write_record
-from attnbench.reporting.statistics import OutputTest, correct_with_holm, mcnemar_test, paired_output_test
+from attnbench.reporting.statistics import (
+    OutputTest,
+    correct_with_holm,
+    mcnemar_test,
+    paired_output_test,
+    paired_t_test,
+)
 from attnbench.reporting.tables import SweepResults, read_sweep_results
 from attnbench.table import main
 from attnbench.tasks import results
@@ -90,7 +96,12 @@ def test_outputs_are_tested_by_sacrebleu_in_the_form_that_is_scored(make_record:
         f"{p:.4f}" if len(sign) == 1 else "seeds disagree" for p, sign in zip(counted, signs, strict=True)
     ]
     assert "p_mcnemar" not in found
-    assert found["p_seeds"] == ["1.0000", "1.0000"]  # 0.5 at least, twice
+    scores = {(norm, s): compute_bleu(said[norm, s], meant).score for norm in ("none", "pre", "post") for s in (1, 2)}
+    over_seeds = [
+        paired_t_test([scores[norm, s] for s in (1, 2)], [scores["post", s] for s in (1, 2)]).p or 1.0
+        for norm in ("none", "pre")
+    ]
+    assert found["p_seeds"] == [f"{p:.4f}" for p in correct_with_holm(over_seeds)]
 
 
 def test_characters_that_split_lines_elsewhere_do_not_split_outputs(make_record: MakeRecord, tmp_path: Path) -> None:
@@ -134,10 +145,13 @@ def test_a_comparison_counts_in_the_correction_if_and_only_if_it_was_made(
     seeds = {"post": range(1, 8), "pre": range(1, 8), "none": [1], "sandwich": [99]}
     for norm, chosen in seeds.items():
         for seed in chosen:
-            record = make_record({"model.norm_placement": norm}, seed=seed, bleu=30 + (norm == "pre") + 0.01 * seed)
+            gain = 1 + 0.1 * (seed % 3) if norm == "pre" else 0.0
+            record = make_record({"model.norm_placement": norm}, seed=seed, bleu=30 + gain + 0.01 * seed)
             write_record(record, tmp_path / "demo" / record.run_id)
     found = columns_of(source_of(tmp_path))
-    assert found["p_seeds"] == ["n=1 tells nothing", f"{2 * 2**-6:.4f}", "no seed in common"]
+    p = paired_t_test([1 + 0.1 * (seed % 3) for seed in range(1, 8)], [0.0] * 7).p
+    assert p is not None
+    assert found["p_seeds"] == ["n=1 tells nothing", f"{2 * p:.4f}", "no seed in common"]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import itertools
 import json
 import random
 import subprocess
@@ -9,17 +8,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from attnbench.metrics.text import compute_bleu, compute_chrf
 from attnbench.reporting.statistics import (
     OutputTest,
+    compute_detectable_difference,
     compute_mean_interval,
+    compute_power,
     correct_with_holm,
     count_pairs_needed,
+    is_equivalent,
     mcnemar_test,
     paired_output_test,
-    paired_permutation_test,
-    smallest_possible_p,
+    paired_t_test,
     summarize,
 )
 
@@ -74,35 +76,54 @@ def test_the_interval_of_a_paired_difference_covers_it_as_often_as_it_says(n: in
     rng = np.random.default_rng(n)
     shared = rng.normal(0, 5, (1000, n))  # what a seed does to both
     ours, theirs = (mean + shared + rng.normal(0, 1, (1000, n)) for mean in (31, 30))
-    found = [paired_permutation_test(a, b).interval for a, b in zip(ours.tolist(), theirs.tolist(), strict=True)]
+    found = [paired_t_test(a, b).interval for a, b in zip(ours.tolist(), theirs.tolist(), strict=True)]
     assert 0.93 <= np.mean([one is not None and one[0] <= 1 <= one[1] for one in found]) <= 0.97
 
 
 @pytest.mark.parametrize("n", [2, 3, 6, 9])
-def test_the_paired_test_counts_every_flip_of_signs(n: int) -> None:
+def test_the_paired_test_equals_scipys(n: int) -> None:
     rng = np.random.default_rng(n)
     ours, theirs = rng.normal(0.7, 1, n), rng.normal(0, 1, n)
-    seen = abs((ours - theirs).mean())
-    flips = [np.mean((ours - theirs) * signs) for signs in itertools.product((1, -1), repeat=n)]
-    found = paired_permutation_test(ours.tolist(), theirs.tolist())
-    assert found.p == pytest.approx(np.mean([abs(mean) >= seen * (1 - 1e-12) for mean in flips]))
+    found, expected = paired_t_test(ours.tolist(), theirs.tolist()), stats.ttest_rel(ours, theirs)
+    assert found.p == pytest.approx(expected.pvalue)
     assert found.difference == pytest.approx((ours - theirs).mean())
-    assert paired_permutation_test(theirs.tolist(), ours.tolist()).p == pytest.approx(found.p)
+    assert paired_t_test(theirs.tolist(), ours.tolist()).p == pytest.approx(found.p)
+    if n >= 3:
+        assert found.interval == pytest.approx(tuple(expected.confidence_interval(0.95)))
+        assert found.interval is not None
+        assert (found.interval[0] > 0 or found.interval[1] < 0) is bool(expected.pvalue < 0.05)
 
 
-def test_the_smallest_p_is_known_beforehand_and_one_pair_has_none() -> None:
-    for n in (2, 3, 6):
-        assert paired_permutation_test([1.0 + i for i in range(n)], [0.0] * n).p == pytest.approx(
-            smallest_possible_p(n)
-        )
-    assert paired_permutation_test([1.0], [0.0]).p is None
-    assert (count_pairs_needed(), count_pairs_needed(10), smallest_possible_p(count_pairs_needed()) < 0.05) == (
-        6,
-        9,
-        True,
-    )
+def test_pairs_without_a_spread_have_no_p() -> None:
+    assert paired_t_test([1.0], [0.0]).p is None
+    assert paired_t_test([1.1, 2.1, 3.1], [0.0, 1.0, 2.0]).p is None, "equal up to rounding"
     with pytest.raises(ValueError, match="zip"):
-        paired_permutation_test([1.0, 2.0], [1.0])
+        paired_t_test([1.0, 2.0], [1.0])
+
+
+@pytest.mark.parametrize(("effect", "n", "comparisons"), [(2.0, 5, 1), (1.0, 10, 1), (1.0, 5, 1), (1.5, 6, 4)])
+def test_power_equals_a_simulation(effect: float, n: int, comparisons: int) -> None:
+    differences = np.random.default_rng(0).normal(effect, 1, (20_000, n))
+    found = stats.ttest_1samp(differences, 0, axis=1).pvalue < 0.05 / comparisons
+    assert compute_power(effect, 1.0, n, comparisons) == pytest.approx(found.mean(), abs=0.015)
+
+
+def test_the_seeds_needed_and_the_detectable_difference_belong_together() -> None:
+    assert count_pairs_needed(1.0, 1.0) == 10
+    assert compute_detectable_difference(1.0, 10) == pytest.approx(1.0, abs=0.01)
+    assert count_pairs_needed(2.0, 2.0, 5) == count_pairs_needed(1.0, 1.0, 5)
+    assert count_pairs_needed(0.001, 1.0) is None
+    assert compute_detectable_difference(1.0, 2, 10) > 50, "two seeds find only huge differences"
+    for n in (3, 5, 20):
+        assert compute_power(compute_detectable_difference(2.0, n, 3), 2.0, n, 3) == pytest.approx(0.8, abs=1e-4)
+
+
+@pytest.mark.parametrize(("difference", "share"), [(0.0, 0.6), (1.0, 0.0)])
+def test_equivalence_is_found_if_the_difference_is_small(difference: float, share: float) -> None:
+    rng = np.random.default_rng(1)
+    values = rng.normal(difference, 0.8, (500, 10)).tolist()
+    found = np.mean([is_equivalent(paired_t_test(one, [0.0] * 10), 1.0) for one in values])
+    assert found >= share if difference < 1 else found <= 0.08, "at the margin at most 5 % are called the same"
 
 
 def test_holm_is_as_in_the_textbook() -> None:

@@ -6,6 +6,7 @@ COMMANDS = {
     "sweep": "train all runs of a named sweep: attnbench sweep heads [overrides]",
     "status": "print the state of all runs of a sweep",
     "table": "print the table of a sweep",
+    "verify": "render committed tables and figures again from their records, and compare",
     "report": "write an HTML page to compare runs",
     "translate": "translate text with a trained model",
     "bench": "measure speed and memory",

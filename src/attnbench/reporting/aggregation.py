@@ -12,10 +12,7 @@ from attnbench.records.record import Plan, Record, RecordError
 from attnbench.reporting.baselines import (
     describe_missing_baseline,
     find_baselines,
-    find_bold_rows,
-    find_significant_rows,
     sort_by_group,
-    write_power_note,
 )
 from attnbench.reporting.cells import Cell, build_cell, get_record_value, is_number
 from attnbench.reporting.figure_registry import build_figure
@@ -23,6 +20,7 @@ from attnbench.reporting.figures import Figure
 from attnbench.reporting.keys import RowKey
 from attnbench.reporting.layout import LAYOUT_FILE, Bold, Column, Layout, Paper, config_matches
 from attnbench.reporting.runs import ABSENT, Run, collect_runs, group_into_rows, select_runs
+from attnbench.reporting.statistics import ALPHA
 from attnbench.reporting.tuning import (
     build_tuned_keys,
     build_tuning_figure,
@@ -30,6 +28,7 @@ from attnbench.reporting.tuning import (
     format_tuned_label,
     write_tuning_notes,
 )
+from attnbench.reporting.verdicts import compare_rows, find_bold_rows, find_significant_rows, write_verdicts
 
 _THROUGHPUT_SUFFIX = "_per_sec_global"  # how a record's key for throughput ends, behind the unit
 
@@ -313,9 +312,9 @@ def _mark_cells(grouped: GroupedRuns, cells: Sequence[Sequence[Cell]], layout: L
 def _write_notes(rows: Sequence[Row], grouped: GroupedRuns, layout: Layout) -> Iterator[str]:
     """Yield the notes below the table."""
     finished = [run.record for run in grouped.runs if run.record is not None and run.is_finished]
+    yield from _write_baseline_notes(rows, grouped, layout)
     yield from write_tuning_notes(grouped.plan)
     yield from _write_cell_notes(rows, grouped, layout)
-    yield from _write_baseline_notes(grouped, layout)
     states = Counter(run.state for run in grouped.runs if not run.is_finished)
     if states:
         listed = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
@@ -339,23 +338,56 @@ def _write_cell_notes(rows: Sequence[Row], grouped: GroupedRuns, layout: Layout)
         yield "In brackets: 95 % confidence interval of the mean over seeds (Student's t), from three seeds on."
     if layout.bold is Bold.not_worse and any(column.best for column in grouped.columns):
         yield (
-            "Bold: the best mean of its column, and those that an exact paired permutation test over seeds does not"
-            " tell from it (Holm's correction; none, where that would be all)."
+            "Bold: the best mean of its column, and those that a paired t-test over seeds does not tell from it"
+            " (Holm's correction; none, where that would be all)."
         )
     elif any(cell.best for cell in cells):
         yield "Bold: the best mean of its column; no test says here that the difference is more than chance."
 
 
-def _write_baseline_notes(grouped: GroupedRuns, layout: Layout) -> Iterator[str]:
+def _write_baseline_notes(rows: Sequence[Row], grouped: GroupedRuns, layout: Layout) -> Iterator[str]:
     """Yield the notes about the baseline and the power of the tests."""
     compared = any(base is not None for base in grouped.baselines)
     if layout.baseline and not compared:
         yield f"Nothing is compared: {describe_missing_baseline(layout.baseline)}, the baseline, beside others."
     judged = [column for column in grouped.columns if column.best is not None]
     if compared and judged:
-        yield write_power_note(grouped.rows, grouped.baselines, judged)
+        column = judged[0]
+        found = compare_rows(grouped.rows, grouped.baselines, column)
+        names = [_name_pair(grouped, one.row_index, one.baseline_index) for one in found]
+        yield from write_verdicts(found, names, column)
+    if any(cell.differs for row in rows for cell in row.cells):
+        yield f"*: differs from the baseline (paired t-test over seeds, Holm's correction in a column; p < {ALPHA})."
     if layout.groups and compared:
         yield "An empty place is as in the baseline, which stands first."
+
+
+def _name_pair(grouped: GroupedRuns, ours: int, theirs: int) -> tuple[str, str]:
+    """Name two rows by the labels in which they differ; labels that both have, and other rows have not, follow.
+
+    Tuned values are left out.
+    """
+    tuned = set() if grouped.plan is None or grouped.plan.tuning is None else set(grouped.plan.tuning.params)
+    names: tuple[list[str], list[str]] = ([], [])
+    shared = []
+    for index, key in enumerate(grouped.keys):
+        labels = {labels[index] for labels in grouped.labels}
+        if key.key in tuned or len(labels) < 2:
+            continue
+        mine, other = (_name_label(key, grouped.labels[place][index]) for place in (ours, theirs))
+        if mine == other:
+            shared.append(mine)
+        else:
+            names[0].append(mine)
+            names[1].append(other)
+    context = f" ({', '.join(shared)})" if shared else ""
+    return " ".join(names[0]) or "the row", (" ".join(names[1]) or "the baseline") + context
+
+
+def _name_label(key: RowKey, label: str) -> str:
+    """Return the label, with its key if the label is no word, as in depth=4 or compile=true."""
+    is_word = label[:1].isalpha() and label not in ("true", "false", "null")
+    return label if is_word else f"{key.label or key.key.rpartition('.')[2]}={label}"
 
 
 def _write_column_notes(column: Column, rows: Sequence[Row], finished: Sequence[Record]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Compare table rows with their baselines: which row, on which seeds, and which differences are significant."""
+"""Baselines of table rows: which row is the baseline of which, and on which seeds both have numbers."""
 
 from __future__ import annotations
 
@@ -6,16 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from attnbench.reporting.cells import get_run_value, is_number
-from attnbench.reporting.keys import Best
 from attnbench.reporting.layout import Column, Layout, config_matches
 from attnbench.reporting.runs import ABSENT, Run
-from attnbench.reporting.statistics import (
-    ALPHA,
-    correct_with_holm,
-    count_pairs_needed,
-    paired_permutation_test,
-    smallest_possible_p,
-)
 
 Rows = Sequence[Sequence[Run]]  # for each row, runs that differ only in their seed
 
@@ -91,104 +83,6 @@ def get_values_by_seed(runs: Sequence[Run], column: Column) -> dict[int, float]:
     return {seed: value for seed, value in found.items() if is_number(value)}
 
 
-def collect_paired_values(
-    rows: Rows, baselines: Sequence[int | None], column: Column
-) -> dict[int, tuple[list[float], list[float]]]:
-    """Collect the values that a test over seeds compares: one family of comparisons for Holm's correction.
-
-    Args:
-        rows: runs of each row.
-        baselines: index of each row's baseline.
-        column: the column.
-
-    Returns:
-        By row, its values and its baseline's on their common seeds. Rows without a common seed are left out: they are
-        not tested and do not count in the correction.
-    """
-    found = {
-        place: select_common_seeds(rows[place], rows[base], column)
-        for place, base in enumerate(baselines)
-        if base is not None
-    }
-    return {place: values for place, values in found.items() if values[0]}
-
-
-def find_significant_rows(rows: Rows, baselines: Sequence[int | None], column: Column) -> set[int]:
-    """Find rows that differ from their baselines at p < 0.05 (paired permutation test over seeds, Holm's correction).
-
-    No test is computed where the number of seeds cannot give p < 0.05.
-
-    Args:
-        rows: runs of each row.
-        baselines: index of each row's baseline.
-        column: the column.
-
-    Returns:
-        Indices of the rows.
-    """
-    ps = {
-        place: (paired_permutation_test(ours, theirs).p or 0.0) if smallest_possible_p(len(ours)) < ALPHA else 1.0
-        for place, (ours, theirs) in collect_paired_values(rows, baselines, column).items()
-    }
-    return {place for place, p in zip(ps, correct_with_holm(list(ps.values())), strict=True) if p < ALPHA}
-
-
-def find_bold_rows(rows: Rows, means: Mapping[int, float], column: Column, *, include_not_worse: bool) -> set[int]:
-    """Find the rows to print in bold in one column.
-
-    Args:
-        rows: runs of each row.
-        means: mean by row index; rows without a number are missing.
-        column: the column; it says whether larger or smaller is better.
-        include_not_worse: also return rows that do not differ significantly from the best one.
-
-    Returns:
-        Indices of the rows.
-    """
-    choose = max if column.best is Best.max else min
-    best = choose(means, key=lambda place: means[place])
-    if not include_not_worse:
-        return {best}
-    baselines = [best if place in means and place != best else None for place in range(len(rows))]
-    return set(means) - find_significant_rows(rows, baselines, column)
-
-
 def describe_missing_baseline(baseline_values: Mapping[str, Any]) -> str:
     """Return a sentence part that says that no row is the baseline."""
     return f"no row has {', '.join(f'{key}={value}' for key, value in baseline_values.items())}"
-
-
-def write_power_note(rows: Rows, baselines: Sequence[int | None], columns: Sequence[Column]) -> str:
-    """Write a sentence about the tests over seeds, or that there are too few seeds for them.
-
-    The sentence is about the column with the best chance to show a difference.
-
-    Args:
-        rows: runs of each row.
-        baselines: index of each row's baseline.
-        columns: columns with tests.
-    """
-    families = [
-        [len(ours) for ours, _ in collect_paired_values(rows, baselines, column).values()] for column in columns
-    ]
-    seeds = max(filter(None, families), key=lambda one: max(one) - count_pairs_needed(len(one)), default=[])
-    if not seeds:
-        return "No seed has a number both in the baseline and in another row, so that none can be compared with it."
-    test = "exact paired permutation test over seeds, Holm's correction within a column"
-    pairs, comparisons, needed = max(seeds), len(seeds), count_pairs_needed(len(seeds))
-    if pairs >= needed:
-        sentence = f"*: differs from the baseline ({test}; p < {ALPHA})."
-        few = len([n for n in seeds if n < count_pairs_needed()])
-        if few:
-            sentence += (
-                f" {few} of {comparisons} comparisons have under {count_pairs_needed()} common seeds, which can show"
-                " none."
-            )
-    else:
-        sentence = (
-            f"With {pairs} common seed{'s' * (pairs > 1)} no difference from the baseline can be distinguished from"
-            f" chance: the smallest p that there can be is {smallest_possible_p(pairs):g}; {comparisons} comparison"
-            f"{'s need' if comparisons > 1 else ' needs'} {needed} seeds ({test})."
-        )
-    left_out = len([base for base in baselines if base is not None]) - comparisons
-    return sentence + (f" Rows without a common seed ({left_out}) are not compared." if left_out else "")

@@ -25,15 +25,15 @@ from attnbench.reporting.statistics import (
     correct_with_holm,
     mcnemar_test,
     paired_output_test,
-    paired_permutation_test,
-    smallest_possible_p,
+    paired_t_test,
 )
 
 OUTPUTS_FOLDER = "outputs"  # in a run's folder
 _TOLERANCE = 1e-4  # between a score (0 to 100) in a record, possibly in float32, and the score computed again
 _P_COLUMN = Column("p", digits=4)
 _ONE_PAIR, _DISAGREE = "n=1 tells nothing", "seeds disagree"
-_SHOWS_NOTHING = (_ONE_PAIR, _DISAGREE)
+_NO_SPREAD = "equal differences"
+_SHOWS_NOTHING = (_ONE_PAIR, _NO_SPREAD, _DISAGREE)
 _COLUMNS = (
     Column("difference", label="less the baseline's"),
     Column("p_seeds", label="p over seeds", digits=4),
@@ -134,13 +134,15 @@ def _test_over_seeds(
     grouped: GroupedRuns, row_index: int, baseline_index: int, column: Column
 ) -> PairedComparison | None:
     ours, theirs = select_common_seeds(grouped.rows[row_index], grouped.rows[baseline_index], column)
-    return paired_permutation_test(ours, theirs) if ours else None
+    return paired_t_test(ours, theirs) if ours else None
 
 
 def _get_p(found: PairedComparison | None) -> float | str:
     if found is None:
         return "no seed in common"
-    return _ONE_PAIR if found.p is None else found.p
+    if found.p is None:
+        return _ONE_PAIR if found.n == 1 else _NO_SPREAD
+    return found.p
 
 
 def _build_difference_cell(found: PairedComparison | None, column: Column, run_ids: tuple[str, ...]) -> Cell:
@@ -278,10 +280,9 @@ def _write_notes(columns: Sequence[Column], rows: Sequence[Row]) -> Iterator[str
         " metric (Holm 1979)."
     )
     if "p_seeds" in shown:
-        seeds = max((s.n for row in rows if (s := row.cells[0].summary) is not None), default=0)
         yield (
-            "p over seeds: exact paired permutation test (scipy). It asks whether another seed would say the same; "
-            f"with {seeds} seed{'s' * (seeds != 1)} it cannot be below {smallest_possible_p(seeds):g} uncorrected."
+            "p over seeds: paired t-test, which assumes about normal differences. It asks whether other seeds would say"
+            " the same."
         )
     if "p_bootstrap" in shown:
         yield (

@@ -45,6 +45,7 @@ class Column:
     above: str | None = None  # a place in the record too: where the value exceeds it, the cell says `flag`
     flag: str = "diverged"
     spread: Spread = Spread.std
+    margin: float | None = None  # largest difference that counts as the same, in the unit of the record
     change: bool = False  # beside it, how far ours and the published number are each from its own baseline
 
     @property
