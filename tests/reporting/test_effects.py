@@ -92,4 +92,4 @@ def test_nothing_to_tell_is_refused(make_record: MakeRecord) -> None:
     with pytest.raises(RecordError, match="here: rows: expected a key with two values, to say what it does"):
         table_of(records(make_record)[:1])
     with pytest.raises(RecordError, match="here: columns: expected best: max or min in one"):
-        table_of(records(make_record), Layout(rows=LAYOUT.rows))
+        table_of(records(make_record), Layout(rows=LAYOUT.rows, columns=[Column("parameters.total")]))

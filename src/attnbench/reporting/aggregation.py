@@ -17,7 +17,7 @@ from attnbench.reporting.baselines import (
 from attnbench.reporting.cells import Cell, build_cell, get_record_value, is_number
 from attnbench.reporting.figure_registry import build_figure
 from attnbench.reporting.figures import Figure
-from attnbench.reporting.keys import RowKey
+from attnbench.reporting.keys import Best, RowKey
 from attnbench.reporting.layout import LAYOUT_FILE, Bold, Column, Layout, Paper, config_matches
 from attnbench.reporting.runs import ABSENT, Run, collect_runs, group_into_rows, select_runs
 from attnbench.reporting.statistics import ALPHA
@@ -219,14 +219,22 @@ def _build_rows(grouped: GroupedRuns, layout: Layout, paper: Paper, marks: Mappi
 
 
 def build_default_columns(runs: Sequence[Run]) -> list[Column]:
-    """Return the columns of a table without layout: test metrics, number of parameters, throughput."""
+    """Return the columns of a table without layout: test metrics, number of parameters, throughput.
+
+    The metric that chooses the weights comes first.
+    """
     finished = [run.record for run in runs if run.record is not None and run.is_finished]
     scores = {
         key: None for record in finished for key, value in record.metrics.get("test", {}).items() if is_number(value)
     }
+    monitors = {str(record.config.get("task", {}).get("monitor")) for record in finished}
+
+    def is_secondary(key: str) -> bool:
+        return key not in monitors
+
     rates = {key: None for record in finished for key in record.performance if key.endswith(_THROUGHPUT_SUFFIX)}
     return [
-        *(Column(f"metrics.test.{key}") for key in scores),
+        *(Column(f"metrics.test.{key}", best=_find_direction(key)) for key in sorted(scores, key=is_secondary)),
         Column("parameters.total", label="parameters"),
         *(
             Column(
@@ -235,6 +243,13 @@ def build_default_columns(runs: Sequence[Run]) -> list[Column]:
             for key in rates
         ),
     ]
+
+
+def _find_direction(metric: str) -> Best | None:
+    """Return the direction in which a metric is better; None if it is unknown."""
+    if metric.startswith(("bleu", "chrf", "accuracy")):
+        return Best.max
+    return Best.min if metric in ("loss", "perplexity", "calibration_error") else None
 
 
 def _assign_source_marks(groups: Sequence[Sequence[Run]], columns: Sequence[Column], paper: Paper) -> dict[str, str]:

@@ -6,7 +6,7 @@ import hashlib
 import math
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import pytorch_lightning as pl
 import torch
@@ -40,6 +40,8 @@ class Task(pl.LightningModule):
     `assets` holds what the network needs besides the config, such as vocabularies, as plain values. It is stored in
     the checkpoint, so that a checkpoint can be loaded from its file alone.
     """
+
+    unit_name: ClassVar[str]  # unit of throughput, as its batches have it
 
     def __init__(self, config: Config, assets: Mapping[str, Any]) -> None:
         super().__init__()

@@ -36,6 +36,8 @@ _MAX_ATTENTION_CANDIDATES = 512  # number of validation images in which right an
 class Classification(Task):
     """Task that learns p(class | image)."""
 
+    unit_name = ImageBatch.unit_name
+
     def build_network(self) -> nn.Module:
         """Build the classifier for the classes and channels in assets."""
         self.classes: list[str] = self.assets["classes"]

@@ -50,6 +50,8 @@ class _Evaluation:
 class Translation(Task):
     """Task that learns p(target | source) token by token, and translates with greedy or beam search."""
 
+    unit_name = Batch.unit_name
+
     def build_network(self) -> nn.Module:
         """Build the sequence-to-sequence model for the vocabularies in assets."""
         self.codec = TokenizerPair.from_json(self.assets["codec"])

@@ -20,11 +20,14 @@ def train(parts: int, updates: int = 12) -> Performance:
     measured.meter = ThroughputMeter(2, 2, clock=lambda: now)
     trainer: Any = SimpleNamespace(global_step=0, world_size=1, precision="32-true")
     module: Any = SimpleNamespace(
-        device=torch.device("cpu"), estimate_flops_per_unit=lambda: (5.0, "by hand"), trainer=trainer
+        device=torch.device("cpu"),
+        estimate_flops_per_unit=lambda: (5.0, "by hand"),
+        trainer=trainer,
+        unit_name="images",
     )
     module.log = lambda *args, **kwargs: None
     measured.on_train_start(trainer, module)
-    batch = SimpleNamespace(unit_name="images", num_units=60 // parts, token_counts=(60 // parts, 80 // parts))
+    batch = SimpleNamespace(num_units=60 // parts, token_counts=(60 // parts, 80 // parts))
     for number in range(updates * parts):
         measured.on_train_batch_start(trainer, module, batch, number)
         now += 6.0 / parts
@@ -65,3 +68,16 @@ def test_forward_passes_of_one_update_count_together(monkeypatch: pytest.MonkeyP
             forward.start(step, device)
             forward.end(device)
     assert forward.median_ms() == pytest.approx(2000.0)
+
+
+def test_a_session_without_an_update_knows_its_unit() -> None:
+    """Otherwise a resumed run would have another column of throughput than the other runs of its sweep."""
+    module: Any = SimpleNamespace(
+        device=torch.device("cpu"), estimate_flops_per_unit=lambda: (5.0, "by hand"), unit_name="images"
+    )
+    module.trainer = SimpleNamespace(global_step=7, world_size=1, precision="32-true")
+    measured = Performance()
+    measured.on_train_start(module.trainer, module)
+    found = measured.summarize(module.trainer, module)
+    assert found["images_per_sec_global"] is None
+    assert not [key for key in found if key.startswith("units_")]

@@ -30,7 +30,9 @@ def get_peak_memory(device: torch.device) -> dict[str, float]:
 
 
 class HasFlopsPerUnit(Protocol):
-    """Interface of LightningModules with a FLOP count."""
+    """Interface of LightningModules with a unit of throughput and a FLOP count."""
+
+    unit_name: str
 
     def estimate_flops_per_unit(self) -> tuple[float | None, str]:
         """Return the training FLOPs per unit (None: unknown), and how they were counted."""
@@ -93,7 +95,7 @@ def _record_time(device: torch.device) -> float | torch.cuda.Event:
 
 
 class Performance(pl.Callback):
-    """Measures training with the counts of each batch: `unit_name`, `num_units` and `token_counts`."""
+    """Measures training with the counts of each batch: `num_units` and `token_counts`."""
 
     def __init__(self, window_steps: int = 10, warmup_steps: int = WARMUP_STEPS) -> None:
         self.window_steps = window_steps
@@ -107,9 +109,10 @@ class Performance(pl.Callback):
         self._sums = [0.0] * 3  # units and positions of the batches since then
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Store the device and the FLOPs per unit."""
-        self._update = trainer.global_step
-        self.flops_per_unit, self.flops_method = cast(HasFlopsPerUnit, pl_module).estimate_flops_per_unit()
+        """Store unit and FLOPs; a resumed session may have no update that would tell the unit."""
+        module = cast(HasFlopsPerUnit, pl_module)
+        self._update, self.unit_name = trainer.global_step, module.unit_name
+        self.flops_per_unit, self.flops_method = module.estimate_flops_per_unit()
         if pl_module.device.type == "cuda":
             device = pl_module.device
             self.meter.synchronize = lambda: torch.cuda.synchronize(device)
@@ -132,7 +135,6 @@ class Performance(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Count the update, once all its batches are done: it is one however it is divided."""
-        self.unit_name = batch.unit_name
         self._sums = [a + b for a, b in zip(self._sums, (batch.num_units, *batch.token_counts), strict=True)]
         if trainer.global_step == self._update:
             return
