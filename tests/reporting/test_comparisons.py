@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
-from attnbench.metrics.text import compute_bleu, detokenize
-from attnbench.records.record import Record, RecordError, write_record
-from attnbench.reporting.statistics import (
+from attnbench.metrics.statistics import (
     OutputTest,
     correct_with_holm,
     mcnemar_test,
     paired_output_test,
     paired_t_test,
 )
+from attnbench.metrics.text import compute_bleu, detokenize
+from attnbench.records.record import Record, RecordError, write_record
 from attnbench.reporting.tables import SweepResults, read_sweep_results
 from attnbench.table import main
 from attnbench.tasks import results

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from attnbench.metrics.statistics import Summary
 from attnbench.reporting.aggregation import PublishedValue, Row, Table
 from attnbench.reporting.cells import Cell
 from attnbench.reporting.exports import format_csv, format_json, format_trace
@@ -20,7 +21,6 @@ from attnbench.reporting.html_tables import format_html
 from attnbench.reporting.keys import RowKey
 from attnbench.reporting.layout import Column
 from attnbench.reporting.runs import ABSENT
-from attnbench.reporting.statistics import Summary
 
 TABLE = Table(
     title="Norm & depth: 100 %",

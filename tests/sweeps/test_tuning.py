@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from attnbench.config import Config, ConfigError
-from attnbench.config.tracking import TuneConfig
+from attnbench.config.tracking import SweepConfig, TuneConfig
 from attnbench.process.interrupts import Interrupted
 from attnbench.records.identity import compute_run_id
 from attnbench.records.lifecycle import build_exception_error, create_record, load_previous_record, write_final_status
@@ -21,7 +21,8 @@ from attnbench.reporting.runs import load_records
 from attnbench.reporting.tables import read_sweep_results
 from attnbench.sweeps.compose import Composer
 from attnbench.sweeps.plan import build_plan
-from attnbench.sweeps.tuning import Setting, TunedSweep, build_final_overrides, extend_grid, split_settings
+from attnbench.sweeps.stages import StagedSweep
+from attnbench.sweeps.tuning import Setting, build_final_overrides, extend_grid, split_settings
 
 COMMAND = ["attention.score=dot,additive", "seed=1,2,3", "sweep.name=tuned", "logger=none"]
 PARAMS = "sweep.tune.params={optim.lr: [1e-3,2e-3,4e-3]}"
@@ -80,7 +81,7 @@ class Sweep:
         command = build_plan([*COMMAND, PARAMS], is_multirun=True)
         write_record(command, self.folder)
         settings = split_settings(COMBINATIONS)
-        TunedSweep(self.folder, settings, self.tune, compose=compose, launch=self.launch).run()
+        StagedSweep(self.folder, settings, SweepConfig(tune=self.tune), compose=compose, launch=self.launch).run()
         return read_plan(self.folder / PLAN_FILE)
 
 
@@ -184,7 +185,7 @@ def test_of_losses_the_smallest_is_chosen(tmp_path: Path) -> None:
             write_record(record, tmp_path / record.run_id)
 
     settings = split_settings([[*one, "task.monitor=loss"] for one in COMBINATIONS])
-    TunedSweep(tmp_path, settings, TUNE, compose=compose, launch=launch).run()
+    StagedSweep(tmp_path, settings, SweepConfig(tune=TUNE), compose=compose, launch=launch).run()
     assert chosen(read_plan(tmp_path / PLAN_FILE)) == [{"optim.lr": 0.002}] * 2
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from attnbench.benchmarks.results import Benchmark, Row, Suite
 from attnbench.benchmarks.table import EXPONENT, LOWER, MEDIAN, SIZED_KEY, UPPER, describe_environment
+from attnbench.metrics.statistics import summarize
 from attnbench.reporting.drawing import draw_lines, write_figure_files
 from attnbench.reporting.figure_specs import FigureKind, FigureLayout
 from attnbench.reporting.figures import Line, Plot, Point
-from attnbench.reporting.statistics import summarize
 
 _LENGTH_GROUP = "length"  # group name of suites with sequence lengths
 

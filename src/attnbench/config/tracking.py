@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
@@ -80,6 +81,8 @@ class PathsConfig:
     cache: str = path_field(".cache/attnbench")
 
 
+DEFAULT_LOOKS = (3, 5, 10, 20)  # numbers of seeds
+MAX_LOOK = 1000
 # One day. If the machine of a run is lost, other machines wait this long before they take the run over.
 _MAX_LEASE_SECONDS = 24 * 60 * 60
 
@@ -135,11 +138,21 @@ class SweepConfig:
         None, greater_than=0, maximum=MAX_MINUTES
     )  # without progress, a run is killed; null: never
     tune: TuneConfig = field(default_factory=TuneConfig)
+    # auto: seeds until each comparison with the baseline is decided, with looks after 3, 5, 10 and 20 seeds; a list, as
+    # in [3,6,12]: other looks; null: the seeds that the command sweeps.
+    seeds: Any = None
+    baseline: Any = None  # config values of the row that others are compared with, as in {attention.score: dot}
     study: str | None = None  # of Optuna's, and the number of this run's trial in it: set by hydra/sweeper=optuna
     trial: int | None = bounded_field(None, minimum=0)
 
+    @property
+    def looks(self) -> tuple[int, ...]:
+        """Numbers of seeds after which comparisons are looked at; empty: the command names the seeds."""
+        return DEFAULT_LOOKS if self.seeds == "auto" else tuple(self.seeds or ())
+
     def find_faults(self) -> Iterator[Fault]:
-        """Check that the name can be a folder."""
+        """Check the name, which becomes a folder, the looks and the baseline."""
+        yield from self._find_comparison_faults()
         if not self.name or any(c in self.name for c in "/\\ \t\n") or self.name.startswith("."):
             yield Fault("name", repr(self.name), "expected a folder name without spaces or slashes")
         elif self.name.startswith(("~", "-")):
@@ -150,6 +163,25 @@ class SweepConfig:
                 yield from find_name_faults(key, name)
         if self.table is not None and (self.table.startswith(".") or "/" in self.table or not self.table):
             yield Fault("table", repr(self.table), "expected the name of a folder in experiments/")
+
+    def _find_comparison_faults(self) -> Iterator[Fault]:
+        if self.seeds is not None and self.seeds != "auto" and not _are_looks(self.seeds):
+            expected = f"expected auto, or a list of increasing numbers from 2 to {MAX_LOOK}, as in [3,5,10]"
+            yield Fault("seeds", str(self.seeds), expected)
+        if self.baseline is not None and (not isinstance(self.baseline, dict) or not self.baseline):
+            yield Fault("baseline", str(self.baseline), "expected keys with values, as in {attention.score: dot}")
+        elif self.seeds is not None and self.baseline is None:
+            yield Fault("seeds", str(self.seeds), "expected sweep.baseline too, as in {attention.score: dot}")
+
+
+def _are_looks(seeds: Any) -> bool:
+    """Return True for a list of at least one increasing whole number from 2 on."""
+    return (
+        isinstance(seeds, list)
+        and bool(seeds)
+        and all(type(count) is int and 2 <= count <= MAX_LOOK for count in seeds)
+        and all(before < after for before, after in itertools.pairwise(seeds))
+    )
 
 
 def find_name_faults(key: str, name: str) -> Iterator[Fault]:

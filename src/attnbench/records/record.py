@@ -142,6 +142,25 @@ class Tuning:
 
 
 @dataclass
+class SequentialComparison:
+    """State of the comparison of one setting with the baseline, in a sweep that chooses its seeds."""
+
+    overrides: list[str]  # of the setting, without seed and candidate
+    num_seeds: int  # common seeds of the last look
+    p: float | None  # corrected for looks and comparisons; null: not tested
+    is_decided: bool
+
+
+@dataclass
+class SequentialTest:
+    """Looks of a sweep that adds seeds until its comparisons are decided."""
+
+    metric: str  # place in the record
+    looks: list[int]  # planned numbers of seeds
+    comparisons: list[SequentialComparison]
+
+
+@dataclass
 class Plan:
     """All runs of a sweep, written before the first one starts."""
 
@@ -150,6 +169,7 @@ class Plan:
     command: list[str]  # overrides as typed, with unexpanded sweeps
     runs: list[PlannedRun]
     tuning: Tuning | None = None  # of a tuned sweep
+    sequential: SequentialTest | None = None  # of a sweep that chooses its seeds
 
 
 def write_record(content: Record | Plan, folder: Path) -> Path:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from attnbench.metrics.statistics import ALPHA
 from attnbench.records.record import Plan, Record, RecordError
 from attnbench.reporting.baselines import (
     describe_missing_baseline,
@@ -20,7 +21,6 @@ from attnbench.reporting.figures import Figure
 from attnbench.reporting.keys import Best, RowKey
 from attnbench.reporting.layout import LAYOUT_FILE, Bold, Column, Layout, Paper, config_matches
 from attnbench.reporting.runs import ABSENT, Run, collect_runs, group_into_rows, select_runs
-from attnbench.reporting.statistics import ALPHA
 from attnbench.reporting.tuning import (
     build_tuned_keys,
     build_tuning_figure,
@@ -98,6 +98,11 @@ class GroupedRuns:
     groups: list[str]  # of each row the label of its group, or nothing
     baselines: list[int | None]  # of each row the place of its baseline
     plan: Plan | None = None  # plan of the sweep
+
+    @property
+    def looks(self) -> tuple[int, ...]:
+        """Numbers of seeds after which the sweep has looked; empty: it did not choose its seeds."""
+        return () if self.plan is None or self.plan.sequential is None else tuple(self.plan.sequential.looks)
 
 
 def group_runs(records: Sequence[Record], plan: Plan | None, layout: Layout, layout_path: str) -> GroupedRuns:
@@ -311,7 +316,9 @@ def _mark_cells(grouped: GroupedRuns, cells: Sequence[Sequence[Cell]], layout: L
     for index, column in enumerate(grouped.columns):
         if column.best is None:
             continue
-        significant = find_significant_rows(grouped.rows, grouped.baselines, column) if layout.baseline else set()
+        significant = (
+            find_significant_rows(grouped.rows, grouped.baselines, column, grouped.looks) if layout.baseline else set()
+        )
         means = {place: s.mean for place, row in enumerate(cells) if (s := row[index].summary) is not None}
         printed = {place: cells[place][index].value for place in means}
         best: set[str] = set()
@@ -368,9 +375,9 @@ def _write_baseline_notes(rows: Sequence[Row], grouped: GroupedRuns, layout: Lay
     judged = [column for column in grouped.columns if column.best is not None]
     if compared and judged:
         column = judged[0]
-        found = compare_rows(grouped.rows, grouped.baselines, column)
+        found = compare_rows(grouped.rows, grouped.baselines, column, grouped.looks)
         names = [_name_pair(grouped, one.row_index, one.baseline_index) for one in found]
-        yield from write_verdicts(found, names, column)
+        yield from write_verdicts(found, names, column, grouped.looks)
     if any(cell.differs for row in rows for cell in row.cells):
         yield f"*: differs from the baseline (paired t-test over seeds, Holm's correction in a column; p < {ALPHA})."
     if layout.groups and compared:

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from attnbench.metrics.statistics import Summary, summarize
 from attnbench.records.record import Record
 from attnbench.reporting.layout import Column, Spread
 from attnbench.reporting.runs import Run
-from attnbench.reporting.statistics import Summary, summarize
 
 MINUS = "\N{MINUS SIGN}"
 _SCIENTIFIC_FROM = 1e12

@@ -9,15 +9,7 @@ from pathlib import Path
 
 from attnbench.data.errors import DataError
 from attnbench.data.text_files import read_lines
-from attnbench.metrics.tokenization import TokenizerError
-from attnbench.records.record import Record, RecordError
-from attnbench.reporting.aggregation import GroupedRuns, Row, Table
-from attnbench.reporting.baselines import describe_missing_baseline, get_values_by_seed, select_common_seeds
-from attnbench.reporting.cells import Cell, format_number, format_signed, get_record_value
-from attnbench.reporting.keys import RowKey
-from attnbench.reporting.layout import Column, Layout
-from attnbench.reporting.runs import ABSENT, Run
-from attnbench.reporting.statistics import (
+from attnbench.metrics.statistics import (
     ALPHA,
     OutputTest,
     PairedComparison,
@@ -27,6 +19,14 @@ from attnbench.reporting.statistics import (
     paired_output_test,
     paired_t_test,
 )
+from attnbench.metrics.tokenization import TokenizerError
+from attnbench.records.record import Record, RecordError
+from attnbench.reporting.aggregation import GroupedRuns, Row, Table
+from attnbench.reporting.baselines import describe_missing_baseline, get_values_by_seed, select_common_seeds
+from attnbench.reporting.cells import Cell, format_number, format_signed, get_record_value
+from attnbench.reporting.keys import RowKey
+from attnbench.reporting.layout import Column, Layout
+from attnbench.reporting.runs import ABSENT, Run
 
 OUTPUTS_FOLDER = "outputs"  # in a run's folder
 _TOLERANCE = 1e-4  # between a score (0 to 100) in a record, possibly in float32, and the score computed again

@@ -9,13 +9,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from attnbench.metrics.statistics import Summary
 from attnbench.records.record import RecordError
 from attnbench.reporting.aggregation import GroupedRuns, Row, Table
 from attnbench.reporting.cells import Cell, build_cell, format_number, format_signed
 from attnbench.reporting.keys import RowKey
 from attnbench.reporting.layout import Column
 from attnbench.reporting.runs import ABSENT
-from attnbench.reporting.statistics import Summary
 
 _COLUMNS = (Column("mean"), Column("effect", label="effect"), Column("settings", label="averaged over"))
 _MAX_LISTED = 6  # missing cells that are listed

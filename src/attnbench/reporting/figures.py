@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from attnbench.metrics.statistics import Summary, summarize
 from attnbench.records.history import HISTORY_FILE, count_damaged_lines, read_history
 from attnbench.records.record import RecordError
 from attnbench.reporting.bins import COUNT_KEY, count_sentences, find_bins, format_range, merge_small_bins
@@ -18,7 +19,6 @@ from attnbench.reporting.figure_specs import FigureKind, FigureLayout
 from attnbench.reporting.keys import Best, RowKey
 from attnbench.reporting.layout import Column
 from attnbench.reporting.runs import ABSENT, Run, group_into_rows
-from attnbench.reporting.statistics import Summary, summarize
 
 _MAX_REASONS = 4  # listed reasons for missing numbers
 _SPREAD_SHAPES = {

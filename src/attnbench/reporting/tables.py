@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from attnbench.records.record import Plan, Record, RecordError
@@ -94,6 +94,9 @@ def read_sweep_results(folder: Path, experiments: Path, name: str | None = None)
     else:
         check_layout(experiments, name)
     layout, paper = read_layout(experiments / name)
+    planned = plan.runs[0].config["sweep"].get("baseline") if plan is not None and plan.runs else None
+    if planned and not layout.baseline:
+        layout = replace(layout, baseline=planned)
     return SweepResults(
         folder, records, plan, layout, paper, str(experiments / name / LAYOUT_FILE), [*missing, *problems]
     )

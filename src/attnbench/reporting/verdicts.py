@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from attnbench.reporting.baselines import Rows, select_common_seeds
-from attnbench.reporting.cells import format_number, format_signed
-from attnbench.reporting.keys import Best
-from attnbench.reporting.layout import Column
-from attnbench.reporting.statistics import (
+from attnbench.metrics.sequential import compute_nominal_level, compute_sequential_p
+from attnbench.metrics.statistics import (
     ALPHA,
     PairedComparison,
     compute_detectable_difference,
@@ -18,6 +15,10 @@ from attnbench.reporting.statistics import (
     is_equivalent,
     paired_t_test,
 )
+from attnbench.reporting.baselines import Rows, select_common_seeds
+from attnbench.reporting.cells import format_number, format_signed
+from attnbench.reporting.keys import Best
+from attnbench.reporting.layout import Column
 
 _MAX_SHOWN_PAIRS = 1000
 
@@ -32,19 +33,25 @@ class Comparison:
     p: float | None  # after Holm's correction; None: not tested
 
 
-def compare_rows(rows: Rows, baselines: Sequence[int | None], column: Column) -> list[Comparison]:
+def compare_rows(
+    rows: Rows, baselines: Sequence[int | None], column: Column, looks: Sequence[int] = ()
+) -> list[Comparison]:
     """Compare each row with its baseline on their common seeds.
 
     Args:
         rows: runs of each row.
         baselines: index of each row's baseline.
         column: the column.
+        looks: numbers of seeds after which a sweep that chooses its seeds has looked; p is corrected for them.
     """
     pairs = [(place, base) for place, base in enumerate(baselines) if base is not None]
     found = []
     for place, base in pairs:
         ours, theirs = select_common_seeds(rows[place], rows[base], column)
-        found.append(paired_t_test(ours, theirs) if ours else None)
+        one = paired_t_test(ours, theirs) if ours else None
+        if one is not None and looks:
+            one = replace(one, p=compute_sequential_p([a - b for a, b in zip(ours, theirs, strict=True)], looks))
+        found.append(one)
     # A row with common seeds is tested, also if its seeds show nothing.
     tested = [number for number, one in enumerate(found) if one is not None]
     ps = [1.0 if (p := getattr(found[number], "p", None)) is None else p for number in tested]
@@ -56,7 +63,10 @@ def compare_rows(rows: Rows, baselines: Sequence[int | None], column: Column) ->
 
 
 def write_verdicts(
-    comparisons: Sequence[Comparison], names: Sequence[tuple[str, str]], column: Column
+    comparisons: Sequence[Comparison],
+    names: Sequence[tuple[str, str]],
+    column: Column,
+    looks: Sequence[int] = (),
 ) -> Iterator[str]:
     """Yield a sentence for each comparison, and one about the test.
 
@@ -64,6 +74,7 @@ def write_verdicts(
         comparisons: result of `compare_rows`.
         names: names of the row and of its baseline, for each comparison.
         column: the column; it says which direction is better.
+        looks: see `compare_rows`.
     """
     count = len([one for one in comparisons if one.found is not None])
     if len(comparisons) > 1 and all(one.found is not None and one.found.n == 1 for one in comparisons):
@@ -76,6 +87,12 @@ def write_verdicts(
         yield (
             f"Verdicts: {column.heading}, paired t-test over the seeds that both rows have, two-sided{corrected}; with"
             " 95 % confidence intervals (Student's t, not corrected). The test assumes about normal differences."
+        )
+    if looks:
+        yield (
+            f"Seeds were added until a comparison was decided, with looks after {', '.join(map(str, looks))} seeds. p"
+            " is corrected for all looks (group-sequential test with a constant nominal level, Pocock 1977; the level"
+            f" is {compute_nominal_level(ALPHA, looks):.3g} a look, by simulation), then for the comparisons."
         )
 
 
@@ -122,18 +139,23 @@ def _format_facts(found: PairedComparison, p: float, column: Column, count: int)
     return f"({interval}n={found.n}, {shown}{' after Holm' if count > 1 else ''})"
 
 
-def find_significant_rows(rows: Rows, baselines: Sequence[int | None], column: Column) -> set[int]:
+def find_significant_rows(
+    rows: Rows, baselines: Sequence[int | None], column: Column, looks: Sequence[int] = ()
+) -> set[int]:
     """Find rows that differ from their baselines at p < 0.05 (paired t-test over seeds, Holm's correction).
 
     Args:
         rows: runs of each row.
         baselines: index of each row's baseline.
         column: the column.
+        looks: see `compare_rows`.
 
     Returns:
         Indices of the rows.
     """
-    return {one.row_index for one in compare_rows(rows, baselines, column) if one.p is not None and one.p < ALPHA}
+    return {
+        one.row_index for one in compare_rows(rows, baselines, column, looks) if one.p is not None and one.p < ALPHA
+    }
 
 
 def find_bold_rows(rows: Rows, means: Mapping[int, float], column: Column, *, include_not_worse: bool) -> set[int]:

@@ -13,20 +13,15 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from attnbench.config import Config, ConfigError, Fault
-from attnbench.config.tracking import TuneConfig
+from attnbench.config.tracking import SweepConfig
 from attnbench.data.checksums import find_missing_files
 from attnbench.records.identity import compute_run_id, config_to_dict
 from attnbench.records.record import SCHEMA_VERSION, Plan, PlannedRun
 from attnbench.sweeps import override_errors, search_space
 from attnbench.sweeps.compose import Composer, get_shared_composer
 from attnbench.sweeps.override_errors import MAX_RUNS, format_typed_value
-from attnbench.sweeps.tuning import (
-    build_final_overrides,
-    build_tuning_overrides,
-    find_tuning_faults,
-    list_candidates,
-    split_settings,
-)
+from attnbench.sweeps.stages import find_baseline, is_staged, list_first_stage
+from attnbench.sweeps.tuning import Setting, split_settings
 
 _FOLDER_KEYS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
 _TOO_MANY_RUNS = f"expected at most {MAX_RUNS}"  # largest number of runs; all are planned before the first one starts
@@ -71,10 +66,16 @@ def build_plan(command: Sequence[str], *, is_multirun: bool, config_dir: str | N
     )
     wrong += [*misread, *_find_file_setting_faults(composer.compose_choices(_select_fixed(overrides)).composed)]
     unused = _UnusedSettings(composer, overrides)
-    tune = get_tune_config(composer.compose(_select_fixed(overrides))[0])
-    if tune is not None and is_multirun:
-        combinations, probes, untunable = _list_tuning_combinations(combinations, tune)
-        wrong += untunable
+    options = get_staged_options(composer.compose(_select_fixed(overrides))[0]) if is_multirun else None
+    if options is not None:
+        settings = split_settings(combinations)
+        wrong += _find_baseline_faults(settings, options, composer)
+        combinations, probes, more = list_first_stage(settings, options)
+        wrong += more
+        if len(combinations) + len(probes) > MAX_RUNS:
+            wrong.append(Fault("--multirun", "", f"{_TOO_MANY_RUNS} runs, not {len(combinations) + len(probes)}"))
+            combinations, probes = [], []
+    is_tuning = options is not None and options.tune.params is not None
     runs: dict[str, PlannedRun] = {}
     for number, lines in enumerate([*combinations, *probes]):
         parsed = [*hydra, *composer.parse(lines)[0]]
@@ -83,7 +84,7 @@ def build_plan(command: Sequence[str], *, is_multirun: bool, config_dir: str | N
         if config is not None:
             wrong += find_missing_files(config.data)
         if config is not None and number < len(combinations):
-            planned = PlannedRun(compute_run_id(config), lines, config_to_dict(config), tune is not None)
+            planned = PlannedRun(compute_run_id(config), lines, config_to_dict(config), is_tuning)
             runs.setdefault(planned.run_id, planned)
     wrong += _check_single_folder(runs.values())
     _raise_faults(wrong)
@@ -234,30 +235,26 @@ def _list_combinations(
     return BasicSweeper.split_arguments(gridded, None)[0], [], wrong
 
 
-def get_tune_config(config: Config | None) -> TuneConfig | None:
-    """Return the options of tuning; None if the sweep is not tuned."""
-    return config.sweep.tune if config is not None and config.sweep.tune.params else None
+def get_staged_options(config: Config | None) -> SweepConfig | None:
+    """Return the options of a sweep in stages; None if all its runs are known in advance."""
+    return config.sweep if config is not None and is_staged(config.sweep) else None
 
 
-def _list_tuning_combinations(
-    combinations: Sequence[Sequence[str]], tune: TuneConfig
-) -> tuple[list[list[str]], list[list[str]], list[Fault]]:
-    """List the tuning runs of a sweep, the runs of all seeds with the first candidate, and faults.
+def _find_baseline_faults(settings: Sequence[Setting], options: SweepConfig, composer: Composer) -> list[Fault]:
+    """Return the fault of a baseline that is not one of the settings; wrong settings are reported elsewhere."""
 
-    Runs of other candidates differ from these in nothing that has not been checked.
-    """
-    settings, candidates = split_settings(combinations), list_candidates(tune)
-    wrong = list(find_tuning_faults(settings, tune))
-    tuning = [
-        overrides
-        for setting in settings
-        for candidate in candidates
-        for overrides in build_tuning_overrides(setting, candidate, tune)
-    ]
-    final = [line for setting in settings for line in build_final_overrides(setting, candidates[0])]
-    if len(tuning) + len(final) > MAX_RUNS:
-        return [], [], [*wrong, Fault("sweep.tune", "", f"{_TOO_MANY_RUNS} runs, not {len(tuning) + len(final)}")]
-    return tuning, final, wrong
+    def compose(lines: list[str]) -> Config:
+        config, _ = composer.compose(composer.parse(lines)[0])
+        if config is None:
+            raise ConfigError([])
+        return config
+
+    try:
+        if options.looks:
+            find_baseline(settings, options, compose)
+    except ConfigError as error:
+        return error.faults
+    return []
 
 
 def _select_fixed(overrides: Iterable[Override]) -> list[Override]:

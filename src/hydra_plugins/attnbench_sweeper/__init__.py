@@ -16,9 +16,10 @@ from attnbench.config import Config, ConfigError
 from attnbench.sweeps.compose import get_composer
 from attnbench.sweeps.optuna_search import OptunaSearch, build_study_name
 from attnbench.sweeps.optuna_study import OptunaOptions
-from attnbench.sweeps.plan import get_tune_config
+from attnbench.sweeps.plan import get_staged_options
 from attnbench.sweeps.search_space import GridOptions, RandomOptions, SearchSpace
-from attnbench.sweeps.tuning import TunedSweep, split_settings
+from attnbench.sweeps.stages import StagedSweep
+from attnbench.sweeps.tuning import split_settings
 
 _STORE = ConfigStore.instance()
 _STORE.store(group="hydra/sweeper", name="grid", node=GridOptions, provider="attnbench")
@@ -27,25 +28,25 @@ _STORE.store(group="hydra/sweeper", name="optuna", node=OptunaOptions, provider=
 
 
 class GridSweeper(BasicSweeper):
-    """Sweeper over all combinations (hydra/sweeper=grid), like Hydra's `basic`; with `sweep.tune`, in two stages."""
+    """Sweeper over all combinations (hydra/sweeper=grid), like Hydra's `basic`; some sweeps run in stages."""
 
     def sweep(self, arguments: list[str]) -> None:
-        """Run all combinations or, with `sweep.tune`, the stages of a tuned sweep."""
+        """Run all combinations or, with `sweep.tune` or `sweep.seeds`, stage by stage."""
         assert self.config is not None
         assert self.hydra_context is not None
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         overrides = parser.parse_overrides([*self._parse_config(), *arguments])
         fixed = [str(override.input_line) for override in overrides if not override.is_sweep_override()]
-        tune = get_tune_config(self._compose_run(fixed))
-        if tune is None:
+        options = get_staged_options(self._compose_run(fixed))
+        if options is None:
             super().sweep(arguments)
             return
         combinations = self.split_arguments(overrides, None)[0]
         launcher: Any = self.launcher
         settings = split_settings(combinations)
         launcher.shared = frozenset.intersection(*map(frozenset, combinations))
-        TunedSweep(
-            Path(self.config.hydra.sweep.dir), settings, tune, compose=self._compose_run, launch=launcher.launch
+        StagedSweep(
+            Path(self.config.hydra.sweep.dir), settings, options, compose=self._compose_run, launch=launcher.launch
         ).run()
 
     def _compose_run(self, overrides: list[str]) -> Config:

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from attnbench.metrics.text import compute_bleu, compute_chrf
-from attnbench.reporting.statistics import (
+from attnbench.metrics.statistics import (
     OutputTest,
     compute_detectable_difference,
     compute_mean_interval,
@@ -24,6 +23,7 @@ from attnbench.reporting.statistics import (
     paired_t_test,
     summarize,
 )
+from attnbench.metrics.text import compute_bleu, compute_chrf
 
 
 @pytest.mark.parametrize("n", [2, 3, 17])
