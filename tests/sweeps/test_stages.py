@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -139,3 +141,25 @@ def test_what_cannot_be_looked_at_is_refused(overrides: list[str], sentence: str
 def test_one_setting_has_nothing_to_compare() -> None:
     with pytest.raises(ConfigError, match="expected at least two settings to compare"):
         build_plan(["attention.score=dot", "sweep.seeds=auto", BASELINE], is_multirun=True)
+
+
+TINY = [
+    "experiment=synthetic_translation", "model=toy", "data.train_pairs=100", "data.val_pairs=10", "data.test_pairs=10",
+    "trainer.max_epochs=1", "trainer.check_val_every_n_epoch=1", "trainer.num_threads=1", "logger=none",
+    "callbacks=quiet", "model.depth=1", "attention.score=dot,additive", BASELINE, "sweep.seeds=[2]",
+    "sweep.tune.params={optim.lr: [1e-3,1e-2]}", "sweep.name=stages",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("launcher", ["attnbench", "basic", "submitit_local", "ray"])
+def test_every_launcher_runs_all_stages(launcher: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "attnbench", "train", "-m", *TINY, f"hydra/launcher={launcher}"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=170)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "look after 2 seeds" in done.stdout
+    plan = read_plan(tmp_path / "multirun" / "stages" / PLAN_FILE)
+    assert [run.is_tuning for run in plan.runs].count(False) == 4
+    assert len(plan.runs) == 2 * 2 + 2
+    assert plan.tuning is not None
+    assert all(setting.chosen for setting in plan.tuning.settings)
+    assert all((tmp_path / "multirun" / "stages" / run.run_id / "model.ckpt").is_file() for run in plan.runs)

@@ -137,6 +137,8 @@ class SweepConfig:
     hang_timeout_minutes: float | None = bounded_field(
         None, greater_than=0, maximum=MAX_MINUTES
     )  # without progress, a run is killed; null: never
+    zip: list[list[str]] = field(default_factory=list)  # groups of swept keys that change together
+    skip_invalid: bool = False  # leave combinations out that cannot be built; the table lists them
     tune: TuneConfig = field(default_factory=TuneConfig)
     # auto: seeds until each comparison with the baseline is decided, with looks after 3, 5, 10 and 20 seeds; a list, as
     # in [3,6,12]: other looks; null: the seeds that the command sweeps.

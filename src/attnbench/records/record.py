@@ -111,6 +111,14 @@ class PlannedRun:
 
 
 @dataclass
+class SkippedCombination:
+    """Combination of a sweep that cannot be built."""
+
+    overrides: list[str]
+    reason: str
+
+
+@dataclass
 class Candidate:
     """Values that a setting of a tuned sweep was trained with."""
 
@@ -170,6 +178,7 @@ class Plan:
     runs: list[PlannedRun]
     tuning: Tuning | None = None  # of a tuned sweep
     sequential: SequentialTest | None = None  # of a sweep that chooses its seeds
+    skipped: list[SkippedCombination] = dataclasses.field(default_factory=list)  # with sweep.skip_invalid
 
 
 def write_record(content: Record | Plan, folder: Path) -> Path:

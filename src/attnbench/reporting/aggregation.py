@@ -337,6 +337,8 @@ def _write_notes(rows: Sequence[Row], grouped: GroupedRuns, layout: Layout) -> I
     yield from _write_baseline_notes(rows, grouped, layout)
     yield from write_tuning_notes(grouped.plan)
     yield from _write_cell_notes(rows, grouped, layout)
+    for skipped in grouped.plan.skipped if grouped.plan is not None else ():
+        yield f"Left out: {' '.join(skipped.overrides)}: {skipped.reason}"
     states = Counter(run.state for run in grouped.runs if not run.is_finished)
     if states:
         listed = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))

@@ -29,7 +29,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from attnbench.config import Config, ConfigError, Fault
 from attnbench.config import root as schema
+from attnbench.config.fields import find_faults
 from attnbench.config.folder import CONFIG_FOLDER
+from attnbench.config.tracking import SweepConfig
 from attnbench.data.checksums import validate_config
 from attnbench.records.identity import compute_run_id
 from attnbench.sweeps import override_errors
@@ -352,6 +354,23 @@ class Composer:
             if options and group != "hydra":
                 rows.append((group, str(hydra.runtime.choices.get(group, "")), ", ".join(options)))
         return Template(hydra.help.template).safe_substitute(APP_CONFIG_GROUPS=_format_columns(rows))
+
+    def compose_sweep_options(self, overrides: Sequence[Override]) -> SweepConfig | None:
+        """Return the options of a sweep, which swept values cannot change; None if they are not valid.
+
+        Args:
+            overrides: overrides of the command; the rest of its config need not be valid.
+        """
+        fixed = [override for override in overrides if not override.is_sweep_override()]
+        config = copy.deepcopy(self.compose_choices(fixed).run_config)
+        for override in fixed:
+            if override.key_or_group.startswith("sweep.") and apply_override(override, config) is not None:
+                return None
+        try:
+            options = OmegaConf.to_object(config.sweep)
+        except OmegaConfBaseException:
+            return None
+        return options if isinstance(options, SweepConfig) and not list(find_faults(options)) else None
 
     def complete_override(self, given: Sequence[str], start: str) -> list[str]:
         """List the overrides that may begin with `start`: groups and keys, or the values of a group or key.

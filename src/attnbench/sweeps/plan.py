@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.types import Override, RangeSweep
 from hydra.types import RunMode
 from omegaconf import DictConfig
@@ -16,9 +15,10 @@ from attnbench.config import Config, ConfigError, Fault
 from attnbench.config.tracking import SweepConfig
 from attnbench.data.checksums import find_missing_files
 from attnbench.records.identity import compute_run_id, config_to_dict
-from attnbench.records.record import SCHEMA_VERSION, Plan, PlannedRun
+from attnbench.records.record import SCHEMA_VERSION, Plan, PlannedRun, SkippedCombination
 from attnbench.sweeps import override_errors, search_space
 from attnbench.sweeps.compose import Composer, get_shared_composer
+from attnbench.sweeps.grid import find_zip_faults, list_grid
 from attnbench.sweeps.override_errors import MAX_RUNS, format_typed_value
 from attnbench.sweeps.stages import find_baseline, is_staged, list_first_stage
 from attnbench.sweeps.tuning import Setting, split_settings
@@ -66,7 +66,12 @@ def build_plan(command: Sequence[str], *, is_multirun: bool, config_dir: str | N
     )
     wrong += [*misread, *_find_file_setting_faults(composer.compose_choices(_select_fixed(overrides)).composed)]
     unused = _UnusedSettings(composer, overrides)
-    options = get_staged_options(composer.compose(_select_fixed(overrides))[0]) if is_multirun else None
+    sweep = composer.compose_sweep_options(overrides) if is_multirun else None
+    skipped: list[SkippedCombination] = []
+    if sweep is not None and sweep.skip_invalid:
+        combinations, skipped = _separate_invalid(combinations, composer, hydra)
+        wrong += [] if combinations or wrong else [Fault("sweep.skip_invalid", "true", "no combination can be built")]
+    options = sweep if sweep is not None and is_staged(sweep) else None
     if options is not None:
         settings = split_settings(combinations)
         wrong += _find_baseline_faults(settings, options, composer)
@@ -89,7 +94,8 @@ def build_plan(command: Sequence[str], *, is_multirun: bool, config_dir: str | N
     wrong += _check_single_folder(runs.values())
     _raise_faults(wrong)
     planned = next(iter(runs.values()))
-    return Plan(SCHEMA_VERSION, planned.config["sweep"]["name"], list(command), list(runs.values()))
+    name = planned.config["sweep"]["name"]
+    return Plan(SCHEMA_VERSION, name, list(command), list(runs.values()), skipped=skipped)
 
 
 def decide_multirun(command: Sequence[str], is_requested: bool, config_dir: str | None = None) -> bool:
@@ -229,15 +235,30 @@ def _list_combinations(
     wrong += [Fault(override.key_or_group, format_typed_value(override), expected) for override in drawn]
     gridded = [override for override in own if override not in drawn]
     last = {override.get_key_element(): override for override in gridded}.values()
-    count = math.prod(_count_values(one) for one in last if one.is_sweep_override())
+    options = composer.compose_sweep_options(overrides)
+    zipped = [] if options is None else options.zip
+    if unzippable := list(find_zip_faults(gridded, zipped)):
+        return [], [], [*wrong, *unzippable]
+    later = {key for group in zipped for key in group[1:]}  # add no combinations
+    swept = [one for one in last if one.is_sweep_override() and one.get_key_element() not in later]
+    count = math.prod(map(_count_values, swept))
     if count > MAX_RUNS:
         return [], [], [*wrong, Fault("--multirun", "", f"{_TOO_MANY_RUNS} combinations, not {count}")]
-    return BasicSweeper.split_arguments(gridded, None)[0], [], wrong
+    return list_grid(gridded, zipped), [], wrong
 
 
-def get_staged_options(config: Config | None) -> SweepConfig | None:
-    """Return the options of a sweep in stages; None if all its runs are known in advance."""
-    return config.sweep if config is not None and is_staged(config.sweep) else None
+def _separate_invalid(
+    combinations: Sequence[list[str]], composer: Composer, hydra: Sequence[Override]
+) -> tuple[list[list[str]], list[SkippedCombination]]:
+    """Separate the combinations that can be built from the others."""
+    valid, skipped = [], []
+    for lines in combinations:
+        config, faults = composer.compose([*hydra, *composer.parse(lines)[0]])
+        if config is None:
+            skipped.append(SkippedCombination(lines, "; ".join(map(str, faults))))
+        else:
+            valid.append(lines)
+    return valid, skipped
 
 
 def _find_baseline_faults(settings: Sequence[Setting], options: SweepConfig, composer: Composer) -> list[Fault]:

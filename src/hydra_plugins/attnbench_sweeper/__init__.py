@@ -14,11 +14,11 @@ from hydra.core.override_parser.types import Override
 
 from attnbench.config import Config, ConfigError
 from attnbench.sweeps.compose import get_composer
+from attnbench.sweeps.grid import list_grid
 from attnbench.sweeps.optuna_search import OptunaSearch, build_study_name
 from attnbench.sweeps.optuna_study import OptunaOptions
-from attnbench.sweeps.plan import get_staged_options
 from attnbench.sweeps.search_space import GridOptions, RandomOptions, SearchSpace
-from attnbench.sweeps.stages import StagedSweep
+from attnbench.sweeps.stages import StagedSweep, is_staged
 from attnbench.sweeps.tuning import split_settings
 
 _STORE = ConfigStore.instance()
@@ -36,9 +36,10 @@ class GridSweeper(BasicSweeper):
         assert self.hydra_context is not None
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         overrides = parser.parse_overrides([*self._parse_config(), *arguments])
-        fixed = [str(override.input_line) for override in overrides if not override.is_sweep_override()]
-        options = get_staged_options(self._compose_run(fixed))
-        if options is None:
+        options = get_composer(self.config).compose_sweep_options(overrides)
+        assert options is not None, "the plan has been checked"
+        self._options = options
+        if not is_staged(options):
             super().sweep(arguments)
             return
         combinations = self.split_arguments(overrides, None)[0]
@@ -48,6 +49,23 @@ class GridSweeper(BasicSweeper):
         StagedSweep(
             Path(self.config.hydra.sweep.dir), settings, options, compose=self._compose_run, launch=launcher.launch
         ).run()
+
+    def split_arguments(  # type: ignore[override]  # it is a static method there, and called as one of an object
+        self, overrides: list[Override], max_batch_size: int | None
+    ) -> list[list[list[str]]]:
+        """Return the overrides of all runs, in batches."""
+        runs = list_grid(overrides, self._options.zip)
+        if self._options.skip_invalid:
+            runs = [lines for lines in runs if self._is_valid(lines)]
+        size = max_batch_size or max(1, len(runs))
+        return [runs[start : start + size] for start in range(0, len(runs), size)]
+
+    def _is_valid(self, overrides: list[str]) -> bool:
+        try:
+            self._compose_run(overrides)
+        except ConfigError:
+            return False
+        return True
 
     def _compose_run(self, overrides: list[str]) -> Config:
         assert self.config is not None
@@ -64,7 +82,7 @@ class RandomSweeper(GridSweeper):
         super().__init__(max_batch_size=None, params=params)
         self.n_trials, self.seed = n_trials, seed
 
-    def split_arguments(  # type: ignore[override]  # it is a static method there, and called as one of an object
+    def split_arguments(  # type: ignore[override]
         self, overrides: list[Override], max_batch_size: int | None
     ) -> list[list[list[str]]]:
         """Return all draws in one batch."""
