@@ -35,7 +35,7 @@ def test_the_help_lists_all_verbs(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_an_unknown_verb_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["trian"]) == 2
-    assert "attnbench: trian: expected one of train, sweep, status, table" in capsys.readouterr().err
+    assert "attnbench: trian: expected one of train, sweep, plan, status, table" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@
 COMMANDS = {
     "train": "train one run, or with -m all runs of a sweep",
     "sweep": "train all runs of a named sweep: attnbench sweep heads [overrides]",
+    "plan": "print runs, time and disk space of a sweep before it runs, and what its seeds can show",
     "status": "print the state of all runs of a sweep",
     "table": "print the table of a sweep",
     "verify": "render committed tables and figures again from their records, and compare",

@@ -247,6 +247,22 @@ def _list_combinations(
     return list_grid(gridded, zipped), [], wrong
 
 
+def list_settings(command: Sequence[str]) -> tuple[list[Setting], SweepConfig]:
+    """List the settings of a sweep with their seeds, and the options of the sweep.
+
+    Args:
+        command: overrides that `build_plan` accepts.
+    """
+    composer = get_shared_composer()
+    overrides, _ = composer.parse(command)
+    options = composer.compose_sweep_options(overrides)
+    assert options is not None, "the plan has been checked"
+    combinations = _list_combinations(composer, overrides)[0]
+    if options.skip_invalid:
+        combinations, _ = _separate_invalid(combinations, composer, [])
+    return split_settings(combinations), options
+
+
 def _separate_invalid(
     combinations: Sequence[list[str]], composer: Composer, hydra: Sequence[Override]
 ) -> tuple[list[list[str]], list[SkippedCombination]]:

@@ -90,6 +90,26 @@ def _find_faults(settings: Sequence[Setting], options: SweepConfig) -> Iterator[
         yield Fault("sweep.seeds", str(options.seeds), "expected at least two settings to compare")
 
 
+def count_later_runs(settings: Sequence[Setting], options: SweepConfig) -> int:
+    """Return the number of runs that later stages add at most.
+
+    Args:
+        settings: settings of the sweep, with their swept seeds.
+        options: options of the sweep.
+    """
+    if not is_staged(options):
+        return 0
+    tune, looks = options.tune, options.looks
+    if tune.params is None:
+        return len(settings) * (looks[-1] - looks[0])
+    later = len(settings) * tune.extend * len(tune.seeds)
+    for setting in settings:
+        seeds = {f"{SEED}={seed}" for seed in range(1, looks[-1] + 1)} if looks else set(setting.seeds)
+        reused = set() if tune.overrides else {f"{SEED}={seed}" for seed in tune.seeds}
+        later += len(seeds - reused)
+    return later
+
+
 def find_baseline(settings: Sequence[Setting], options: SweepConfig, compose: Compose) -> int:
     """Return the index of the setting that has the values of `sweep.baseline`.
 
