@@ -41,8 +41,8 @@ def test_what_seeds_can_show_is_printed(capsys: pytest.CaptureFixture[str]) -> N
     assert plan.main(["attention.score=dot,additive,cosine", "seed=range(1,6)", "sweep.name=x", "--no-timing"]) == 0
     assert capsys.readouterr().out.splitlines() == [
         "sweep x: 15 runs of 3 settings",
-        "5 seeds find differences from 2.1 standard deviations of the difference on in 80 % of cases (2 comparisons with"
-        " a baseline)",
+        "5 seeds find differences from 2.1 standard deviations of the difference on in 80 % of cases (2 comparisons"
+        " with a baseline)",
     ]
 
 

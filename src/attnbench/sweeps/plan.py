@@ -21,7 +21,7 @@ from attnbench.sweeps.compose import Composer, get_shared_composer
 from attnbench.sweeps.grid import find_zip_faults, list_grid
 from attnbench.sweeps.override_errors import MAX_RUNS, format_typed_value
 from attnbench.sweeps.stages import find_baseline, is_staged, list_first_stage
-from attnbench.sweeps.tuning import Setting, split_settings
+from attnbench.sweeps.tuning import SEED, Setting, split_settings
 
 _FOLDER_KEYS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
 _TOO_MANY_RUNS = f"expected at most {MAX_RUNS}"  # largest number of runs; all are planned before the first one starts
@@ -266,15 +266,17 @@ def list_settings(command: Sequence[str]) -> tuple[list[Setting], SweepConfig]:
 def _separate_invalid(
     combinations: Sequence[list[str]], composer: Composer, hydra: Sequence[Override]
 ) -> tuple[list[list[str]], list[SkippedCombination]]:
-    """Separate the combinations that can be built from the others."""
-    valid, skipped = [], []
+    """Separate the combinations that can be built from the others, which are listed once for all seeds."""
+    valid: list[list[str]] = []
+    skipped: dict[tuple[str, ...], SkippedCombination] = {}
     for lines in combinations:
         config, faults = composer.compose([*hydra, *composer.parse(lines)[0]])
         if config is None:
-            skipped.append(SkippedCombination(lines, "; ".join(map(str, faults))))
+            own = [line for line in lines if line.partition("=")[0] != SEED]
+            skipped[tuple(own)] = SkippedCombination(own, "; ".join(map(str, faults)))
         else:
             valid.append(lines)
-    return valid, skipped
+    return valid, list(skipped.values())
 
 
 def _find_baseline_faults(settings: Sequence[Setting], options: SweepConfig, composer: Composer) -> list[Fault]:
