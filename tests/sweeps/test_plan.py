@@ -177,13 +177,13 @@ def test_nothing_is_said_of_a_group_whose_choice_is_unknown() -> None:
 
 
 def test_a_sweep_file_gives_values_and_the_command_wins() -> None:
-    plan = build_plan(["sweep=heads", "model.num_heads=2,4", "seed=1,2"], is_multirun=True)
+    plan = build_plan(["sweep=heads", "model.num_heads=2,4", "seed=1,2", "sweep.tune.params=null"], is_multirun=True)
     assert plan.sweep == "heads"
-    assert plan.command == ["sweep=heads", "model.num_heads=2,4", "seed=1,2"]
+    assert plan.command == ["sweep=heads", "model.num_heads=2,4", "seed=1,2", "sweep.tune.params=null"]
     assert [(run.config["model"]["num_heads"], run.config["seed"]) for run in plan.runs] == [
         (2, 1), (2, 2), (4, 1), (4, 2)
     ]  # fmt: skip
-    assert len(build_plan(["sweep=heads"], is_multirun=True).runs) == 4
+    assert len(build_plan(["sweep=heads"], is_multirun=True).runs) == 4 * 4, "four candidates each"
 
 
 def test_the_spine_is_planned() -> None:

@@ -45,7 +45,7 @@ def typed_by_an_agent(
 @pytest.mark.parametrize(
     "overrides",
     [
-        ["sweep=heads", "experiment=synthetic_translation", "trainer.max_steps=5"],
+        ["sweep=heads", "experiment=synthetic_translation", "trainer.max_steps=5", "sweep.tune.params=null"],
         # Choices of a group, null, truth, lists and numbers in more than one spelling.
         ["sweep=vit_vs_cnn", "model=small,cnn", "optim.lr=1e-4,0.02", "trainer.patience=null,3"],
         ["debug.detect_anomaly=true,false", "logger.tags=[a,b]", "seed=range(1,3)", "sweep.name=odd"],
@@ -69,11 +69,11 @@ def test_an_agent_starts_the_runs_of_the_plan(
 
 
 def test_the_door_writes_file_and_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert wandb_sweep.main(["sweep=heads", f"paths.output={tmp_path}"]) == 0
-    assert "4 runs\n`wandb sweep " in capsys.readouterr().out
+    assert wandb_sweep.main(["sweep=heads", "sweep.tune.params=null", f"paths.output={tmp_path}"]) == 0
+    assert "20 runs\n`wandb sweep " in capsys.readouterr().out
     config = yaml.safe_load((tmp_path / "heads" / "wandb_sweep.yaml").read_text())
-    assert config["parameters"] == {"model.num_heads": {"values": [1, 2, 4, 8]}}
-    assert len(read_plan(tmp_path / "heads" / "plan.json").runs) == 4
+    assert config["parameters"] == {"model.num_heads": {"values": [1, 2, 4, 8]}, "seed": {"values": [1, 2, 3, 4, 5]}}
+    assert len(read_plan(tmp_path / "heads" / "plan.json").runs) == 20
 
 
 def test_what_cannot_be_run_is_not_handed_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -87,3 +87,18 @@ def test_what_cannot_be_run_is_not_handed_over(tmp_path: Path, capsys: pytest.Ca
     assert wandb_sweep.main([*drawn]) == 2
     assert "hydra/sweeper=random: expected grid: " in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (["sweep=heads"], "expected null: W&B's agents cannot run a sweep in stages"),
+        (["model.depth=1,2", "model.d_ff=64,128", "sweep.zip=[[model.depth,model.d_ff]]"], "expected a full grid"),
+        (["model.num_heads=3,4", "model.d_model=64", "sweep.skip_invalid=true"], "expected a full grid"),
+    ],
+)
+def test_a_sweep_that_is_no_grid_is_refused(
+    overrides: list[str], sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert wandb_sweep.main([*overrides, f"paths.output={tmp_path}"]) == 2
+    assert sentence in capsys.readouterr().err

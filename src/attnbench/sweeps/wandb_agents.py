@@ -34,13 +34,20 @@ def build_sweep_config(plan: Plan) -> dict[str, Any]:
     """Build W&B's sweep configuration: varying keys as a grid, all others in the command.
 
     Raises:
-        ConfigError: if the runs are drawn by a search and are not a grid.
+        ConfigError: if the runs are not a grid, but drawn by a search or chosen in stages.
     """
     grids = ("hydra/sweeper=basic", "hydra/sweeper=grid")
     drawn = [line for line in plan.command if line.startswith("hydra/sweeper=") and line not in grids]
     if drawn:
         expected = "expected grid: W&B's agents run a grid; its own searches are set in the file that this one writes"
         raise ConfigError([Fault("hydra/sweeper", drawn[-1].partition("=")[2], expected)])
+    sweep = plan.runs[0].config["sweep"]
+    for key, value in (("sweep.tune.params", sweep["tune"]["params"]), ("sweep.seeds", sweep["seeds"])):
+        if value is not None:
+            raise ConfigError([Fault(key, str(value), "expected null: W&B's agents cannot run a sweep in stages")])
+    if sweep["zip"] or plan.skipped:
+        key = "zip" if sweep["zip"] else "skip_invalid"
+        raise ConfigError([Fault(f"sweep.{key}", "", "expected a full grid: W&B's agents run all combinations")])
     given = [dict(line.partition("=")[::2] for line in run.overrides) for run in plan.runs]
     values = {key: list(dict.fromkeys(run[key] for run in given)) for key in given[0]}
     fixed = [f"{key}={texts[0]}" for key, texts in values.items() if len(texts) == 1]
