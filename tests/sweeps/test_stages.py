@@ -138,6 +138,31 @@ def test_what_cannot_be_looked_at_is_refused(overrides: list[str], sentence: str
     assert sentence in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (
+            ["hydra/sweeper=optuna", "sweep.tune.params={model.depth: [1,2]}"],
+            "sweep.tune.params: expected hydra/sweeper=",
+        ),
+        (["hydra/sweeper=optuna", "sweep.seeds=auto", BASELINE], "sweep.seeds: expected hydra/sweeper="),
+        (["hydra/sweeper=random", "sweep.zip=[[optim.lr,attention.score]]"], "sweep.zip: expected hydra/sweeper=grid"),
+    ],
+)
+def test_a_search_that_has_no_stages_is_refused(overrides: list[str], sentence: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        build_plan(["attention.score=dot,additive", "optim.lr=interval(1e-4,1e-2)", *overrides], is_multirun=True)
+    assert sentence in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "option", ["sweep.tune.seeds=[1]", "sweep.seeds=auto", "sweep.zip=[]", "sweep.skip_invalid=true"]
+)
+def test_a_single_run_has_no_options_of_sweeps(option: str) -> None:
+    with pytest.raises(ConfigError, match="an option of a sweep: add -m"):
+        build_plan(["attention.score=dot", option, BASELINE], is_multirun=False)
+
+
 def test_one_setting_has_nothing_to_compare() -> None:
     with pytest.raises(ConfigError, match="expected at least two settings to compare"):
         build_plan(["attention.score=dot", "sweep.seeds=auto", BASELINE], is_multirun=True)

@@ -25,6 +25,7 @@ from attnbench.sweeps.tuning import SEED, Setting, split_settings
 
 _FOLDER_KEYS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
 _TOO_MANY_RUNS = f"expected at most {MAX_RUNS}"  # largest number of runs; all are planned before the first one starts
+_OF_SWEEPS = ("sweep.tune", "sweep.seeds", "sweep.zip", "sweep.skip_invalid")
 _SET_BY_HYDRA = ("hydra.runtime", "hydra.overrides", "hydra.job.id", "hydra.job.num", "hydra.job.override_dirname")
 
 
@@ -72,6 +73,8 @@ def build_plan(command: Sequence[str], *, is_multirun: bool, config_dir: str | N
         combinations, skipped = _separate_invalid(combinations, composer, hydra)
         wrong += [] if combinations or wrong else [Fault("sweep.skip_invalid", "true", "no combination can be built")]
     options = sweep if sweep is not None and is_staged(sweep) else None
+    if sweep is not None:
+        wrong += _find_sweeper_faults(sweep, composer.compose_choices(_select_fixed(overrides)).composed)
     if options is not None:
         settings = split_settings(combinations)
         wrong += _find_baseline_faults(settings, options, composer)
@@ -188,6 +191,8 @@ def _separate_faults(overrides: Iterable[Override], multirun: bool) -> tuple[lis
             wrong.append(Fault(key, given, "a run lies in <paths.output>/<sweep.name>/<run_id>: set those"))
         elif key.startswith(_SET_BY_HYDRA):
             wrong.append(Fault(key, given, "set by Hydra itself: leave it out"))
+        elif not multirun and key.startswith(_OF_SWEEPS):
+            wrong.append(Fault(key, given, "an option of a sweep: add -m"))
         elif swept and override.is_hydra_override():
             wrong.append(Fault(key, given, "expected one value: Hydra's own settings are not swept"))
         elif swept and not multirun:
@@ -277,6 +282,16 @@ def _separate_invalid(
         else:
             valid.append(lines)
     return valid, list(skipped.values())
+
+
+def _find_sweeper_faults(options: SweepConfig, composed: DictConfig) -> Iterator[Fault]:
+    """Yield the options that a sweeper does not support."""
+    target = composed.hydra.sweeper.get("_target_")
+    if is_staged(options) and target == search_space.OPTUNA:
+        key = "sweep.seeds" if options.looks else "sweep.tune.params"
+        yield Fault(key, "", "expected hydra/sweeper=grid or random: a study chooses its own runs")
+    if options.zip and target in (search_space.OPTUNA, search_space.RANDOM):
+        yield Fault("sweep.zip", "", "expected hydra/sweeper=grid: a search draws each key by itself")
 
 
 def _find_baseline_faults(settings: Sequence[Setting], options: SweepConfig, composer: Composer) -> list[Fault]:
