@@ -9,7 +9,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help docs verify-results chaos setup sweep table tables report bench test test-full lint format type sync workspace wandb-sweep lock clean
+.PHONY: help docs verify-results reproduce chaos setup sweep table tables report bench test test-full lint format type sync workspace wandb-sweep lock clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ tables: $(READY) ## print the tables of all sweeps that have records
 
 verify-results: $(READY) ## render all committed tables and figures again from their records; a difference is an error
 	$(BIN)/attnbench verify
+
+reproduce: $(READY) ## train the runs behind the committed TABLE again, and compare each cell
+	$(BIN)/attnbench reproduce $(TABLE) $(ARGS)
 
 report: $(READY) ## write one page to compare the runs of SWEEP in, to be opened in a browser
 	$(BIN)/attnbench report multirun/$(SWEEP) $(ARGS)

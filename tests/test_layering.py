@@ -20,7 +20,7 @@ LAYERS = {
     "sweeps": 7, "reporting": 7,
     "benchmarks": 8,
     "train": 9, "translate": 9, "table": 9, "bench": 9, "sync": 9, "import_wandb": 9,
-    "report": 9, "status": 9, "wandb_sweep": 9, "completion": 9, "verify": 9, "plan": 9,
+    "report": 9, "status": 9, "wandb_sweep": 9, "completion": 9, "verify": 9, "plan": 9, "reproduce": 9,
     "__main__": 10,
 }  # fmt: skip
 INDEPENDENT = [("nn", "metrics"), ("data", "metrics")]  # lower, and still not to be imported
@@ -28,7 +28,8 @@ TORCH_FREE = [
     "config", "records.record", "records.identity", "records.history", "records.lifecycle", "records.ranks",
     "sweeps.plan", "reporting.tables",
     "tracking", "table", "train", "bench", "sync", "import_wandb", "report", "status", "wandb_sweep",
-    "completion", "verify", "plan", "__main__",
+    "completion", "verify", "plan", "reproduce",
+    "__main__",
 ]  # fmt: skip
 MODULES = sorted(SRC.rglob("*.py"))
 

@@ -8,6 +8,7 @@ COMMANDS = {
     "status": "print the state of all runs of a sweep",
     "table": "print the table of a sweep",
     "verify": "render committed tables and figures again from their records, and compare",
+    "reproduce": "train the runs behind a committed table again, and compare each cell",
     "report": "write an HTML page to compare runs",
     "translate": "translate text with a trained model",
     "bench": "measure speed and memory",
