@@ -82,7 +82,9 @@ def test_a_disk_that_takes_no_output_fails_what_was_to_give_it(result: bool, sta
     assert done.returncode == status
     assert done.stderr.count(b"progress\n") == 2000
     said = done.stderr.replace(b"progress\n", b"")
-    assert said == (b"attnbench: standard output: no space left on device: not all of it is there\n" if result else b"")
+    assert said == (
+        b"attnbench: standard output: no space left on device: the output is incomplete\n" if result else b""
+    )
 
 
 def test_characters_that_a_locale_lacks_are_spelled() -> None:
@@ -128,7 +130,7 @@ def test_a_current_folder_that_is_gone_is_a_sentence(tmp_path: Path) -> None:
     line = f'cd {folder}; rmdir {folder}; "{sys.executable}" -m attnbench.table small'
     done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert done.stderr == "attnbench: the current folder is gone: change to one that exists\n"
+    assert done.stderr == "attnbench: the current folder no longer exists: change to one that exists\n"
 
 
 def test_figures_need_no_screen_whatever_a_notebook_says(monkeypatch: pytest.MonkeyPatch) -> None:

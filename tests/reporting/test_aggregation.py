@@ -50,7 +50,7 @@ def test_planned_runs_have_rows(make_record: MakeRecord, make_plan: Callable[[li
     records = [make_record({"model.depth": depth}) for depth in (2, 4)]
     table = table_of(records[:1], plan=make_plan(records))
     assert values_of(table)[1] == ["4", "not run", "not run", "not run"]
-    assert "1 of 2 runs do not count: 1 not run." in table.notes
+    assert "1 of 2 runs are not included: 1 not run." in table.notes
 
 
 def test_nothing_finished_still_has_a_table(make_record: MakeRecord) -> None:
@@ -123,7 +123,7 @@ def test_what_a_reader_must_know_is_noted(make_record: MakeRecord) -> None:
 
 
 def test_a_filter_that_leaves_nothing_is_told(make_record: MakeRecord) -> None:
-    with pytest.raises(RecordError, match=r"there: no run agrees with where: \{'model.depth': 3\}"):
+    with pytest.raises(RecordError, match=r"there: no run matches `where`: \{'model.depth': 3\}"):
         table_of([make_record({"model.depth": 2})], Layout(where={"model.depth": 3}), layout_path="there")
 
 

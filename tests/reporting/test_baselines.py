@@ -70,7 +70,7 @@ def test_groups_stand_as_the_layout_says_with_what_differs_alone(make_record: Ma
         ("(B)", ("2", "")),
         ("", ("2", "pre")),  # differs in both, and so is in no group
     ]
-    assert "An empty place is as in the baseline, which stands first." in table.notes
+    assert "Empty cell: the same value as in the baseline (first row)." in table.notes
 
 
 def test_a_published_change_is_from_the_same_source_s_own_baseline(make_record: MakeRecord) -> None:
@@ -109,7 +109,7 @@ def verdicts_of(records: list[Record], column: Column = BLEU) -> tuple[Table, li
 def test_a_clear_difference_is_a_verdict_with_interval_seeds_and_p(make_record: MakeRecord) -> None:
     table, (verdict,) = verdicts_of(one_row_each(make_record, {"post": range(1, 6), "pre": range(1, 6)}))
     assert re.fullmatch(
-        r"pre beats post by 0\.90 bleu \(95 % interval \+0\.\d\d to \+1\.\d\d, n=5, p=0\.0\d+\)\.", verdict
+        r"pre is better than post by 0\.90 bleu \(95 % interval \+0\.\d\d to \+1\.\d\d, n=5, p=0\.0\d+\)\.", verdict
     )
     assert [row.cells[0].differs for row in table.rows] == [False, True]
     assert "*: differs from the baseline (paired t-test over seeds, Holm's correction in a column; p < 0.05)." in (

@@ -93,7 +93,7 @@ def test_outputs_are_tested_by_sacrebleu_in_the_form_that_is_scored(make_record:
     # Seeds that disagree are a comparison that was made: it counts in the correction as p = 1.
     counted = correct_with_holm([p if len(sign) == 1 else 1.0 for p, sign in zip(expected, signs, strict=True)])
     assert found["p_bootstrap"] == [
-        f"{p:.4f}" if len(sign) == 1 else "seeds disagree" for p, sign in zip(counted, signs, strict=True)
+        f"{p:.4f}" if len(sign) == 1 else "sign differs between seeds" for p, sign in zip(counted, signs, strict=True)
     ]
     assert "p_mcnemar" not in found
     scores = {(norm, s): compute_bleu(said[norm, s], meant).score for norm in ("none", "pre", "post") for s in (1, 2)}
@@ -134,7 +134,7 @@ def test_classifications_are_tested_by_mcnemar(make_record: MakeRecord, tmp_path
     right = [[place not in wrong[norm] for place in range(60)] for norm in ("pre", "post")]
     assert found == {
         "difference": ["+18.33"],
-        "p_seeds": ["n=1 tells nothing"],
+        "p_seeds": ["only one common seed"],
         "p_mcnemar": [f"{mcnemar_test(*right):.4f}"],
     }
 
@@ -151,15 +151,18 @@ def test_a_comparison_counts_in_the_correction_if_and_only_if_it_was_made(
     found = columns_of(source_of(tmp_path))
     p = paired_t_test([1 + 0.1 * (seed % 3) for seed in range(1, 8)], [0.0] * 7).p
     assert p is not None
-    assert found["p_seeds"] == ["n=1 tells nothing", f"{2 * p:.4f}", "no seed in common"]
+    assert found["p_seeds"] == ["only one common seed", f"{2 * p:.4f}", "no seed in common"]
 
 
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [
         (lambda outputs: (outputs / "test.hypothesis.txt").unlink(), "no outputs kept"),
-        (lambda outputs: (outputs / "test.reference.txt").write_text("hat\n"), "other test sets"),
-        (lambda outputs: (outputs / "test.hypothesis.txt").write_text("hat\nhat\n"), "outputs of another score"),
+        (lambda outputs: (outputs / "test.reference.txt").write_text("hat\n"), "different test sets"),
+        (
+            lambda outputs: (outputs / "test.hypothesis.txt").write_text("hat\nhat\n"),
+            "outputs do not match the recorded score",
+        ),
         (lambda outputs: (outputs / "test.hypothesis.txt").write_bytes(b"\xff\n"), "outputs cannot be read"),
     ],
 )

@@ -218,7 +218,7 @@ def test_a_plan_with_wrong_types_is_refused_in_a_sentence(tmp_path: Path) -> Non
     (tmp_path / "demo" / content["runs"][1]["run_id"] / RECORD_FILE).unlink()
     del content["runs"][1]["config"]["trainer"]
     path.write_text(json.dumps(content))
-    way_on = "restore the file, or move it away to do without it"
+    way_on = "restore the file, or move it away to continue without a plan"
     for make in (load_table, lambda folder, layouts: page.write_page([folder], layouts)):
         with pytest.raises(RecordError, match=rf"plan.json: runs\[1\]: config: trainer is missing; {way_on}$"):
             make(tmp_path / "demo", tmp_path)
@@ -243,7 +243,7 @@ def test_a_line_of_a_history_that_cannot_be_read_is_left_out_and_counted(
         notes = show(folder)
     finally:
         path.write_text(before)
-    assert f"{records[0].run_id}/history.jsonl: 1 line cannot be read, and the curves are without them." in notes
+    assert f"{records[0].run_id}/history.jsonl: 1 line cannot be read, and are left out of the curves." in notes
     assert "1 line of history.jsonl cannot be read, and is left out." in notes
 
 

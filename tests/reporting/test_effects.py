@@ -89,7 +89,7 @@ def test_variations_of_one_factor_at_a_time_are_no_grid(make_record: MakeRecord)
 
 
 def test_nothing_to_tell_is_refused(make_record: MakeRecord) -> None:
-    with pytest.raises(RecordError, match="here: rows: expected a key with two values, to say what it does"):
+    with pytest.raises(RecordError, match="here: rows: expected a key with two values, whose effect is computed"):
         table_of(records(make_record)[:1])
     with pytest.raises(RecordError, match="here: columns: expected best: max or min in one"):
         table_of(records(make_record), Layout(rows=LAYOUT.rows, columns=[Column("parameters.total")]))

@@ -78,7 +78,7 @@ def test_curves_over_time_stand_where_their_seeds_were_on_average(make_record: M
     records = trained(make_record, tmp_path, [5.0, 3.0], [3.0, 1.0])
     figure = build(records, FigureLayout("f", FigureKind.curves, "train/loss", "seconds"), tmp_path)
     assert [point.x for point in figure.lines[0].points] == [15.0, 30.0]
-    assert figure.notes[-1] == "Seeds are averaged at the same updates, in seconds as well."
+    assert figure.notes[-1] == "Both axes show means over seeds at the same update."
 
 
 def test_what_has_no_curve_says_why(make_record: MakeRecord, tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_what_has_no_curve_says_why(make_record: MakeRecord, tmp_path: Path) -> 
     ]
     figure = build(records, LOSS, tmp_path)
     assert figure.notes == (
-        "One seed each, which tells nothing of spread.", "none: 1 failed.", "post: 1 no history."
+        "One seed for each setting: the spread over seeds is unknown.", "none: 1 failed.", "post: 1 no history."
     )  # fmt: skip
     _, axes = sheet_of(figure)
     assert len(axes.lines) == 1
@@ -155,7 +155,7 @@ def test_costs_are_drawn_where_they_are_and_the_front_is_ringed(make_record: Mak
     assert "pre at depth 3: 1 not finite." in figure.notes
     assert "pre at depth 4: 1 no value." in figure.notes
     assert figure.notes[-1] == (
-        "Ringed: the Pareto front of higher bleu and lower total: pre, depth 1; pre, depth 2; post, depth 2."
+        "Circled: the Pareto front of higher bleu and lower total: pre, depth 1; pre, depth 2; post, depth 2."
     )
 
 

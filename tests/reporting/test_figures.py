@@ -89,7 +89,7 @@ def test_bins_without_sentences_are_never_merged(make_record: MakeRecord) -> Non
     record = make_record({}, metrics=layers)
     figure = build([record], FigureLayout("f", FigureKind.bins, "metrics.initial.norm.*"))
     assert [text for _, text in figure.ticks] == ["encoder 2", "encoder 10"]
-    assert figure.notes == ("One seed each, which tells nothing of spread.",)
+    assert figure.notes == ("One seed for each setting: the spread over seeds is unknown.",)
 
 
 def test_a_key_of_numbers_is_an_axis_of_numbers_and_what_differs_is_a_line(make_record: MakeRecord) -> None:

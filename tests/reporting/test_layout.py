@@ -44,7 +44,7 @@ def test_a_key_alone_is_a_row_or_a_column(tmp_path: Path) -> None:
         ("rows: seed", "rows: expected a list, given 'seed'"),
         ("- rows", "expected keys with values, given"),
         ("rows: [", "table.yaml: not valid YAML"),
-        ("groups: [{label: A, keys: [seed]}]", "table.yaml: groups: expected a baseline, which their rows differ from"),
+        ("groups: [{label: A, keys: [seed]}]", "table.yaml: groups: expected `baseline` too"),
         ("bold: brave", "bold: expected one of best, not_worse, given 'brave'"),
         ("paper: paper.yaml", "paper.yaml: cannot be read: No such file"),
     ],

@@ -58,7 +58,7 @@ def test_an_unreadable_record_is_a_missing_run_and_a_note(
     broken = tmp_path / "demo" / records[-1].run_id / "run.json"
     broken.write_text("{")
     shown = write_tables(tmp_path / "demo", tmp_path)
-    assert "2 of 12 runs do not count: 1 failed, 1 not run." in shown
+    assert "2 of 12 runs are not included: 1 failed, 1 not run." in shown
     assert f"- demo/{records[-1].run_id}/run.json: not valid JSON" in shown
 
 

@@ -83,7 +83,7 @@ def test_a_job_that_vanishes_is_said_so_and_tried_again(tmp_path: Path, fakes: M
     assert record is not None
     assert record.error is not None
     assert record.status_label == FailureReason.killed
-    assert "without a reason; its output: " in record.error["message"]
+    assert "without reporting a result; its output: " in record.error["message"]
     (jobs[0].folder / "run.json").unlink()
     jobs = fakes.jobs(tmp_path, fakes.bereaved_once, retries=1)
     assert submit_all(jobs, 1, local(tmp_path), print_function=told.append) == [Outcome.finished]
@@ -149,7 +149,7 @@ def test_a_job_that_slurm_has_is_waited_for_and_not_submitted_again(
 
 def test_without_slurm_one_sentence_says_what_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(ConfigError, match="hydra/launcher=slurm: no sbatch here"):
+    with pytest.raises(ConfigError, match="hydra/launcher=slurm: sbatch was not found"):
         SubmititQueue(tmp_path, "small", SlurmOptions(), None)
 
 

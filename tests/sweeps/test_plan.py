@@ -48,7 +48,7 @@ def test_each_fault_is_told_once_however_many_combinations_have_it() -> None:
         ("model.zzz=3", "model.zzz=3: no such key. model has init, depth,"),
         ("model.depth.x=3", "model.depth.x=3: no such key"),
         ("+model.zzz=3", "model.zzz=3: no such key. model has init, depth,"),
-        ("~seed", "~seed: a key cannot be taken away"),
+        ("~seed", "~seed: a key cannot be removed"),
         ("model=tinny", "model=tinny: expected one of bahdanau, "),
         ("experiment=nope", "experiment=nope: expected one of bahdanau_general_multi30k, bahdanau_multi30k,"),
         ("hydra/launcher=nope", "hydra/launcher=nope: expected one of attnbench, basic"),
@@ -69,7 +69,10 @@ def test_each_fault_is_told_once_however_many_combinations_have_it() -> None:
         ("model.depth=[1", "model.depth=[1: cannot be read: quote"),
         ("model.depth=interval(1,4)", "model.depth=interval(1,4): expected values to list"),
         ("seed=range(3,3)", "seed=range(3,3): expected at least one value"),
-        ("hydra.run.dir=x", "hydra.run.dir=x: a run lies in <paths.output>/<sweep.name>/<run_id>: set those"),
+        (
+            "hydra.run.dir=x",
+            "hydra.run.dir=x: the folder of a run is <paths.output>/<sweep.name>/<run_id>: set",
+        ),
         ("hydra.verbose=true,false", "hydra.verbose=true,false: expected one value"),
         ("position=learned position.max_len=8", "position.max_len=8: expected at least data.max_len=64"),
         ("position=rotary attention=additive", "attention.score=additive: expected one of scaled_dot, dot, cos"),
@@ -102,10 +105,10 @@ def test_what_is_wrong_is_said_in_one_line(override: str, expected: str) -> None
 @pytest.mark.parametrize(
     ("override", "expected"),
     [
-        ("~schedule", "~schedule: a key cannot be taken away"),
-        ("~sweep", "~sweep: a key cannot be taken away"),
-        ("~model=toy", "~model: a key cannot be taken away"),
-        ("~hydra/launcher", "~hydra/launcher: cannot be taken away"),
+        ("~schedule", "~schedule: a key cannot be removed"),
+        ("~sweep", "~sweep: a key cannot be removed"),
+        ("~model=toy", "~model: a key cannot be removed"),
+        ("~hydra/launcher", "~hydra/launcher: cannot be removed"),
         ("schedule=null", "schedule=null: expected one of constant, cosine, inverse_sqrt"),
         ("sweep=null", "sweep=null: expected one of"),
         ("logger=[[1],[2]]", "logger=[[1],[2]]: expected one of csv, none, tensorboard, wandb"),
@@ -119,11 +122,11 @@ def test_what_is_wrong_is_said_in_one_line(override: str, expected: str) -> None
         ("hydra.job.name=${x}", "hydra.job.name=${x}: Interpolation key 'x' not found"),
         ("hydra.job.name=a/b", "hydra.job.name=a/b: expected a file name"),
         ("hydra.job.chdir=true", "hydra.job.chdir=true: expected false: paths are relative to the folder"),
-        ("hydra.job.env_copy=[NOT_THERE]", "hydra.job.env_copy=[NOT_THERE]: not what this key takes"),
+        ("hydra.job.env_copy=[NOT_THERE]", "hydra.job.env_copy=[NOT_THERE]: this key does not accept this value"),
         ("hydra.job_logging.root.level=LOUD", "hydra.job_logging.root.level=LOUD: hydra.job_logging.root.level: exp"),
         ("hydra.launcher=5", "hydra.launcher=5: expected keys with values"),
         ("hydra.runtime.cwd=x", "hydra.runtime.cwd=x: set by Hydra itself"),
-        ("hydra.sweeper.params={a:1}", "hydra.sweeper.params={a:1}: not what this key takes"),
+        ("hydra.sweeper.params={a:1}", "hydra.sweeper.params={a:1}: this key does not accept this value"),
         ("hydra.sweeper.max_batch_size=0", "hydra.sweeper.max_batch_size=0: expected a whole number at least 1"),
         ("seed=range(0,5,0)", "seed=range(0,5,0): expected at least one value"),
         ("seed=range(0,1000000000000)", "seed=range(0,1000000000000): expected at most 100000 values"),
@@ -153,7 +156,7 @@ def test_a_file_that_changes_the_folder_of_the_process_is_refused(tmp_path: Path
 
 def test_a_sweep_needs_multirun() -> None:
     assert refused("model.depth=1,2 optim.lr=-1", multirun=False) == [
-        "model.depth=1,2: several values are a sweep: add -m, or write a list as [a,b]",
+        "model.depth=1,2: several values define a sweep: add -m, or write a list as [a,b]",
         "optim.lr=-1: expected a number above 0",
     ]
 
@@ -222,7 +225,7 @@ def test_a_folder_of_ones_own_groups(tmp_path: Path) -> None:
     (tmp_path / "model" / "broken.yaml").write_text("depth: [3\n")
     with pytest.raises(ConfigError, match=r"model=broken: .*/model/broken\.yaml:2: expected"):
         build_plan(["model=broken"], is_multirun=False, config_dir=str(tmp_path))
-    with pytest.raises(ConfigError, match="--config-dir=nowhere: expected a folder that is there"):
+    with pytest.raises(ConfigError, match="--config-dir=nowhere: expected an existing folder"):
         build_plan([], is_multirun=False, config_dir="nowhere")
 
 

@@ -102,7 +102,7 @@ def test_the_table_has_the_same_decisions_in_words(tmp_path: Path) -> None:
     table = read_sweep_results(folder, tmp_path / "experiments").build_table()
     assert plan.sequential is not None
     additive, cosine = table.notes[:2]
-    assert additive.startswith("additive beats dot by ")
+    assert additive.startswith("additive is better than dot by ")
     assert f"n=3, p={plan.sequential.comparisons[0].p:.2g} after Holm)." in additive
     assert cosine.startswith("Cannot tell cosine from dot")
     assert f"n=10, p={plan.sequential.comparisons[1].p:.2g} after Holm)." in cosine
@@ -126,7 +126,7 @@ def test_auto_has_four_looks_and_the_plan_has_the_first() -> None:
         (["sweep.seeds=[5,3]", BASELINE], "expected auto, or a list of increasing numbers from 2 to 1000"),
         (["sweep.seeds=3", BASELINE], "expected auto, or a list"),
         (["sweep.seeds=[1]", BASELINE], "expected auto, or a list"),
-        (["sweep.seeds=auto", BASELINE, "seed=1,2"], "chooses the seeds itself: leave seed out"),
+        (["sweep.seeds=auto", BASELINE, "seed=1,2"], "chooses the seeds: leave seed out of the command"),
         (["sweep.seeds=auto", "sweep.baseline={attention.score: cosine}"], "0 of 2 have them"),
         (["sweep.seeds=auto", "sweep.baseline={model.depth: 2}"], "2 of 2 have them"),
         (["sweep.seeds=auto", "sweep.baseline=dot"], "expected keys with values, as in {attention.score: dot}"),
@@ -159,7 +159,7 @@ def test_a_search_that_has_no_stages_is_refused(overrides: list[str], sentence: 
     "option", ["sweep.tune.seeds=[1]", "sweep.seeds=auto", "sweep.zip=[]", "sweep.skip_invalid=true"]
 )
 def test_a_single_run_has_no_options_of_sweeps(option: str) -> None:
-    with pytest.raises(ConfigError, match="an option of a sweep: add -m"):
+    with pytest.raises(ConfigError, match="only allowed in a sweep: add -m"):
         build_plan(["attention.score=dot", option, BASELINE], is_multirun=False)
 
 

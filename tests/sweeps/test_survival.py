@@ -52,7 +52,7 @@ def test_whatever_befalls_a_run_the_table_says_and_the_same_command_mends(tmp_pa
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 1, done.stderr
     said = (tmp_path / "multirun" / "small" / "table.md").read_text()
-    assert "5 of 6 runs do not count: 1 diverged, 1 failed, 1 killed, 1 out of memory, 1 refused." in said
+    assert "5 of 6 runs are not included: 1 diverged, 1 failed, 1 killed, 1 out of memory, 1 refused." in said
     told = [line.split()[1:3] for line in done.stderr.splitlines()]
     assert [" ".join(words).partition(":")[0] for words in told] == [
         "failed", "killed", "diverged", "out of", "refused"
@@ -282,7 +282,7 @@ def test_a_live_table_stays_below_the_lines_and_is_removed(
     board.print_line("a line " + "which is longer than the terminal " * 2)
     board.update()
     board.print_line("after the table")
-    rows = ["5 runs: 1 done, 1 running, 1 failed, 2 left; about 20 s to …", "[2/5]  seed=2  update 3 of 4 (75%)  5 s"]
+    rows = ["5 runs: 1 done, 1 running, 1 failed, 2 left; about 20 s rem…", "[2/5]  seed=2  update 3 of 4 (75%)  5 s"]
     assert show_on_terminal(capsys.readouterr().out) == [
         "a line " + "which is longer than the terminal " * 2, "after the table",
     ], "the table is gone"  # fmt: skip

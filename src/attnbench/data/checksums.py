@@ -61,7 +61,7 @@ def find_missing_files(data: DataConfig) -> Iterator[Fault]:
             if path is not None and not Path(path).is_file():
                 yield Fault(f"data.{key}", path, "expected a file that is there")
     elif isinstance(data, ImageFolderConfig) and not Path(data.folder).is_dir():
-        yield Fault("data.folder", data.folder, "expected a folder that is there")
+        yield Fault("data.folder", data.folder, "expected an existing folder")
 
 
 def compute_data_checksum(data: FilesConfig | ImageFolderConfig, cache: Path) -> str:

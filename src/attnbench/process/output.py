@@ -66,7 +66,7 @@ def make_command(*, is_output_result: bool) -> Callable[[Callable[P, int]], Call
                 interrupts.ignore_signals()
             if is_output_result and lost is not None and lost.errno in _NO_SPACE_ERRNOS:
                 print_error(
-                    f"standard output: {(lost.strerror or 'cannot be written').lower()}: not all of it is there"
+                    f"standard output: {(lost.strerror or 'cannot be written').lower()}: the output is incomplete"
                 )
                 status = status or 1
             return status
@@ -222,7 +222,7 @@ def _report_file_error(error: OSError) -> int:
         OSError: the error is not one of files.
     """
     if error.errno == errno.ENOENT and error.filename is None:
-        print_error("the current folder is gone: change to one that exists")
+        print_error("the current folder no longer exists: change to one that exists")
         return 2
     if error.errno not in _FILE_ERRNOS:
         raise error

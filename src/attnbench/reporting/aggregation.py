@@ -119,7 +119,7 @@ def group_runs(records: Sequence[Record], plan: Plan | None, layout: Layout, lay
     """
     runs = exclude_tuning_runs(select_runs(collect_runs(records, plan), layout, layout_path), plan)
     if not runs:
-        raise RecordError(f"{layout_path}: no run agrees with where: {layout.where}")
+        raise RecordError(f"{layout_path}: no run matches `where`: {layout.where}")
     columns = list(layout.columns or build_default_columns(runs))
     tuned = build_tuned_keys(plan, layout.rows)
     keys, rows = group_into_rows(runs, layout.rows, columns)
@@ -342,7 +342,7 @@ def _write_notes(rows: Sequence[Row], grouped: GroupedRuns, layout: Layout) -> I
     states = Counter(run.state for run in grouped.runs if not run.is_finished)
     if states:
         listed = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
-        yield f"{len(grouped.runs) - len(finished)} of {len(grouped.runs)} runs do not count: {listed}."
+        yield f"{len(grouped.runs) - len(finished)} of {len(grouped.runs)} runs are not included: {listed}."
     for column in grouped.columns:
         yield from _write_column_notes(column, rows, finished)
     commits = {commit for record in finished for commit in _collect_commits(record)}
@@ -383,7 +383,7 @@ def _write_baseline_notes(rows: Sequence[Row], grouped: GroupedRuns, layout: Lay
     if any(cell.differs for row in rows for cell in row.cells):
         yield f"*: differs from the baseline (paired t-test over seeds, Holm's correction in a column; p < {ALPHA})."
     if layout.groups and compared:
-        yield "An empty place is as in the baseline, which stands first."
+        yield "Empty cell: the same value as in the baseline (first row)."
 
 
 def _name_pair(grouped: GroupedRuns, ours: int, theirs: int) -> tuple[str, str]:

@@ -19,7 +19,7 @@ def find_baselines(rows: Rows, keys: Sequence[str], baseline_values: Mapping[str
 
     Args:
         rows: runs of each row.
-        keys: config keys that part the rows.
+        keys: config keys that separate the rows.
         baseline_values: config keys and values of the baseline.
 
     Returns:

@@ -24,7 +24,7 @@ class Cell:
     summary: Summary | None  # in the record's unit; None where there is no number
     value: str  # the mean, a text, or the reason why there is no value
     spread: str  # "± 0.35 (n=3)", "[29.1, 30.2] (n=3)", "(n=1)", "± 0.35 (2/3 seeds)", or nothing
-    missing: str  # why some runs do not count: "1 failed, 1 not run"
+    missing: str  # why some runs are not included: "1 failed, 1 not run"
     run_ids: tuple[str, ...]  # runs that the value was computed from
     best: bool = False
     differs: bool = False  # significantly different from the baseline (test over seeds)

@@ -31,7 +31,7 @@ from attnbench.reporting.runs import ABSENT, Run
 OUTPUTS_FOLDER = "outputs"  # in a run's folder
 _TOLERANCE = 1e-4  # between a score (0 to 100) in a record, possibly in float32, and the score computed again
 _P_COLUMN = Column("p", digits=4)
-_ONE_PAIR, _DISAGREE = "n=1 tells nothing", "seeds disagree"
+_ONE_PAIR, _DISAGREE = "only one common seed", "sign differs between seeds"
 _NO_SPREAD = "equal differences"
 _SHOWS_NOTHING = (_ONE_PAIR, _NO_SPREAD, _DISAGREE)
 _COLUMNS = (
@@ -215,7 +215,7 @@ def _make_text_test(test: OutputTest) -> _PairTest:
         )
         others = _read_output_lines(theirs, folder, key, "hypothesis", form)
         if references != _read_output_lines(theirs, folder, key, "reference", form) or len(hypotheses) != len(others):
-            raise RecordError("other test sets")
+            raise RecordError("different test sets")
         try:
             scores, p = paired_output_test(hypotheses, others, references, signature, test)
         except TokenizerError as error:
@@ -230,7 +230,7 @@ def _make_text_test(test: OutputTest) -> _PairTest:
 def _run_mcnemar_test(ours: Run, theirs: Run, key: str, folder: Path) -> tuple[float, float]:
     labels = _read_output_lines(ours, folder, key, "reference")
     if labels != _read_output_lines(theirs, folder, key, "reference"):
-        raise RecordError("other test sets")
+        raise RecordError("different test sets")
     right = [
         [
             output == label
@@ -248,7 +248,7 @@ def _check_same_score(run: Run, key: str, score: float) -> None:
     """Check that outputs are those that the record's score was computed from."""
     recorded = get_record_value(_get_record(run), key)
     if not isinstance(recorded, (int, float)) or not abs(score - recorded) <= _TOLERANCE:
-        raise RecordError("outputs of another score")
+        raise RecordError("outputs do not match the recorded score")
 
 
 def _get_record(run: Run) -> Record:
@@ -281,8 +281,9 @@ def _write_notes(columns: Sequence[Column], rows: Sequence[Row]) -> Iterator[str
     )
     if "p_seeds" in shown:
         yield (
-            "p over seeds: paired t-test, which assumes about normal differences. It asks whether other seeds would say"
-            " the same."
+            "p over seeds: paired t-test, which assumes approximately normal differences. It tests whether the"
+            " difference would"
+            " also occur with other seeds."
         )
     if "p_bootstrap" in shown:
         yield (

@@ -59,7 +59,7 @@ def build_effects_table(grouped: GroupedRuns, layout_path: str, title: str) -> T
     ]
     if not columns or not places:
         wanted = "rows: expected a key with two values" if columns else "columns: expected best: max or min in one"
-        raise RecordError(f"{layout_path}: {wanted}, to say what it does")
+        raise RecordError(f"{layout_path}: {wanted}, whose effect is computed")
     factors = tuple(grouped.keys[at] for at in places)
     rows: list[Row] = []
     notes = [

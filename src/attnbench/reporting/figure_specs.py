@@ -53,7 +53,7 @@ class FigureLayout:
     name: str  # its files are <name>.pdf and <name>.png
     kind: FigureKind
     # A place in a record, such as metrics.test.bleu or, for bins, metrics.test.by_source_words.*.bleu; curves: a number
-    # that is kept while training, such as val/bleu; atlas: a picture that runs keep, such as cross-0 or attention-0.
+    # that is kept while training, such as val/bleu; attention: name of a picture that runs save, such as cross-0.
     y: str
     x: str | None = None  # lines, heat: a config key; curves: update, seconds, ...; pareto: a place in a record
     # Whose values make a line each, or a row of a heat map. None: every key that differs. Of pareto, keys that
@@ -73,7 +73,7 @@ class FigureLayout:
 
     @property
     def setting_keys(self) -> list[RowKey]:
-        """Config keys that part the points of the figure."""
+        """Config keys that separate the points of the figure."""
         return [*self.group, RowKey(self.x or "")] if self.has_config_key_axis else self.group
 
     @property

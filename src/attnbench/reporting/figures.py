@@ -88,7 +88,7 @@ class Plot:
         if not counts:
             return (f"not drawn: no finished run has {self.layout.y}", *missing, *self.remarks)
         if counts == {1}:
-            return ("One seed each, which tells nothing of spread.", *missing, *self.remarks)
+            return ("One seed for each setting: the spread over seeds is unknown.", *missing, *self.remarks)
         spread = _SPREAD_SHAPES.get(self.layout.kind, "bar")
         seeds = str(max(counts)) if len(counts) == 1 else f"{min(counts)} to {max(counts)}"
         text = f"Mean over {seeds} seeds; {spread}: ± sample standard deviation."
@@ -308,7 +308,7 @@ def build_pareto_plot(runs: Sequence[Run], layout: FigureLayout, layout_path: st
     marked = tuple(Line(line.label, tuple(_mark_front(point, front) for point in line.points)) for line in lines)
     ends = [_BETTER[best] for best in (layout.best, layout.best_x)]
     front_text = f"{ends[0]} {column.heading} and {ends[1]} {cost.heading}"
-    remark = f"Ringed: the Pareto front of {front_text}: {_describe_front(marked)}."
+    remark = f"Circled: the Pareto front of {front_text}: {_describe_front(marked)}."
     return Plot(layout, cost.heading, column.heading, (), True, legend, marked, (remark,) if drawn else ())
 
 
@@ -407,7 +407,7 @@ def build_curve_plot(runs: Sequence[Run], layout: FigureLayout, layout_path: str
     if layout.smooth > 1:
         remarks.append(f"Smoothed: each number is the mean of up to {layout.smooth}, itself and those before it.")
     if layout.x != _UPDATE and any(p.summary is not None and p.summary.n > 1 for line in lines for p in line.points):
-        remarks.append(f"Seeds are averaged at the same updates, in {layout.x} as well.")
+        remarks.append("Both axes show means over seeds at the same update.")
     drawn = {point.x: f"{point.x:g}" for line in lines for point in line.points if point.summary is not None}
     check_log_axis(layout, drawn, True, layout_path)
     label = layout.x_label or _AXES[layout.x or _UPDATE]

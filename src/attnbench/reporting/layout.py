@@ -142,7 +142,7 @@ def read_layout(folder: Path) -> tuple[Layout, Paper]:
             if place.partition(".")[0] not in RECORD_FIELDS:
                 raise RecordError(f"{path}: columns: {place}: {EXPECTED_PATH}")
     if layout.groups and not layout.baseline:
-        raise RecordError(f"{path}: groups: expected a baseline, which their rows differ from")
+        raise RecordError(f"{path}: groups: expected `baseline` too")
     check_figures(layout.figures, path)
     return layout, Paper() if layout.paper is None else _read_paper(folder / layout.paper)
 

@@ -436,7 +436,7 @@ def _build_content(sources: PageSources, maps_megabytes: float) -> tuple[dict[st
     for run, found in zip(sources.runs, curves, strict=True):
         if found is not None and found.damaged:
             lines_lost = f"{found.damaged} line{'s' * (found.damaged > 1)}"
-            notes.append(f"{run.run_id}/{HISTORY_FILE}: {lines_lost} cannot be read, and the curves are without them.")
+            notes.append(f"{run.run_id}/{HISTORY_FILE}: {lines_lost} cannot be read, and are left out of the curves.")
     missing = sum(map(len, drawn)) - sum(map(len, kept))
     if missing:
         notes.append(

@@ -101,7 +101,9 @@ def read_sweep_plan(folder: Path) -> Plan | None:
     for index, run in enumerate(plan.runs):
         fault = _find_fault(run.run_id, run.config)
         if fault is not None:
-            raise RecordError(f"{path}: runs[{index}]: {fault}; restore the file, or move it away to do without it")
+            raise RecordError(
+                f"{path}: runs[{index}]: {fault}; restore the file, or move it away to continue without a plan"
+            )
     return plan
 
 
@@ -145,7 +147,7 @@ def collect_runs(records: Sequence[Record], plan: Plan | None) -> list[Run]:
 
 
 def select_runs(runs: Sequence[Run], layout: Layout, layout_path: str) -> list[Run]:
-    """Select the runs that match the layout's `layout_path`.
+    """Select the runs that match `where` of the layout.
 
     Args:
         runs: all runs of the sweep.

@@ -1,4 +1,4 @@
-"""Write a table in all formats, and its figures, from a folder of records. Same records, same bytes."""
+"""Write a table in all formats, and its figures, from a folder of records. The output is deterministic."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class SweepResults:
         """Build the table that compares each row with the layout's baseline.
 
         Raises:
-            RecordError: see `compare`.
+            RecordError: see `build_comparison_table`.
         """
         made = group_runs(self.records, self.plan, self.layout, self.layout_path)
         return build_comparison_table(
@@ -59,7 +59,7 @@ class SweepResults:
         """Build the table of main effects and interactions.
 
         Raises:
-            RecordError: see `build_effects`.
+            RecordError: see `build_effects_table`.
         """
         made = group_runs(self.records, self.plan, self.layout, self.layout_path)
         return build_effects_table(made, self.layout_path, self.layout.title or self.folder.name)

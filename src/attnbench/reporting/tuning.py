@@ -66,7 +66,7 @@ def write_tuning_notes(plan: Plan | None) -> Iterator[str]:
         f" ({num_runs} tuning runs). Candidates: {grid}. The test set was not used to choose."
     )
     if any(setting.edge_keys for setting in tuning.settings):
-        yield "(edge): the chosen value is the smallest or largest candidate, so a better value may lie beyond."
+        yield "(edge): the chosen value is the smallest or largest candidate, so a better value may exist outside."
     for setting in tuning.settings:
         if setting.chosen is None:
             yield f"{' '.join(_select_own_overrides(setting, tuning)) or 'The setting'}: no candidate finished."

@@ -86,7 +86,8 @@ def write_verdicts(
         corrected = f", corrected for {count} comparisons (Holm 1979)" if count > 1 else ""
         yield (
             f"Verdicts: {column.heading}, paired t-test over the seeds that both rows have, two-sided{corrected}; with"
-            " 95 % confidence intervals (Student's t, not corrected). The test assumes about normal differences."
+            " 95 % confidence intervals (Student's t, not corrected). The test assumes approximately normal"
+            " differences."
         )
     if looks:
         yield (
@@ -109,7 +110,7 @@ def _write_verdict(one: Comparison, ours: str, theirs: str, column: Column, coun
     facts = _format_facts(found, one.p, column, count)
     if one.p < ALPHA:
         is_better = (found.difference > 0) is (column.best is Best.max)
-        verb = "beats" if is_better else "is worse than"
+        verb = "is better than" if is_better else "is worse than"
         amount = format_number(abs(found.difference), column)
         return f"{ours} {verb} {theirs} by {amount} {_format_metric(column)} {facts}."
     if column.margin is not None and is_equivalent(found, column.margin):

@@ -241,7 +241,7 @@ class Composer:
         if config_dir is not None:
             folder = Path(config_dir).resolve()
             if not folder.is_dir():
-                raise ConfigError([Fault("--config-dir", config_dir, "expected a folder that is there")])
+                raise ConfigError([Fault("--config-dir", config_dir, "expected an existing folder")])
             path.prepend("command-line", f"file://{folder}", anchor=SearchPathQuery(provider="schema"))
         self._folder = Path(config_dir) if config_dir is not None else None
         self._loader = ConfigLoaderImpl(config_search_path=path)

@@ -105,7 +105,7 @@ class Counts:
             return text
         each = sum(self.seconds) / len(self.seconds)
         ahead = left * each + sum(max(0.0, each - seconds) for seconds in running)
-        return f"{text}; about {format_duration(ahead / max(1, min(workers, left + len(running))))} to the end"
+        return f"{text}; about {format_duration(ahead / max(1, min(workers, left + len(running))))} remaining"
 
 
 @dataclass(frozen=True)

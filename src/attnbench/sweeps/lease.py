@@ -23,6 +23,7 @@ from pathlib import Path
 
 from attnbench.process.output import write_unbuffered
 
+_UNKNOWN_START_TIME = "unknown"  # of a process on a system without /proc
 _FIRST_LEASE_FILE = "lease.json"
 _RENEWALS_PER_TERM = 4  # renewals per term
 _MAX_RENEWAL_SECONDS = 60.0  # longest time between renewals
@@ -261,4 +262,4 @@ def _get_start_time_without_proc(pid: int) -> str:
         return ""
     except PermissionError:
         pass
-    return "some time ago"
+    return _UNKNOWN_START_TIME

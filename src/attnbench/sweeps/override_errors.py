@@ -37,7 +37,7 @@ def find_choice_fault(override: Override, options: Sequence[str]) -> Fault | Non
     """Return the fault of a group choice that Hydra accepts but that is not one of the options."""
     key, value = override.key_or_group, override.value()
     if override.is_delete():
-        return Fault(f"~{key}", "", f"cannot be taken away: choose another one with {key}=<name>")
+        return Fault(f"~{key}", "", f"cannot be removed: choose another one with {key}=<name>")
     if options and (value is None or isinstance(value, list)):
         return Fault(key, format_typed_value(override), f"expected one of {', '.join(options)}")
     return None
@@ -131,7 +131,7 @@ def find_key_fault(override: Override, config: DictConfig) -> Fault | None:
     """Return the fault of a key that does not exist in the schema; Hydra would accept `+key=value` and `~key`."""
     key = override.key_or_group
     if override.is_delete():
-        return Fault(f"~{key}", "", "a key cannot be taken away: give it another value")
+        return Fault(f"~{key}", "", "a key cannot be removed: give it another value")
     parent, node, leaf = _locate_key(key, config)
     if isinstance(node, DictConfig) and leaf in list(node):  # `in node` is False for unset keys
         return None
@@ -226,7 +226,7 @@ def find_error_key(error: BaseException) -> str | None:
 def _get_first_line(error: BaseException) -> str:
     """Return the first sentence of a library's message, and of its cause."""
     if isinstance(error, AssertionError | AttributeError | LookupError | RecursionError | TypeError):
-        return "not what this key takes"  # their messages are about code
+        return "this key does not accept this value"  # their messages are about code
     sentences = []
     for cause in (error, error.__cause__):
         first, _, rest = str(cause or "").strip().partition("\n")

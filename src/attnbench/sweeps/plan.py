@@ -188,15 +188,21 @@ def _separate_faults(overrides: Iterable[Override], multirun: bool) -> tuple[lis
         key, swept = override.key_or_group, override.is_sweep_override()
         given = format_typed_value(override)
         if key in _FOLDER_KEYS:
-            wrong.append(Fault(key, given, "a run lies in <paths.output>/<sweep.name>/<run_id>: set those"))
+            wrong.append(
+                Fault(
+                    key,
+                    given,
+                    "the folder of a run is <paths.output>/<sweep.name>/<run_id>: set paths.output and sweep.name",
+                )
+            )
         elif key.startswith(_SET_BY_HYDRA):
             wrong.append(Fault(key, given, "set by Hydra itself: leave it out"))
         elif not multirun and key.startswith(_OF_SWEEPS):
-            wrong.append(Fault(key, given, "an option of a sweep: add -m"))
+            wrong.append(Fault(key, given, "only allowed in a sweep: add -m"))
         elif swept and override.is_hydra_override():
             wrong.append(Fault(key, given, "expected one value: Hydra's own settings are not swept"))
         elif swept and not multirun:
-            wrong.append(Fault(key, given, "several values are a sweep: add -m, or write a list as [a,b]"))
+            wrong.append(Fault(key, given, "several values define a sweep: add -m, or write a list as [a,b]"))
         elif swept and override.is_discrete_sweep() and not 1 <= _count_values(override) <= MAX_RUNS:
             expected = "expected at least one value" if _count_values(override) < 1 else f"{_TOO_MANY_RUNS} values"
             wrong.append(Fault(key, given, expected))
@@ -291,7 +297,7 @@ def _find_sweeper_faults(options: SweepConfig, composed: DictConfig) -> Iterator
         key = "sweep.seeds" if options.looks else "sweep.tune.params"
         yield Fault(key, "", "expected hydra/sweeper=grid or random: a study chooses its own runs")
     if options.zip and target in (search_space.OPTUNA, search_space.RANDOM):
-        yield Fault("sweep.zip", "", "expected hydra/sweeper=grid: a search draws each key by itself")
+        yield Fault("sweep.zip", "", "expected hydra/sweeper=grid: a search draws each key independently")
 
 
 def _find_baseline_faults(settings: Sequence[Setting], options: SweepConfig, composer: Composer) -> list[Fault]:

@@ -259,7 +259,7 @@ def _run_job_process(
     """Run a job in this process, from the first line to the last."""
     if parent_watch.server is not None:
         parent_watch.end_with_parent(parent_watch.server)
-    os.setpgid(0, 0)  # in its own session, so that only the supervisor passes Ctrl-C on
+    os.setpgid(0, 0)  # in its own process group, so that only the supervisor forwards Ctrl-C
     threading.Thread(target=_end_with_supervisor, daemon=True).start()
     for descriptor in (1, 2):
         os.dup2(output.fileno(), descriptor)

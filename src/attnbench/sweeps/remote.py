@@ -95,7 +95,8 @@ def submit_all(
         queue: job queue.
         preload: modules that every job imports first.
         first: number of the first run.
-        print_function: prints a line; None: a live table on a terminal, and stderr.
+        print_function: prints a line; None: print to standard output, with a live table on a
+            terminal.
 
     Raises:
         Interrupted: if SIGINT, SIGTERM or SIGHUP ended the waiting; a SystemExit with status 128 + signal.
@@ -205,7 +206,7 @@ class _RemoteScheduler(Generic[H]):
             record = load_previous_record(task.job.folder)
             if record is None or record == task.previous_record or record.status is Status.running:
                 record = _complete_record(
-                    task, record, f"{handle.name} ended ({ended}) without a reason; its output: {handle.log}"
+                    task, record, f"{handle.name} ended ({ended}) without reporting a result; its output: {handle.log}"
                 )
                 again = retries.decide_retry(task, record)
                 if again is not None:

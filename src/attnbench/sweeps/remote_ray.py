@@ -71,7 +71,7 @@ class RayQueue:
         try:
             ray.init(address=options.address or "local", log_to_driver=False, logging_level=logging.ERROR, **given)
         except ConnectionError as error:
-            expected = "no cluster of Ray answers there"
+            expected = "no Ray cluster found at this address"
             raise ConfigError([Fault("hydra.launcher.address", str(options.address), expected)]) from error
         # The supervisor retries. Each worker runs one task, so that nothing remains of earlier runs.
         remote: Any = ray.remote(max_retries=0, max_calls=1, num_cpus=options.num_cpus, num_gpus=options.num_gpus)

@@ -164,7 +164,7 @@ class SubmititQueue:
             expected = "submitit is not installed: pip install attnbench[slurm]"
             raise ConfigError([Fault("hydra/launcher", given, expected)]) from error
         if self._slurm and shutil.which("sbatch") is None:
-            expected = "no sbatch here: start from a login node, or take submitit_local, or attnbench (the default)"
+            expected = "sbatch was not found: start this on a login node of Slurm, or use hydra/launcher=submitit_local"
             raise ConfigError([Fault("hydra/launcher", given, expected)])
         self.max_parallel, self.poll_seconds = max_parallel, 2.0 if self._slurm else 0.25
         self._folder = (folder / _FOLDER_NAME).resolve()

@@ -167,7 +167,7 @@ def describe_resumption(previous_record: Record | None) -> str:
     if previous_record is None:
         return ""
     if previous_record.status is Status.running:
-        return ": resumes; its last attempt ended without a reason"
+        return ": resumes; its last attempt ended without reporting a result"
     if previous_record.status is Status.interrupted:
         return ": resumes"
     return f": again; it {_format_past_tense(previous_record)}"

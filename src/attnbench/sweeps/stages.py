@@ -59,7 +59,7 @@ def list_first_stage(
 ) -> tuple[list[list[str]], list[list[str]], list[Fault]]:
     """List the runs of the first stage, other runs that are to be checked, and faults.
 
-    Later runs differ from these in nothing that has not been checked.
+    All values that later runs use are checked with these runs.
 
     Args:
         settings: settings of the sweep.
@@ -85,7 +85,7 @@ def _find_faults(settings: Sequence[Setting], options: SweepConfig) -> Iterator[
     if options.tune.params is not None:
         yield from find_tuning_faults(settings, options.tune)
     if options.looks and any(setting.seeds for setting in settings):
-        yield Fault("sweep.seeds", str(options.seeds), "chooses the seeds itself: leave seed out")
+        yield Fault("sweep.seeds", str(options.seeds), "chooses the seeds: leave seed out of the command")
     if options.looks and len(settings) < 2:
         yield Fault("sweep.seeds", str(options.seeds), "expected at least two settings to compare")
 
@@ -348,7 +348,7 @@ class StagedSweep:
         if chosen is None:
             return f"{name}no candidate finished"
         value = self._read_mean_value(self._list_tuning_ids(setting, chosen))
-        edge = ", the edge of the candidates" if self._list_edge_keys(setting, chosen) else ""
+        edge = ", at the end of the candidates" if self._list_edge_keys(setting, chosen) else ""
         return f"{name}{' '.join(format_overrides(chosen))} (validation {self._metric} {value:.4g}{edge})"
 
     def _format_name(self, setting: Setting) -> str:

@@ -70,6 +70,6 @@ def _describe_record(record: Record) -> str:
         trained = f"trained {format_duration(seconds)}" if isinstance(seconds, (int, float)) else ""
         return "; ".join(filter(None, (trained, attempts)))
     if record.status is Status.running:
-        return "; ".join(filter(None, ("ended without a reason; the same command continues", attempts)))
+        return "; ".join(filter(None, ("ended without reporting a result; the same command continues", attempts)))
     lines = (record.error or {}).get("message", "").splitlines()
     return "; ".join(filter(None, (lines[0] if lines else "", attempts)))

@@ -45,7 +45,9 @@ class SignalWatch:
     def _handle_signal(self, number: int, frame: FrameType | None) -> None:
         self.stop_signal = self.stop_signal or number
         # Not print: it may be print that was interrupted.
-        write_unbuffered("\nattnbench: stopping once each run is saved; once more to hurry\n")
+        write_unbuffered(
+            "\nattnbench: stopping after each run has saved a checkpoint; press Ctrl-C again to stop at once\n"
+        )
         self._pass_on(number)
         with contextlib.suppress(BlockingIOError):
             os.write(self._waker, b".")

@@ -46,7 +46,8 @@ def supervise(
         total: number of runs, for "run k of n".
         preload: modules that every job needs; importing them must not start threads.
         first: number of the first run.
-        print_function: prints a line; None: a live table on a terminal, and stderr.
+        print_function: prints a line; None: print to standard output, with a live table on a
+            terminal.
 
     Raises:
         Interrupted: if SIGINT, SIGTERM or SIGHUP was passed on to the running jobs, which have ended; a SystemExit

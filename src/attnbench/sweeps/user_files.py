@@ -39,7 +39,8 @@ def find_fault(file: Path, group: str, key: str | None = None) -> str | None:
     except OSError as error:
         return f"{file}: {error.strerror}"
     if text.startswith(_BYTE_ORDER_MARK):
-        return f"{file}:1: begins with a byte order mark, behind which `# @package` is not seen: save it without"
+        told = "starts with a byte order mark, so that Hydra does not find `# @package`: save the file without it"
+        return f"{file}:1: {told}"
     try:
         root = yaml.compose(text, yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
@@ -103,7 +104,7 @@ def _find_schema_faults(root: yaml.MappingNode, text: str, group: str, key: str 
                 if _is_read_differently(item):
                     yield (
                         item.start_mark.line + 1,
-                        f"{full}: {item.value} is read as a number, or as true or false: quote what is text",
+                        f"{full}: {item.value} is read as a number or a boolean: put text in quotes",
                     )
 
 
@@ -134,7 +135,7 @@ def _iterate_leaves(node: yaml.MappingNode, prefix: str = "") -> Iterator[tuple[
 
 def _iterate_type_hints(path: list[str], kind: Any) -> Iterator[Any]:
     """Yield the types that a key may have, one for each family of its group."""
-    if not path:
+    if not path or kind is Any:  # Any: keys of the user's own, such as those of sweep.tune.params
         yield kind
     elif dataclasses.is_dataclass(kind) and isinstance(kind, type):
         hints = get_type_hints(kind)

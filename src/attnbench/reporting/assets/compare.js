@@ -130,7 +130,7 @@ class Comparison {
         ...places.map((run) => el("td", { dir: "auto" }, field.text(run))),
       ),
     );
-    const none = el("p", { class: "quiet" }, places.length < 2 ? "One run alone differs in nothing." : "Nothing differs.");
+    const none = el("p", { class: "quiet" }, places.length < 2 ? "Select at least two runs to see differences." : "Nothing differs.");
     byId("difference-table").replaceChildren(rows.length ? el("table", {}, el("thead", {}, head), el("tbody", {}, ...rows)) : none);
   }
 }

@@ -2,7 +2,7 @@
 
 const DRAWN = 60; // runs; more lines cannot be distinguished
 
-/** An average that forgets by `weight` a point; its beginning is corrected for having begun at nothing. */
+/** Exponential moving average with bias correction. */
 function smoothed(values, weight) {
   let [sum, norm] = [0, 0];
   return values.map((value) => {
@@ -76,7 +76,7 @@ class Curves {
       }),
       el("label", { title: "of what is logged in training" }, "smoothing ", slider, said),
       check("log scale", false, set("log")),
-      check("a color a setting", false, (on) => {
+      check("one color for each setting", false, (on) => {
         set("together")(on);
         this.recolored();
       }),
@@ -108,7 +108,7 @@ class Curves {
       }
     }
     if (drawn.length === 0) {
-      host.replaceChildren(el("p", { class: "quiet" }, "None of these runs has left a history."));
+      host.replaceChildren(el("p", { class: "quiet" }, "These runs have no training history."));
       return;
     }
     const known = new Map([...host.children].map((figure) => [figure.dataset.metric, figure]));

@@ -99,7 +99,7 @@ class Outputs {
     byId("output-controls").replaceChildren(
       choice("marked against", against, this.against, set("against", "select")),
       check("only where runs differ", this.differing, set("differing", "input")),
-      step(-SENTENCES, "‹ Before"),
+      step(-SENTENCES, "‹ Previous"),
       el("span", {}, count ? `${this.from + 1}–${Math.min(count, this.from + SENTENCES)} of ${count}` : "none"),
       step(SENTENCES, "Next ›"),
       el("span", { class: "quiet" }, `The page holds the first ${all}. `, el("ins", {}, "too much"), " ", el("del", {}, "missing")),

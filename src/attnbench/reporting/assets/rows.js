@@ -66,5 +66,5 @@ function rowsOfSettings(table) {
   };
 }
 
-/** What a search looks in. */
+/** Text of a row that the search field searches. */
 const searched = (row) => row.cells.map((cell) => `${cell.text} ${cell.note ?? ""}`).join(" ").toLowerCase();

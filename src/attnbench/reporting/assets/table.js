@@ -102,7 +102,7 @@ class Grid {
         text,
       );
     const said = el("span", {}, `page ${this.page + 1} of ${pages}`);
-    byId("pages").replaceChildren(...(pages > 1 ? [step(-1, "‹ Before"), said, step(1, "Next ›")] : []));
+    byId("pages").replaceChildren(...(pages > 1 ? [step(-1, "‹ Previous"), said, step(1, "Next ›")] : []));
   }
 
   /** Let boxes say what is ticked. */
