@@ -376,7 +376,7 @@ def _write_baseline_notes(rows: Sequence[Row], grouped: GroupedRuns, layout: Lay
         yield f"Nothing is compared: {describe_missing_baseline(layout.baseline)}, the baseline, beside others."
     judged = [column for column in grouped.columns if column.best is not None]
     if compared and judged:
-        column = judged[0]
+        column = next((column for column in judged if column.key.startswith("metrics.test")), judged[0])
         found = compare_rows(grouped.rows, grouped.baselines, column, grouped.looks)
         names = [_name_pair(grouped, one.row_index, one.baseline_index) for one in found]
         yield from write_verdicts(found, names, column, grouped.looks)
