@@ -39,8 +39,8 @@ class PublishedValue:
 
     source_mark: str  # of its source
     value: float
-    difference: float | None = None  # ours less it, in the record's unit; None where that says nothing
-    change: float | None = None  # it less what the same source has for its own baseline
+    difference: float | None = None  # our mean minus this value, in the record's unit; None: not comparable
+    change: float | None = None  # this value minus the source's value for its own baseline
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,9 @@ class Row:
     published: tuple[tuple[PublishedValue, ...], ...]  # for each column
     group: str = ""  # label of the group it stands in
     changes: tuple[float | None, ...] = ()  # for each column: the mean less the baseline's; empty: not shown
-    equals_baseline: tuple[bool, ...] = ()  # for each label: as in the baseline, and not printed again; empty: none
+    equals_baseline: tuple[
+        bool, ...
+    ] = ()  # for each label: equal to the baseline's, and not printed
 
     @property
     def printed_labels(self) -> tuple[str, ...]:
@@ -93,10 +95,10 @@ class GroupedRuns:
     keys: list[RowKey]
     columns: list[Column]
     rows: list[list[Run]]
-    labels: list[tuple[str, ...]]  # of each row what its value of each key is called
-    equals_baseline: list[tuple[bool, ...]]  # of each row, whether that is the baseline's and stands in a group
-    groups: list[str]  # of each row the label of its group, or nothing
-    baselines: list[int | None]  # of each row the place of its baseline
+    labels: list[tuple[str, ...]]  # for each row, the label of its value of each key
+    equals_baseline: list[tuple[bool, ...]]  # for each row and key: equal to the baseline's, in a group
+    groups: list[str]  # for each row, the label of its group, or empty
+    baselines: list[int | None]  # for each row, the index of its baseline
     plan: Plan | None = None  # plan of the sweep
 
     @property

@@ -65,10 +65,10 @@ class FigureLayout:
     y_label: str | None = None  # null: the key's last part
     log: bool = False  # lines, curves, pareto: a logarithmic axis
     log_y: bool = False
-    smooth: int = 1  # curves: what is shown is the mean of a number and those before it, so many together
+    smooth: int = 1  # curves: window of the running mean
     best: Best = Best.max  # pareto: which end of y is better
     best_x: Best = Best.min  # pareto: which end of x is better
-    min_count: int = 30  # bins: neighbors are merged until each has so many sentences; 1: as they are in the records
+    min_count: int = 30  # bins: neighbors are merged until each has at least so many sentences; 1: no merging
     digits: int | None = None  # heat: of the numbers in the cells; null: 2, and whole numbers whole
 
     @property

@@ -46,7 +46,7 @@ class Column:
     flag: str = "diverged"
     spread: Spread = Spread.std
     margin: float | None = None  # largest difference that counts as the same, in the unit of the record
-    change: bool = False  # beside it, how far ours and the published number are each from its own baseline
+    change: bool = False  # also show the difference to the baseline, for our and for published numbers
 
     @property
     def heading(self) -> str:
@@ -72,7 +72,9 @@ class Layout:
     columns: list[Column] = field(default_factory=list)  # none: the test metrics, parameters, throughput
     where: dict[str, Any] = field(default_factory=dict)  # config key: value; other runs are left out
     baseline: dict[str, Any] = field(default_factory=dict)  # config key: value, of the row others are compared with
-    groups: list[RowGroup] = field(default_factory=list)  # of a baseline's row: what is as there is not printed again
+    groups: list[RowGroup] = field(
+        default_factory=list
+    )  # values equal to the baseline's are left empty
     bold: Bold = Bold.best
     paper: str | None = None  # a file beside table.yaml
     figures: list[FigureLayout] = field(default_factory=list)

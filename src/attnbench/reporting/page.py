@@ -28,7 +28,7 @@ from attnbench.reporting.templates import fill_template
 
 _MAX_LOG_LINES, _MAX_LOG_BYTES = 60, 2**16  # of the end of a run's log that is shown
 _RESULT_GROUPS = ("metrics.test", "metrics.best", "metrics.final", "parameters", "performance", "time")
-_ABSENT = -1
+_NO_VALUE_INDEX = -1
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def _to_json_value(value: Any) -> Any:
 def _encode_field(values: Sequence[Any], is_present: Sequence[bool]) -> dict[str, Any]:
     places: dict[tuple[type, Any], int] = {}
     index = [
-        places.setdefault((type(value), value), len(places)) if known else _ABSENT
+        places.setdefault((type(value), value), len(places)) if known else _NO_VALUE_INDEX
         for value, known in zip(values, is_present, strict=True)
     ]
     return {"values": [value for _, value in places], "index": index}
@@ -234,7 +234,7 @@ class PackedCurves:
 def read_curves(folder: Path) -> PackedCurves | None:
     """Read and compress the history in a run's folder.
 
-    The numbers are SE float32 (series, entries), NaN where an entry has none, rounded to four digits; counts are
+    The numbers are float32 of shape (series, entries), rounded to four digits; missing values are NaN. Counts are
     exact, stored as differences to the entry before. All lowest bytes come first, then the next ones, which
     compresses better.
 
@@ -375,7 +375,7 @@ def select_maps(found: Sequence[Sequence[PackedMap]], limit: int) -> list[list[s
 
 MAPS_MEGABYTES = 16.0
 _SCRIPTS = ("data", "filters", "rows", "table", "charts", "curves", "compare", "outputs", "maps", "main")
-_NONE = -1
+_NO_CURVE_INDEX = -1
 
 
 @dataclass(frozen=True)
@@ -447,7 +447,7 @@ def _build_content(sources: PageSources, maps_megabytes: float) -> tuple[dict[st
         "runs": describe_runs(sources.runs),
         "failures": describe_failures(sources),
         "metrics": metrics,
-        "curves": [_NONE if found is None else keep(found.packed) for found in curves],
+        "curves": [_NO_CURVE_INDEX if found is None else keep(found.packed) for found in curves],
         "outputs": [
             [of_corpus[tuple(texts["source"]), tuple(texts["reference"])], keep(pack_json(texts["hypothesis"]))]
             if texts

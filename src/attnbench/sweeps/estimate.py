@@ -36,8 +36,8 @@ class SweepCost:
 
     num_runs: int  # planned now; a sweep in stages adds runs
     num_finished: int
-    num_later_runs: int  # that later stages add at most
-    seconds: float  # of all runs that are left, at once `workers` of them
+    num_later_runs: int  # largest number of runs that later stages add
+    seconds: float  # wall time of the runs that are left, `workers` of them in parallel
     num_bytes: int
     num_timed: int  # settings that a short run has timed
 

@@ -146,7 +146,7 @@ def to_override_values(dimensions: Mapping[str, Dimension], parameters: Mapping[
 def get_trial_value(study: Study, number: int, record: Record) -> float:
     """Return the value of a finished trial.
 
-    Its best validation or, if the study got none, the one that chose its weights.
+    The best reported validation or, if none was reported, the validation that chose the weights.
     """
     seen = study.trials[number].intermediate_values.values()
     if seen:

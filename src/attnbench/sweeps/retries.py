@@ -148,7 +148,7 @@ def build_placement_overrides(task: RunAttempt, num_cores: int) -> list[str]:
 
     Args:
         task: the attempt.
-        num_cores: cores of this run; None: no limit.
+        num_cores: number of cores that all parallel runs share.
     """
     found = []
     trainer = task.job.config.trainer

@@ -33,7 +33,7 @@ from attnbench.records.record import (
 )
 from attnbench.sweeps.tuning import (
     SEED,
-    Candidates,
+    CandidateValues,
     Setting,
     build_final_overrides,
     build_tuning_overrides,
@@ -312,7 +312,7 @@ class StagedSweep:
         run_ids = [self._plan_run(overrides).run_id for overrides in final]
         return TunedSetting(setting.overrides, tried, chosen, self._list_edge_keys(setting, chosen), run_ids)
 
-    def _list_tuning_ids(self, setting: Setting, candidate: Candidates) -> list[str]:
+    def _list_tuning_ids(self, setting: Setting, candidate: CandidateValues) -> list[str]:
         return [self._plan_run(line).run_id for line in build_tuning_overrides(setting, candidate, self._tune)]
 
     def _read_mean_value(self, run_ids: Sequence[str]) -> float | None:
@@ -327,7 +327,7 @@ class StagedSweep:
         known = [value for value in values if value is not None]
         return fmean(known) if len(known) == len(values) else None
 
-    def _choose(self, setting: Setting) -> Candidates | None:
+    def _choose(self, setting: Setting) -> CandidateValues | None:
         """Return the candidate with the best validation; None if no candidate finished.
 
         Of equal candidates, the first one is chosen.
@@ -356,7 +356,7 @@ class StagedSweep:
         own = [line for line in setting.overrides if any(line not in other.overrides for other in self._settings)]
         return " ".join(own) or "the setting"
 
-    def _list_edge_keys(self, setting: Setting, chosen: Candidates | None) -> list[str]:
+    def _list_edge_keys(self, setting: Setting, chosen: CandidateValues | None) -> list[str]:
         """List the keys whose chosen value is the smallest or largest candidate."""
         if chosen is None:
             return []

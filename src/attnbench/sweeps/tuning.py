@@ -19,7 +19,7 @@ from attnbench.records.record import (
 )
 
 SEED = "seed"
-Candidates = dict[str, Any]  # value by config key
+CandidateValues = dict[str, Any]  # value by config key
 Compose = Callable[[list[str]], Config]
 
 
@@ -29,7 +29,7 @@ class Setting:
 
     overrides: list[str]
     seeds: list[str]  # overrides of the seed; empty: the seed is not swept
-    candidates: list[Candidates] = field(default_factory=list)
+    candidates: list[CandidateValues] = field(default_factory=list)
 
 
 def split_settings(combinations: Sequence[Sequence[str]]) -> list[Setting]:
@@ -46,25 +46,25 @@ def split_settings(combinations: Sequence[Sequence[str]]) -> list[Setting]:
     return list(settings.values())
 
 
-def list_candidates(tune: TuneConfig) -> list[Candidates]:
+def list_candidates(tune: TuneConfig) -> list[CandidateValues]:
     """List all combinations of the candidate values; one without values if the sweep is not tuned."""
     params = tune.params or {}
     return [dict(zip(params, values, strict=True)) for values in itertools.product(*params.values())]
 
 
-def build_tuning_overrides(setting: Setting, candidate: Candidates, tune: TuneConfig) -> list[list[str]]:
+def build_tuning_overrides(setting: Setting, candidate: CandidateValues, tune: TuneConfig) -> list[list[str]]:
     """Build the overrides of the tuning runs of one candidate, one for each tuning seed."""
     own = [*setting.overrides, *format_overrides(candidate), *tune.overrides]
     return [[*own, f"{SEED}={seed}"] for seed in tune.seeds]
 
 
-def build_final_overrides(setting: Setting, candidate: Candidates) -> list[list[str]]:
+def build_final_overrides(setting: Setting, candidate: CandidateValues) -> list[list[str]]:
     """Build the overrides of a setting's runs with the chosen candidate, one for each seed."""
     own = [*setting.overrides, *format_overrides(candidate)]
     return [[*own, seed] for seed in setting.seeds] or [own]
 
 
-def format_overrides(candidate: Candidates) -> list[str]:
+def format_overrides(candidate: CandidateValues) -> list[str]:
     """Format a candidate as overrides."""
     return [f"{key}={_format_value(value)}" for key, value in candidate.items()]
 
@@ -97,7 +97,7 @@ def get_best_validation(record: Record) -> tuple[str, float | None]:
     return name, float(value)
 
 
-def list_numbers(candidates: Sequence[Candidates], key: str) -> list[float]:
+def list_numbers(candidates: Sequence[CandidateValues], key: str) -> list[float]:
     """List the different numbers of a key in order; empty if a value is not a number."""
     values = [candidate[key] for candidate in candidates]
     if not all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
