@@ -52,9 +52,7 @@ class Row:
     published: tuple[tuple[PublishedValue, ...], ...]  # for each column
     group: str = ""  # label of the group it stands in
     changes: tuple[float | None, ...] = ()  # for each column: the mean less the baseline's; empty: not shown
-    equals_baseline: tuple[
-        bool, ...
-    ] = ()  # for each label: equal to the baseline's, and not printed
+    equals_baseline: tuple[bool, ...] = ()  # for each label: equal to the baseline's, and not printed
 
     @property
     def printed_labels(self) -> tuple[str, ...]:

@@ -72,9 +72,7 @@ class Layout:
     columns: list[Column] = field(default_factory=list)  # none: the test metrics, parameters, throughput
     where: dict[str, Any] = field(default_factory=dict)  # config key: value; other runs are left out
     baseline: dict[str, Any] = field(default_factory=dict)  # config key: value, of the row others are compared with
-    groups: list[RowGroup] = field(
-        default_factory=list
-    )  # values equal to the baseline's are left empty
+    groups: list[RowGroup] = field(default_factory=list)  # values equal to the baseline's are left empty
     bold: Bold = Bold.best
     paper: str | None = None  # a file beside table.yaml
     figures: list[FigureLayout] = field(default_factory=list)
