@@ -60,7 +60,7 @@ def _format_lines(plan: Plan, settings: Sequence[Setting], later: int, cost: Swe
     if cost is not None:
         workers = plan.runs[0].config["sweep"]["workers"]
         at_most = "at most " if later else ""
-        source = f"{_count(cost.num_timed, 'setting')} timed" if cost.num_timed else "from finished runs"
+        source = f"{_count(cost.num_timed, 'setting')} timed" if cost.num_timed else "training time of finished runs"
         lines.append(f"finished: {_count(cost.num_finished, 'run')}")
         lines.append(f"time: {at_most}{format_duration(cost.seconds)} with sweep.workers={workers} ({source})")
         lines.append(f"disk: {at_most}{cost.num_bytes / 1e6:,.0f} MB")

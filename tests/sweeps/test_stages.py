@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from attnbench.config import ConfigError
 from attnbench.config.tracking import SweepConfig, TuneConfig
 from attnbench.process.interrupts import Interrupted
 from attnbench.records.lifecycle import create_record
-from attnbench.records.record import PLAN_FILE, Plan, Status, read_plan, write_record
+from attnbench.records.record import PLAN_FILE, Plan, SkippedCombination, Status, read_plan, write_record
 from attnbench.reporting.tables import read_sweep_results
 from attnbench.sweeps.plan import build_plan
 from attnbench.sweeps.stages import StagedSweep
@@ -111,6 +112,16 @@ def test_the_table_has_the_same_decisions_in_words(tmp_path: Path) -> None:
     assert "Pocock 1977" in note
 
 
+def test_stages_keep_what_was_left_out(tmp_path: Path) -> None:
+    sweep, skipped = Sweep(tmp_path), SkippedCombination(["model.num_heads=3"], "no divisor")
+    sweep.run()
+    plan = read_plan(tmp_path / PLAN_FILE)
+    write_record(replace(plan, skipped=[skipped]), tmp_path)
+    settings = split_settings([[f"attention.score={score}", *COMMAND[1:], BASELINE] for score in SCORES])
+    StagedSweep(tmp_path, settings, OPTIONS, compose=compose, launch=sweep.launch).run()
+    assert read_plan(tmp_path / PLAN_FILE).skipped == [skipped]
+
+
 def test_auto_has_four_looks_and_the_plan_has_the_first() -> None:
     assert SweepConfig(seeds="auto").looks == (3, 5, 10, 20)
     command = ["attention.score=dot,additive", "sweep.seeds=auto", BASELINE]
@@ -181,7 +192,7 @@ def test_every_launcher_runs_all_stages(launcher: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "attnbench", "train", "-m", *TINY, f"hydra/launcher={launcher}"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=170)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert "look after 2 seeds" in done.stdout
+    assert "after 2 seeds: " in done.stdout
     plan = read_plan(tmp_path / "multirun" / "stages" / PLAN_FILE)
     assert [run.is_tuning for run in plan.runs].count(False) == 4
     assert len(plan.runs) == 2 * 2 + 2

@@ -171,8 +171,6 @@ def _matches_type(value: Any, hint: Any) -> bool:
     if typing.get_origin(hint) is list:
         (item,) = typing.get_args(hint)
         return isinstance(value, list) and all(_matches_type(one, item) for one in value)
-    if typing.get_origin(hint) is dict:
-        return isinstance(value, Mapping)
     if hint is float:
         return isinstance(value, int | float) and not isinstance(value, bool)
     if hint is int:

@@ -13,7 +13,7 @@ LEVEL = 0.95  # of confidence intervals
 ALPHA = 0.05  # significance level
 POWER = 0.8  # share of cases in which a difference is to be found, where the number of seeds is planned
 _MIN_FOR_INTERVAL = 3
-_MAX_PAIRS = 1000
+MAX_PAIRS = 1000  # largest number of pairs that is looked for
 _ROUNDING = 1e-12  # differences that vary less, relative to the values, are equal
 
 
@@ -151,7 +151,7 @@ def count_pairs_needed(difference: float, std: float, comparisons: int = 1) -> i
         Number of pairs; None if it is above 1,000.
     """
     low, high = 1, 2
-    while high <= _MAX_PAIRS and not compute_power(difference, std, high, comparisons) >= POWER:
+    while high <= MAX_PAIRS and not compute_power(difference, std, high, comparisons) >= POWER:
         low, high = high, 2 * high
     while high - low > 1:
         middle = (low + high) // 2
@@ -159,7 +159,7 @@ def count_pairs_needed(difference: float, std: float, comparisons: int = 1) -> i
             high = middle
         else:
             low = middle
-    return high if high <= _MAX_PAIRS else None
+    return high if high <= MAX_PAIRS else None
 
 
 def compute_detectable_difference(std: float, pairs: int, comparisons: int = 1) -> float:

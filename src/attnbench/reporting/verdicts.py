@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from attnbench.metrics.sequential import compute_nominal_level, compute_sequential_p
 from attnbench.metrics.statistics import (
     ALPHA,
+    MAX_PAIRS,
     PairedComparison,
     compute_detectable_difference,
     correct_with_holm,
@@ -19,8 +20,6 @@ from attnbench.reporting.baselines import Rows, select_common_seeds
 from attnbench.reporting.cells import format_number, format_signed
 from attnbench.reporting.keys import Best
 from attnbench.reporting.layout import Column
-
-_MAX_SHOWN_PAIRS = 1000
 
 
 @dataclass(frozen=True)
@@ -53,13 +52,12 @@ def compare_rows(
             one = replace(one, p=compute_sequential_p([a - b for a, b in zip(ours, theirs, strict=True)], looks))
         found.append(one)
     # A row with common seeds is tested, also if its seeds show nothing.
-    tested = [number for number, one in enumerate(found) if one is not None]
-    ps = [1.0 if (p := getattr(found[number], "p", None)) is None else p for number in tested]
-    corrected = dict(zip(tested, correct_with_holm(ps), strict=True))
-    return [
-        Comparison(place, base, found[number], corrected.get(number) if getattr(found[number], "p", None) else None)
-        for number, (place, base) in enumerate(pairs)
-    ]
+    corrected = iter(correct_with_holm([1.0 if one.p is None else one.p for one in found if one is not None]))
+    comparisons = []
+    for (place, base), one in zip(pairs, found, strict=True):
+        p = None if one is None else next(corrected)
+        comparisons.append(Comparison(place, base, one, None if one is None or one.p is None else p))
+    return comparisons
 
 
 def write_verdicts(
@@ -119,7 +117,7 @@ def _write_verdict(one: Comparison, ours: str, theirs: str, column: Column, coun
         return f"{ours} and {theirs} are the same within {within} (two one-sided tests; {facts[1:]}."
     detectable = format_number(compute_detectable_difference(found.std, found.n, count), column)
     needed = count_pairs_needed(found.difference, found.std, count) if found.difference else None
-    seeds = f"about {needed}" if needed is not None else f"more than {_MAX_SHOWN_PAIRS:,}"
+    seeds = f"about {needed}" if needed is not None else f"more than {MAX_PAIRS:,}"
     difference = f"{format_signed(found.difference, column)} {_format_metric(column)}"
     return (
         f"Cannot tell {ours} from {theirs}: difference {difference} {facts}. {found.n} seeds find differences from"

@@ -16,7 +16,7 @@ from statistics import fmean
 from attnbench.records.lifecycle import load_previous_record
 from attnbench.records.record import Plan, PlannedRun, Record, Status, read_progress
 from attnbench.sweeps.plan import get_sweep_folder
-from attnbench.sweeps.tuning import SEED
+from attnbench.sweeps.tuning import remove_seed
 
 MAX_TIMED_SETTINGS = 8
 _TIMED_SECONDS = 6.0  # of training
@@ -94,8 +94,7 @@ def _group_by_setting(runs: Sequence[PlannedRun]) -> dict[tuple[str, ...], list[
     """Group runs that differ only in their seed."""
     groups: dict[tuple[str, ...], list[PlannedRun]] = {}
     for run in runs:
-        key = tuple(line for line in run.overrides if line.partition("=")[0] != SEED)
-        groups.setdefault(key, []).append(run)
+        groups.setdefault(tuple(remove_seed(run.overrides)), []).append(run)
     return groups
 
 
@@ -120,7 +119,7 @@ def _time_run(run: PlannedRun) -> RunCost:
         command = [sys.executable, "-m", "attnbench", "train", *own, *added]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         elapsed = time.monotonic() - started
-        (folder,) = (Path(temporary) / "timing").glob("*") if (Path(temporary) / "timing").is_dir() else (None,)
+        folder = next((Path(temporary) / "timing").glob("*"), None)
         record = None if folder is None else load_previous_record(folder)
         if folder is None or record is None or record.status is not Status.finished:
             raise TimingError(done.stderr.strip() or done.stdout.strip())

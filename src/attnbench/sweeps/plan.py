@@ -21,7 +21,7 @@ from attnbench.sweeps.compose import Composer, get_shared_composer
 from attnbench.sweeps.grid import find_zip_faults, list_grid
 from attnbench.sweeps.override_errors import MAX_RUNS, format_typed_value
 from attnbench.sweeps.stages import find_baseline, is_staged, list_first_stage
-from attnbench.sweeps.tuning import SEED, Setting, split_settings
+from attnbench.sweeps.tuning import Setting, remove_seed, split_settings
 
 _FOLDER_KEYS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
 _TOO_MANY_RUNS = f"expected at most {MAX_RUNS}"  # largest number of runs; all are planned before the first one starts
@@ -283,7 +283,7 @@ def _separate_invalid(
     for lines in combinations:
         config, faults = composer.compose([*hydra, *composer.parse(lines)[0]])
         if config is None:
-            own = [line for line in lines if line.partition("=")[0] != SEED]
+            own = remove_seed(lines)
             skipped[tuple(own)] = SkippedCombination(own, "; ".join(map(str, faults)))
         else:
             valid.append(lines)

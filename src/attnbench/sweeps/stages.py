@@ -19,9 +19,7 @@ from attnbench.records.identity import compute_run_id, config_to_dict
 from attnbench.records.lifecycle import load_previous_record
 from attnbench.records.record import (
     PLAN_FILE,
-    SCHEMA_VERSION,
     Candidate,
-    Plan,
     PlannedRun,
     SequentialComparison,
     SequentialTest,
@@ -211,8 +209,9 @@ class StagedSweep:
             self._comparisons = self._compare(others, baseline)
             self._write_plan()
             undecided = [setting for setting, one in zip(others, self._comparisons, strict=True) if not one.is_decided]
-            names = ", ".join(self._format_name(setting) for setting in undecided) or "none"
-            print(f"look after {look} seeds: undecided: {names}", flush=True)
+            names = ", ".join(self._format_name(setting) for setting in undecided)
+            state = f"not decided yet: {names}" if undecided else "all comparisons are decided"
+            print(f"after {look} seeds: {state}", flush=True)
             if not undecided:
                 break
 
@@ -298,8 +297,7 @@ class StagedSweep:
         if self._options.looks:
             metric = f"metrics.test.{self._get_monitor(runs[0])}"
             sequential = SequentialTest(metric, list(self._options.looks), self._comparisons)
-        plan = Plan(SCHEMA_VERSION, self._plan.sweep, self._plan.command, runs, tuning, sequential)
-        write_record(plan, self._folder)
+        write_record(replace(self._plan, runs=runs, tuning=tuning, sequential=sequential), self._folder)
 
     def _describe(self, setting: Setting) -> TunedSetting:
         """Describe the candidates of a setting and the choice among them."""

@@ -32,6 +32,11 @@ class Setting:
     candidates: list[CandidateValues] = field(default_factory=list)
 
 
+def remove_seed(overrides: Sequence[str]) -> list[str]:
+    """Return the overrides without that of the seed."""
+    return [line for line in overrides if line.partition("=")[0] != SEED]
+
+
 def split_settings(combinations: Sequence[Sequence[str]]) -> list[Setting]:
     """Group the combinations of a sweep into settings.
 
@@ -40,7 +45,7 @@ def split_settings(combinations: Sequence[Sequence[str]]) -> list[Setting]:
     """
     settings: dict[tuple[str, ...], Setting] = {}
     for overrides in combinations:
-        own = [line for line in overrides if line.partition("=")[0] != SEED]
+        own = remove_seed(overrides)
         setting = settings.setdefault(tuple(own), Setting(own, []))
         setting.seeds += [line for line in overrides if line.partition("=")[0] == SEED]
     return list(settings.values())
