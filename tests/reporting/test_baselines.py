@@ -125,7 +125,8 @@ def test_a_small_difference_is_not_told_and_the_seeds_it_needs_are_named(make_re
     records = one_row_each(make_record, {"post": range(1, 4), "pre": range(1, 4)}, gain=0.15)
     table, (verdict,) = verdicts_of(records)
     found = re.fullmatch(
-        r"Cannot tell pre from post: difference \+0\.\d\d bleu \(95 % interval \S+ to \S+, n=3, p=[\d.]+\)\. 3 seeds"
+        r"Cannot tell whether pre differs from post:"
+        r" difference \+0\.\d\d bleu \(95 % interval \S+ to \S+, n=3, p=[\d.]+\)\. 3 seeds"
         r" find"
         r" differences from (\d\.\d\d) on in 80 % of cases; one of this size needs (about \d+|more than 1,000)\.",
         verdict,
@@ -154,15 +155,19 @@ def test_a_comparison_of_one_seed_counts_in_the_correction(make_record: MakeReco
     seeds = {"post": range(1, 6), "pre": range(1, 6), "sandwich": range(1, 2)}
     table, verdicts = verdicts_of(one_row_each(make_record, seeds))
     assert "after Holm" in verdicts[0]
-    assert verdicts[1].startswith("Cannot tell sandwich from post: one common seed says nothing about the spread")
+    assert verdicts[1].startswith(
+        "Cannot tell whether sandwich differs from post: one common seed does not show the spread"
+    )
     assert any("corrected for 2 comparisons (Holm 1979)" in note for note in table.notes)
 
 
 def test_one_seed_for_all_rows_is_one_sentence(make_record: MakeRecord) -> None:
     seeds = {"post": range(1, 2), "pre": range(1, 2), "sandwich": range(1, 2)}
     table, _ = verdicts_of(one_row_each(make_record, seeds))
-    told = "Cannot tell any row from its baseline: one common seed says nothing about the spread over seeds."
-    assert [note for note in table.notes if "seed says" in note] == [told]
+    expected = (
+        "Cannot tell whether rows differ from their baselines: one common seed does not show the spread over seeds."
+    )
+    assert [note for note in table.notes if "seed does" in note] == [expected]
 
 
 def test_equal_differences_give_no_verdict(make_record: MakeRecord) -> None:
@@ -172,7 +177,7 @@ def test_equal_differences_give_no_verdict(make_record: MakeRecord) -> None:
         for seed in (1, 2, 3)
     ]
     _, (verdict,) = verdicts_of(records)
-    assert verdict.startswith("Cannot tell pre from post: all 3 common seeds have the same difference")
+    assert verdict.startswith("Cannot tell whether pre differs from post: all 3 common seeds")
 
 
 def test_nothing_is_said_of_seeds_where_no_column_has_a_best(make_record: MakeRecord) -> None:

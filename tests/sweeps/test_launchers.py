@@ -56,15 +56,15 @@ def status(folder: Path) -> tuple[Status, int]:
 
 
 def test_records_tell_what_became_of_jobs(tmp_path: Path, fakes: ModuleType) -> None:
-    told: list[str] = []
+    printed: list[str] = []
     jobs = fakes.jobs(tmp_path, fakes.finish, fakes.fail, fakes.killed_once, retries=1)
-    found = submit_all(jobs, 3, local(tmp_path), print_function=told.append)
+    found = submit_all(jobs, 3, local(tmp_path), print_function=printed.append)
     assert found == [Outcome.finished, Outcome.failed, Outcome.finished]
     assert [status(job.folder) for job in jobs] == [(Status.finished, 1), (Status.failed, 2), (Status.finished, 2)]
-    assert any(line.startswith("[2/3] failed after") and "RuntimeError: boom" in line for line in told)
-    told.clear()
-    assert submit_all(jobs[:1], 1, local(tmp_path), print_function=told.append) == [Outcome.skipped]
-    assert told == ["[1/1] 0 seed=0: skipped: finished"]
+    assert any(line.startswith("[2/3] failed after") and "RuntimeError: boom" in line for line in printed)
+    printed.clear()
+    assert submit_all(jobs[:1], 1, local(tmp_path), print_function=printed.append) == [Outcome.skipped]
+    assert printed == ["[1/1] 0 seed=0: skipped: finished"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM])
@@ -76,9 +76,9 @@ def test_a_preempted_run_stops_and_goes_on(number: signal.Signals, tmp_path: Pat
 
 
 def test_a_job_that_vanishes_is_said_so_and_tried_again(tmp_path: Path, fakes: ModuleType) -> None:
-    told: list[str] = []
+    printed: list[str] = []
     jobs = fakes.jobs(tmp_path, fakes.bereaved_once)
-    assert submit_all(jobs, 1, local(tmp_path), print_function=told.append) == [Outcome.failed]
+    assert submit_all(jobs, 1, local(tmp_path), print_function=printed.append) == [Outcome.failed]
     record = load_previous_record(jobs[0].folder)
     assert record is not None
     assert record.error is not None
@@ -86,17 +86,17 @@ def test_a_job_that_vanishes_is_said_so_and_tried_again(tmp_path: Path, fakes: M
     assert "without reporting a result; its output: " in record.error["message"]
     (jobs[0].folder / "run.json").unlink()
     jobs = fakes.jobs(tmp_path, fakes.bereaved_once, retries=1)
-    assert submit_all(jobs, 1, local(tmp_path), print_function=told.append) == [Outcome.finished]
+    assert submit_all(jobs, 1, local(tmp_path), print_function=printed.append) == [Outcome.finished]
 
 
 def test_a_command_that_is_stopped_stops_its_jobs_here(tmp_path: Path, fakes: ModuleType) -> None:
-    told: list[str] = []
+    printed: list[str] = []
     (tmp_path / "command").write_text(str(os.getpid()))
     jobs = fakes.jobs(tmp_path, fakes.stop_command)
     with pytest.raises(SystemExit) as stopped:
-        submit_all(jobs, 1, local(tmp_path), print_function=told.append)
+        submit_all(jobs, 1, local(tmp_path), print_function=printed.append)
     assert stopped.value.code == 128 + signal.SIGINT
-    assert told[-1] == "stopped by SIGINT; the same command continues from there"
+    assert printed[-1] == "stopped by SIGINT; the same command continues from there"
     assert status(jobs[0].folder) == (Status.interrupted, 1)
     assert find_holder(jobs[0].folder) is None
 
@@ -107,14 +107,14 @@ def test_slurm_gets_one_array_and_requeues(tmp_path: Path, slurm: Path, fakes: M
     jobs = fakes.jobs(tmp_path, fakes.finish, fakes.preempted, fakes.fail)
     queue = SubmititQueue(tmp_path, "small", options, None)
     queue.poll_seconds = 0.2
-    told: list[str] = []
-    assert submit_all(jobs, 3, queue, print_function=told.append) == [
+    printed: list[str] = []
+    assert submit_all(jobs, 3, queue, print_function=printed.append) == [
         Outcome.finished,
         Outcome.finished,
         Outcome.failed,
     ]
     assert status(jobs[1].folder) == (Status.finished, 2)
-    assert told[1] == "[2/3] 1 seed=1: submitted as Slurm job 77_1"
+    assert printed[1] == "[2/3] 1 seed=1: submitted as Slurm job 77_1"
     said = (slurm / "script").read_text().splitlines()
     for flag in ("array=0-2%3", "gpus-per-node=1", "job-name=small", "mem=2GB", "partition=gpu", "time=240"):
         assert f"#SBATCH --{flag}" in said
@@ -126,23 +126,23 @@ def test_a_job_that_slurm_has_is_waited_for_and_not_submitted_again(
 ) -> None:
     jobs = fakes.jobs(tmp_path, fakes.stop_command)
     (tmp_path / "command").write_text(str(os.getpid()))
-    told: list[str] = []
+    printed: list[str] = []
     queue = SubmititQueue(tmp_path, "small", SlurmOptions(), None)
     with pytest.raises(SystemExit):
-        submit_all(jobs, 1, queue, print_function=told.append)
-    assert "submitted jobs keep running (scancel 77 ends it); the same command continues from there" in told[-1]
+        submit_all(jobs, 1, queue, print_function=printed.append)
+    assert "submitted jobs keep running (scancel 77 ends it); the same command continues from there" in printed[-1]
     holder = find_holder(jobs[0].folder)
     assert holder is not None
     queue = SubmititQueue(tmp_path, "small", SlurmOptions(), None)
 
     def tell(line: str) -> None:
-        told.append(line)
-        if "waited for" in line:  # what scancel does
+        printed.append(line)
+        if "waiting for it" in line:  # what scancel does
             (slurm / "state_77").write_text("CANCELLED")
             os.kill(next(iter(holder.processes)), signal.SIGTERM)
 
     found = submit_all(jobs, 1, queue, print_function=tell)
-    assert "[1/1] 0 seed=0: submitted before as Slurm job 77: waited for" in told
+    assert "[1/1] 0 seed=0: already submitted as Slurm job 77: waiting for it" in printed
     assert found == [Outcome.interrupted]
     assert status(jobs[0].folder) == (Status.interrupted, 1)
 

@@ -105,7 +105,7 @@ def test_the_table_has_the_same_decisions_in_words(tmp_path: Path) -> None:
     additive, cosine = table.notes[:2]
     assert additive.startswith("additive is better than dot by ")
     assert f"n=3, p={plan.sequential.comparisons[0].p:.2g} after Holm)." in additive
-    assert cosine.startswith("Cannot tell cosine from dot")
+    assert cosine.startswith("Cannot tell whether cosine differs from dot")
     assert f"n=10, p={plan.sequential.comparisons[1].p:.2g} after Holm)." in cosine
     (note,) = [note for note in table.notes if note.startswith("Seeds were added")]
     assert "looks after 3, 5, 10 seeds" in note

@@ -76,7 +76,9 @@ def write_verdicts(
     """
     count = len([one for one in comparisons if one.found is not None])
     if len(comparisons) > 1 and all(one.found is not None and one.found.n == 1 for one in comparisons):
-        yield "Cannot tell any row from its baseline: one common seed says nothing about the spread over seeds."
+        yield (
+            "Cannot tell whether rows differ from their baselines: one common seed does not show the spread over seeds."
+        )
         return
     for one, (ours, theirs) in zip(comparisons, names, strict=True):
         yield _write_verdict(one, ours, theirs, column, count)
@@ -100,9 +102,13 @@ def _write_verdict(one: Comparison, ours: str, theirs: str, column: Column, coun
     if found is None:
         return f"{ours} and {theirs} have no seed in common, so that they are not compared."
     if found.p is None or found.std is None or one.p is None:
-        reason = "one common seed" if found.n == 1 else f"all {found.n} common seeds have the same difference, which"
+        reason = (
+            "one common seed does not show"
+            if found.n == 1
+            else f"all {found.n} common seeds have the same difference, which does not show"
+        )
         return (
-            f"Cannot tell {ours} from {theirs}: {reason} says nothing about the spread over seeds (difference"
+            f"Cannot tell whether {ours} differs from {theirs}: {reason} the spread over seeds (difference"
             f" {format_signed(found.difference, column)})."
         )
     facts = _format_facts(found, one.p, column, count)
@@ -120,8 +126,8 @@ def _write_verdict(one: Comparison, ours: str, theirs: str, column: Column, coun
     seeds = f"about {needed}" if needed is not None else f"more than {MAX_PAIRS:,}"
     difference = f"{format_signed(found.difference, column)} {_format_metric(column)}"
     return (
-        f"Cannot tell {ours} from {theirs}: difference {difference} {facts}. {found.n} seeds find differences from"
-        f" {detectable} on in 80 % of cases; one of this size needs {seeds}."
+        f"Cannot tell whether {ours} differs from {theirs}: difference {difference} {facts}. {found.n} seeds find"
+        f" differences from {detectable} on in 80 % of cases; one of this size needs {seeds}."
     )
 
 

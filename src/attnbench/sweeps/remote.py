@@ -190,7 +190,7 @@ class _RemoteScheduler(Generic[H]):
             self._waiting.remove(task)
             task.started_at = time.monotonic()
             self._out.append((task, earlier))
-            self._board.print_line(f"{task.name}: submitted before as {earlier.name}: waited for")
+            self._board.print_line(f"{task.name}: already submitted as {earlier.name}: waiting for it")
             return False
         if not _has_holder(folder):
             return True

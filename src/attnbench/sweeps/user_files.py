@@ -39,8 +39,8 @@ def find_fault(file: Path, group: str, key: str | None = None) -> str | None:
     except OSError as error:
         return f"{file}: {error.strerror}"
     if text.startswith(_BYTE_ORDER_MARK):
-        told = "starts with a byte order mark, so that Hydra does not find `# @package`: save the file without it"
-        return f"{file}:1: {told}"
+        fault = "starts with a byte order mark, so that Hydra does not find `# @package`: save the file without it"
+        return f"{file}:1: {fault}"
     try:
         root = yaml.compose(text, yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
